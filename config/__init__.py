@@ -1,0 +1,48 @@
+"""Settings: frozen values, each declared once with its default and its documentation.
+
+`load_settings(path, environ)` reads a server's file and the environment into a `Settings`, of which every section is
+an attrs class in a file of its own. Nothing here imports the rest of the house.
+"""
+
+from __future__ import annotations
+
+from config.database import Database
+from config.federation import Federation
+from config.limits import Limits
+from config.listeners import Listener, Tls
+from config.load import load_settings, make_settings
+from config.logs import Logging
+from config.metrics import Metrics
+from config.passwords import Passwords
+from config.presence import Presence
+from config.rate_limits import RateLimit, RateLimits
+from config.registration import Registration
+from config.rooms import Rooms
+from config.server import Server
+from config.sessions import Sessions
+from config.settings import PROFILES, Profile, Settings
+from config.source import SettingsError
+
+__all__ = [
+    "PROFILES",
+    "Database",
+    "Federation",
+    "Limits",
+    "Listener",
+    "Logging",
+    "Metrics",
+    "Passwords",
+    "Presence",
+    "Profile",
+    "RateLimit",
+    "RateLimits",
+    "Registration",
+    "Rooms",
+    "Server",
+    "Sessions",
+    "Settings",
+    "SettingsError",
+    "Tls",
+    "load_settings",
+    "make_settings",
+]

@@ -1,0 +1,73 @@
+"""All settings of one server, and the profiles that change many of them at once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import frozen
+
+from config.database import Database
+from config.federation import Federation
+from config.field import not_empty, setting
+from config.limits import Limits
+from config.listeners import Listener
+from config.logs import Logging
+from config.metrics import Metrics
+from config.passwords import Passwords
+from config.presence import Presence
+from config.rate_limits import RateLimits
+from config.registration import Registration
+from config.rooms import Rooms
+from config.server import Server
+from config.sessions import Sessions
+
+Profile = Literal["production", "dev", "test"]
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that can be set. `load_settings` makes one; tests may build it directly."""
+
+    profile: Profile = setting(
+        "production",
+        doc="What the defaults below are made for. production: a server on the internet. dev: a server for yourself "
+        "on this machine, with open registration. test: for test suites and measurements, with everything open: "
+        "open registration, no rate limits, cheap password hashing, loopback peers, anybody may publish rooms.",
+        live=True,
+    )
+    server: Server = setting(doc="")
+    listeners: tuple[Listener, ...] = setting(
+        (Listener(),),
+        doc="Addresses on which the server answers, each with host, port, forwarded (true behind a reverse proxy that "
+        "sets X-Forwarded-For) and tls (certificate_path and key_path, to speak HTTPS itself).",
+        check=not_empty,
+    )
+    database: Database = setting(factory=Database, doc="")
+    registration: Registration = setting(factory=Registration, doc="")
+    passwords: Passwords = setting(factory=Passwords, doc="")
+    sessions: Sessions = setting(factory=Sessions, doc="")
+    rooms: Rooms = setting(factory=Rooms, doc="")
+    presence: Presence = setting(factory=Presence, doc="")
+    federation: Federation = setting(factory=Federation, doc="")
+    limits: Limits = setting(factory=Limits, doc="")
+    rate_limits: RateLimits = setting(factory=RateLimits, doc="")
+    logging: Logging = setting(factory=Logging, doc="")
+    metrics: Metrics = setting(factory=Metrics, doc="")
+
+
+#: What each profile puts in place of the defaults, in the shape of the settings file. The file and the environment
+#: still have the last word.
+PROFILES: dict[Profile, dict[str, dict[str, Any]]] = {
+    "production": {},
+    "dev": {
+        "registration": {"enabled": True},
+        "rooms": {"anybody_may_publish": True},
+    },
+    "test": {
+        "registration": {"enabled": True},
+        "passwords": {"argon2_time_cost": 1, "argon2_memory_kib": 8},
+        "rooms": {"anybody_may_publish": True},
+        "federation": {"allow_loopback": True},
+        "rate_limits": {"enabled": False},
+    },
+}
