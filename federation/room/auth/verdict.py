@@ -1,0 +1,38 @@
+"""What the authorisation rules say of an event: allowed, or refused by which rule and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+
+@frozen
+class Allowed:
+    """The event may stand. True as a condition."""
+
+    def __bool__(self) -> Literal[True]:
+        return True
+
+
+@frozen
+class Refused:
+    """The event may not stand. False as a condition.
+
+    `rule` is the number of the rule as the specification of the room's version counts it ("5.3.6"); `why` is for
+    people: a clause that can follow "refused, as".
+    """
+
+    rule: str
+    why: str
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __str__(self) -> str:
+        return f"rule {self.rule}: {self.why}"
+
+
+Verdict = Allowed | Refused
+
+ALLOWED = Allowed()
