@@ -11,7 +11,7 @@ Everything else is derived from these declarations: the parser (`config.parse`),
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
@@ -57,6 +57,11 @@ def setting(
         repr=not (secret or mask),
         metadata={"doc": doc, "secret": secret, "mask": mask, "live": live},
     )
+
+
+def is_object(value: object) -> TypeGuard[attrs.AttrsInstance]:
+    """Whether a value is a group of settings rather than one."""
+    return attrs.has(type(value))
 
 
 def at_least(lowest: float) -> Check:

@@ -20,9 +20,10 @@ from config.source import Given, SettingsError
 
 T = TypeVar("T")
 
-_UNITS = {
+#: What may stand behind a number, by the ending of the setting's name.
+UNITS = {
     "_ms": {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000},
-    "_bytes": {"K": 1024, "M": 1024**2, "G": 1024**3},
+    "_bytes": {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3},
 }
 _AMOUNT = re.compile(r"([0-9]+) ?([A-Za-z]+)")
 
@@ -45,7 +46,7 @@ def parse_object(cls: type[T], given: Given, path: str = "", base: T | None = No
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, field in fields.items():
-        below = getattr(base, name) if base is not None else _default(field)
+        below = getattr(base, name) if base is not None else default_of(field)
         if name in entries:
             values[name] = _parse_value(hints[name], entries[name], _join(path, name), below)
         elif below is not attrs.NOTHING:
@@ -67,9 +68,10 @@ def _parse_value(wanted: Any, given: Given, path: str, default: Any) -> Any:
     if attrs.has(wanted):
         return parse_object(wanted, given, path, default if isinstance(default, wanted) else None)
     if get_origin(wanted) is Literal:
-        text = given.text if given.text is not None else given.value
-        if not isinstance(text, str) or text not in get_args(wanted):
-            raise _error(path, f"must be one of {', '.join(get_args(wanted))}, not {text!r}", given)
+        # A bare 12 reads as a number, but can only mean the word "12".
+        text = given.text if given.text is not None else str(given.value)
+        if text not in get_args(wanted):
+            raise _error(path, f"must be one of {', '.join(get_args(wanted))}, not {_describe(given.value)}", given)
         return text
     if get_origin(wanted) is tuple:
         if not isinstance(given.value, list):
@@ -100,7 +102,7 @@ def _parse_scalar(wanted: type, given: Given, path: str) -> object:
             return value
         raise _error(path, f"must be true or false, not {_describe(value)}", given)
     if wanted is int and isinstance(value, str):
-        for suffix, units in _UNITS.items():
+        for suffix, units in UNITS.items():
             if path.endswith(suffix) and (amount := _AMOUNT.fullmatch(value)) and amount[2] in units:
                 return int(amount[1]) * units[amount[2]]
     if wanted is int and isinstance(value, int) and not isinstance(value, bool):
@@ -111,7 +113,8 @@ def _parse_scalar(wanted: type, given: Given, path: str) -> object:
     raise _error(path, f"must be {kind}, not {_describe(value)}", given)
 
 
-def _default(field: attrs.Attribute[Any]) -> Any:
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """The value that a field has when nothing is given, `attrs.NOTHING` where it must be given."""
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
         return field.default.factory()  # type: ignore[union-attr]
     return field.default

@@ -20,7 +20,7 @@ class Rooms:
         False,
         doc="Whether everybody may list their rooms in the public directory; otherwise administrators may.",
     )
-    encryption_by_default: Literal["off", "private", "all"] = setting(
-        "off",
+    encryption_by_default: Literal["none", "private", "all"] = setting(
+        "none",
         doc="Which new rooms are encrypted although the client did not ask for it: none, the private ones, or all.",
     )
