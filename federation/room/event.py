@@ -5,11 +5,15 @@ Spec: https://spec.matrix.org/v1.19/rooms/ (the event format of each room versio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import orjson
+
+from federation.room.identifiers import InvalidIdentifier, parse_event_id
+from federation.room.versions import RoomVersion
 
 StateKey = tuple[str, str]
 """The address of a piece of room state: (event type, state key)."""
@@ -28,6 +32,7 @@ class Event(msgspec.Struct, gc=False):
 
     event_id: str
     room_id: str
+    """In room version 12 the create event's `raw` has no room id: this one is then made from the event id."""
     type: str
     state_key: str | None
     sender: str
@@ -36,7 +41,7 @@ class Event(msgspec.Struct, gc=False):
     prev_events: tuple[str, ...]
     auth_events: tuple[str, ...]
     redacts: str | None
-    """The id that a redaction names, wherever its room version keeps it."""
+    """The id that a redaction names, wherever its room version keeps it. None also if that is no event id."""
     raw: bytes
     parsed_content: Mapping[str, Any] | None = None
     client_prefix: bytes | None = None
@@ -60,9 +65,51 @@ class Event(msgspec.Struct, gc=False):
         return self.state_key is not None
 
     def to_json(self) -> dict[str, Any]:
-        """The whole federation format, parsed afresh: the caller may change what it gets."""
-        parsed: dict[str, Any] = orjson.loads(self.raw)
+        """The whole federation format, parsed afresh: the caller may change what it gets.
+
+        By the standard library, slower than orjson but exact for the huge integers of old room versions.
+        """
+        parsed: dict[str, Any] = json.loads(self.raw)
         return parsed
 
 
 _decode_content = msgspec.json.Decoder(_ContentOnly).decode
+
+
+def event_from_fields(version: RoomVersion, event_id: str, fields: Mapping[str, Any], raw: bytes) -> Event:
+    """Make an `Event` of the federation format, already checked; `raw` is `fields` as canonical JSON.
+
+    The content of `fields` becomes the event's own: nobody may change it afterwards.
+    """
+    event_type = fields["type"]
+    content = fields["content"]
+    prev_events, auth_events = fields["prev_events"], fields["auth_events"]
+    return Event(
+        event_id=event_id,
+        room_id=fields["room_id"] if "room_id" in fields else room_id_of_create(event_id),
+        type=event_type,
+        state_key=fields.get("state_key"),
+        sender=fields["sender"],
+        origin_server_ts=fields["origin_server_ts"],
+        depth=fields["depth"],
+        prev_events=tuple([pair[0] for pair in prev_events] if version.cites_with_hashes else prev_events),
+        auth_events=tuple([pair[0] for pair in auth_events] if version.cites_with_hashes else auth_events),
+        redacts=read_redacts(event_type, (content if version.redacts_in_content else fields).get("redacts")),
+        raw=raw,
+        parsed_content=content,
+    )
+
+
+def room_id_of_create(event_id: str) -> str:
+    """The id of the room that a create event of room version 12 founds: its own id with another sigil."""
+    return "!" + event_id[1:]
+
+
+def read_redacts(event_type: str, value: object) -> str | None:
+    """The event id in a redaction's `redacts`, or None for other events and for what is no event id."""
+    if event_type != "m.room.redaction":
+        return None
+    try:
+        return parse_event_id(value)
+    except InvalidIdentifier:
+        return None

@@ -81,7 +81,7 @@ class RoomVersion:
     """`m.room.aliases` events are allowed by a rule of their own, from the server named in their state key."""
 
     redaction_auth: bool = False
-    """Whether a redaction may be sent is decided by the auth rules; later, only whether it is applied is in question."""
+    """Whether a redaction may be sent is for the auth rules to say; later versions only ask whether it is applied."""
 
     notifications_auth: bool = False
     """Changes of `notifications` in power levels are checked as those of `events` are."""

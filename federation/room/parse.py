@@ -1,0 +1,110 @@
+"""From bytes to events: `parse_pdu` for what peers send, `load_event` for what we stored ourselves.
+
+Errors are those of `federation.room.format`. The next steps with a parsed event are its signatures
+(`signing.signatures_needed`), its hash (`content_hash_matches`, else `redaction.redact_event`), and the auth rules.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import orjson
+
+from federation.room.canonical import BadJson, canonical_event, canonical_json, check_depth, check_strict, parse_json
+from federation.room.event import Event, event_from_fields, read_redacts, room_id_of_create
+from federation.room.format import BadEvent, check_format, check_seal, check_size
+from federation.room.hashing import decode_base64, event_id_of
+from federation.room.versions import RoomVersion
+
+
+def parse_pdu(version: RoomVersion, data: object) -> Event:
+    """Check the form of an event that a peer sent, and give it with its id worked out. Raises `BadEvent`.
+
+    `data` is JSON text in bytes, or an object parsed from it; for room versions before 6 that must be `parse_json`
+    with `exact=True`, or huge integers would change. It is not modified, but the event shares its content.
+    `unsigned` is dropped unread. Neither signatures nor the content hash are verified here.
+    """
+    try:
+        if isinstance(data, bytes):
+            data = parse_json(data, exact=not version.strict_json)
+        if not isinstance(data, dict):
+            raise BadEvent("an event must be an object")
+        fields = {name: value for name, value in data.items() if name != "unsigned"}
+        if version.strict_json:
+            check_strict(fields)
+        else:
+            check_depth(fields)
+        check_format(version, fields)
+        check_seal(fields)
+        raw = canonical_event(version, fields)
+        check_size(raw)
+        return event_from_fields(version, event_id_of(version, fields), fields, raw)
+    except BadJson as error:
+        raise BadEvent(str(error)) from None
+
+
+class _Stored(msgspec.Struct, gc=False):
+    type: str
+    sender: str
+    origin_server_ts: int
+    depth: int
+    prev_events: tuple[str, ...]
+    auth_events: tuple[str, ...]
+    room_id: str | None = None
+    state_key: str | None = None
+    redacts: Any = None
+
+
+class _StoredRedaction(msgspec.Struct, gc=False):
+    content: dict[str, Any]
+
+
+_decode_stored = msgspec.json.Decoder(_Stored).decode
+_decode_redaction = msgspec.json.Decoder(_StoredRedaction).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def load_event(version: RoomVersion, event_id: str, raw: bytes) -> Event:
+    """Make an event again of its stored `raw`, which is trusted to be what `parse_pdu` or `build_event` made.
+
+    Takes two or three microseconds: the content stays unparsed until somebody asks for it.
+    """
+    if not version.strict_json:
+        return event_from_fields(version, event_id, parse_json(raw, exact=True), raw)
+    stored = _decode_stored(raw)
+    redacts = None
+    if stored.type == "m.room.redaction":
+        named = _decode_redaction(raw).content.get("redacts") if version.redacts_in_content else stored.redacts
+        redacts = read_redacts(stored.type, named)
+    return Event(
+        event_id,
+        stored.room_id or room_id_of_create(event_id),
+        stored.type,
+        stored.state_key,
+        stored.sender,
+        stored.origin_server_ts,
+        stored.depth,
+        stored.prev_events,
+        stored.auth_events,
+        redacts,
+        raw,
+    )
+
+
+def content_hash_matches(event: Event) -> bool:
+    """Whether the event is whole: its content hash is the one in `hashes`. If not, only its redacted form counts.
+
+    The covered fields are cut from `raw` as they are, so no way of writing numbers can make a difference.
+    """
+    fields = _decode_fields(event.raw)
+    hashes = orjson.loads(bytes(fields.pop("hashes")))
+    fields.pop("signatures", None)
+    covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
+    try:
+        return decode_base64(hashes["sha256"]) == sha256(covered).digest()
+    except ValueError:
+        return False
