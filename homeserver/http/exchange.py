@@ -1,0 +1,309 @@
+"""One request and its answer, on a connection that `homeserver.http.site` keeps.
+
+    headers complete ──> judge: path, method, token present, declared size
+                             │ fine                       └ refused: take in a small body unread and answer after it,
+                             v                              or answer at once and close where the body is large
+    body complete ─────> authenticate ─> rate ─> ask ─> handler ─> answer
+
+Twisted's `Request` is the base for its place in `HTTPChannel` and for its producers (large downloads); everything
+that costs time on the usual way, which is a small JSON body in and out, is done here instead.
+"""
+
+# Most of Twisted's HTTP has no annotations.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.http_headers import Headers
+
+from homeserver.errors import MatrixError, Unavailable, UnknownToken
+from homeserver.http.answer import Answer, answer_of, answer_of_error, to_bytes
+from homeserver.http.authenticate import MissingToken
+from homeserver.http.limits import address_key
+from homeserver.http.route import Auth, Requester, RequestInfo
+from homeserver.http.table import Match
+
+if TYPE_CHECKING:
+    from homeserver.http.site import Channel, Site
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
+"""The id of the request on whose behalf code runs, for the log."""
+
+SMALL_BODY = 64 * 1024
+"""A refused body up to this size is taken in, so that the connection lives on."""
+MOST_DISCARDED = 1024 * 1024
+"""After an early answer the rest of the body is read up to here: closing at once could cost the client the answer."""
+
+PREFLIGHT = Answer(204, b"", {"Access-Control-Max-Age": "86400"})
+
+_log = structlog.get_logger("homeserver.http")
+_WITH_TOKEN = (Auth.USER, Auth.GUEST, Auth.ADMIN)
+
+
+class TooLarge(MatrixError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, "M_TOO_LARGE", f"The body is larger than the {limit} bytes that may be sent here")
+
+
+class Exchange(Request):
+    """A request from its first header to the last byte of its answer."""
+
+    channel: Channel | None  # type: ignore[assignment]
+    transport: ITransport
+    site: Site
+
+    def __init__(self, channel: Channel, queued: object = None) -> None:
+        # Not calling super() on purpose: it asks the transport for two addresses and makes what is never used here.
+        self.channel = channel
+        self.site = channel.site
+        assert channel.transport is not None
+        self.transport = channel.transport
+        self.requestHeaders = Headers()
+        self.responseHeaders = Headers()
+        self.notifications = []
+        self.cookies = []
+        self.queued = False
+        self.started = 0.0
+        self.request_id = ""
+        self._method = ""
+        self._query = b""
+        self._token: str | None = None
+        self._match: Match | None = None
+        self._early: Answer | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._running: Deferred[None] | None = None
+
+    # What HTTPChannel calls, in this order.
+
+    def parseCookies(self) -> None:
+        """There are no cookies in Matrix."""
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are complete; `length` is that of the body, None for chunks of unknown number."""
+        assert self.channel is not None
+        self.started = self.site.reactor.seconds()
+        self.site.exchanges.add(self)
+        self._method = self.channel._command.decode("ascii")
+        self.uri = self.channel._path
+        try:
+            self._judge(length)
+        except MatrixError as error:
+            self._refuse(answer_of_error(error), length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._early is not None or self.finished:
+            if self._size > MOST_DISCARDED:
+                self.loseConnection()
+            return
+        assert self._match is not None
+        limit = self._match.endpoint.route.max_body
+        if self._size > limit:
+            self._chunks.clear()
+            self._refuse(answer_of_error(TooLarge(limit)), None)
+        else:
+            self._chunks.append(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The body is complete."""
+        self.clientproto = version
+        if self.finished:  # an early answer is out, and this was the rest of its body
+            if self.channel is not None:
+                self.channel.requestDone(self)
+        elif self._early is not None:
+            self._answer(self._early)
+        else:
+            body = b"".join(self._chunks)
+            self._chunks.clear()
+            self._running = running = Deferred.fromCoroutine(self._serve(body))
+            running.addErrback(self._fell_through)
+            if running.called:
+                self._running = None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client went away before it was answered."""
+        self._disconnected = True
+        self.channel = None
+        self._chunks.clear()
+        if self._running is None:
+            self.site.exchanges.discard(self)
+        elif self._match is not None and self._match.endpoint.interruptible:
+            self._running.cancel()
+        waiting, self.notifications = self.notifications, []
+        for notification in waiting:
+            notification.errback(reason)
+
+    def interrupt(self) -> None:
+        """End the handler now: its client is told to come again."""
+        if self._running is not None:
+            self._running.cancel()
+
+    # The way of one request.
+
+    def _judge(self, length: int | None) -> None:
+        path, _, self._query = self.uri.partition(b"?")
+        if self._method == "OPTIONS":
+            self._refuse(PREFLIGHT, length)
+            return
+        if not path.startswith(b"/"):
+            path = _path_of_absolute(path)
+        self._match = match = self.site.table.match(self._method, path)
+        route = match.endpoint.route
+        if route.auth is not Auth.NONE and route.auth is not Auth.FEDERATION:
+            self._token = self._find_token()
+            if self._token is None and route.auth in _WITH_TOKEN:
+                raise MissingToken()
+        if length is not None and length > route.max_body and match.endpoint.reads_body:
+            raise TooLarge(route.max_body)
+
+    async def _serve(self, body: bytes) -> None:
+        self.request_id = self.site.next_request_id()
+        REQUEST_ID.set(self.request_id)
+        assert self._match is not None
+        try:
+            answer = answer_of(await self._handle(self._match, body))
+        except MatrixError as error:
+            answer = answer_of_error(error)
+        except CancelledError:
+            answer = answer_of_error(Unavailable("The server is going down; try again in a moment"))
+        except Exception:
+            _log.exception("handler failed", method=self._method, path=self._match.endpoint.route.path)
+            answer = answer_of_error(
+                MatrixError(500, "M_UNKNOWN", f"Internal server error (request {self.request_id})")
+            )
+        self._answer(answer)
+
+    async def _handle(self, match: Match, body: bytes) -> Any:
+        endpoint = match.endpoint
+        route = endpoint.route
+        site = self.site
+        who: Any = None
+        if route.auth is Auth.FEDERATION:
+            who = await self._judge_federation(body)
+        elif self._token is not None:
+            who = site.authenticate.recall(self._token) or await self._find_requester(self._token)
+            if route.auth is not Auth.OPTIONAL:
+                _check_rank(who, route.auth)
+            site.authenticate.note_use(who, self.info)
+        if route.rate is not None:
+            site.limits.charge(route.rate, _rate_key(who) or address_key(self.address))
+        ask = None
+        if endpoint.reader is not None:
+            if not endpoint.reads_body:
+                body = b""
+            ask = endpoint.reader.read(match.values, self._query.decode("latin-1"), body)
+        elif body and endpoint.reads_body:
+            site.check_body(body)
+        return await endpoint.call(who, ask, self.info() if endpoint.wants_info else None)
+
+    async def _find_requester(self, token: str) -> Requester:
+        try:
+            return await self.site.authenticate.find(token)
+        except UnknownToken:
+            # Guessing costs a look-up in the database each.
+            self.site.limits.charge("anonymous", address_key(self.address))
+            raise
+
+    async def _judge_federation(self, body: bytes) -> object:
+        gate = self.site.federation
+        if gate is None:
+            raise MatrixError(404, "M_UNRECOGNIZED", "This server does not federate")
+        header = self.requestHeaders.getRawHeaders(b"Authorization", [b""])[0].decode("latin-1")
+        return await gate(self._method, self.uri, header, body)
+
+    def _refuse(self, answer: Answer, length: int | None) -> None:
+        """Answer without having read the body."""
+        self.requestHeaders.removeHeader(b"Expect")  # or "100 Continue" would follow our answer
+        if length is not None and length <= SMALL_BODY:
+            self._early = answer
+            return
+        assert self.channel is not None
+        self.channel.persistent = False
+        self._write(answer, close=True)
+        self._count(answer)
+        self.finished = True
+
+    def _answer(self, answer: Answer) -> None:
+        channel = self.channel
+        self._count(answer)
+        if channel is None:
+            return
+        if self.site.closing:
+            channel.persistent = False
+        self._write(answer, close=not channel.persistent)
+        self.finished = True
+        channel.requestDone(self)
+
+    def _write(self, answer: Answer, close: bool) -> None:
+        date = self.site.date()
+        self.transport.write(to_bytes(answer, date=date, close=close, head=self._method == "HEAD"))
+
+    def _count(self, answer: Answer) -> None:
+        self._running = None
+        self.site.exchanges.discard(self)
+        if self.site.on_answer is not None:
+            route = self._match.endpoint.route if self._match is not None else None
+            self.site.on_answer(route, self._method, answer.status, self.site.reactor.seconds() - self.started)
+
+    def _fell_through(self, failure: Failure) -> None:
+        """Nothing may leave `_serve`; if something does, the client must not wait for ever."""
+        _log.error("request failed outside of its handler", exc_info=(failure.type, failure.value, failure.tb))
+        self.site.exchanges.discard(self)
+        self.loseConnection()
+
+    # What handlers and others may want to know.
+
+    @property
+    def address(self) -> str:
+        """The client's IP address; behind a trusted proxy, the one that the proxy saw."""
+        if self.site.forwarded:
+            chain = self.requestHeaders.getRawHeaders(b"X-Forwarded-For")
+            if chain:
+                # Each proxy appends whom it saw; everything before the last entry is anybody's claim.
+                return chain[-1].decode("latin-1").rpartition(",")[2].strip().removeprefix("::ffff:")
+        return self.channel.peer if self.channel is not None else "unknown"
+
+    def info(self) -> RequestInfo:
+        agent = self.requestHeaders.getRawHeaders(b"User-Agent")
+        text = agent[0].decode("utf-8", "replace")[:512].replace("\0", "") if agent else ""
+        return RequestInfo(self.address, text, self.request_id)
+
+    def _find_token(self) -> str | None:
+        header = self.requestHeaders.getRawHeaders(b"Authorization")
+        if header is not None:
+            scheme, _, token = header[0].decode("latin-1").partition(" ")
+            return token.strip() or None if scheme.lower() == "bearer" else None
+        if b"access_token=" in self._query:
+            # Deprecated in v1.11, and gone from the specification's next release; older clients still do it.
+            from homeserver.http.asks import parse_query
+
+            return parse_query(self._query.decode("latin-1")).get("access_token", [""])[0] or None
+        return None
+
+
+def _check_rank(who: Requester, auth: Auth) -> None:
+    if auth is Auth.ADMIN and not who.is_admin:
+        raise MatrixError(403, "M_FORBIDDEN", "Only administrators of this server may do this")
+    if who.is_guest and auth is not Auth.GUEST:
+        raise MatrixError(403, "M_GUEST_ACCESS_FORBIDDEN", "Guests may not do this")
+
+
+def _rate_key(who: object) -> str | None:
+    if who is None:
+        return None
+    return who.user_id if isinstance(who, Requester) else str(getattr(who, "server_name", who))
+
+
+def _path_of_absolute(target: bytes) -> bytes:
+    """The path in `http://host/path`, which HTTP/1.1 servers must take too; anything else matches nothing."""
+    scheme, separator, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if separator and scheme.lower() in (b"http", b"https") else b"/\0"

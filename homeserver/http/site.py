@@ -1,0 +1,204 @@
+"""The listening side of HTTP: connections, their patience, and a clean end.
+
+    table = RouteTable([modules...], {Type: instance, ...})
+    site = Site(table, authenticate, RateLimiter.of(settings.rate_limits, clock), reactor=reactor)
+    port = reactor.listenTCP(8008, site)
+    ...
+    await port.stopListening()
+    await site.close(grace_seconds=10)
+
+One `Site` may serve several ports; one that stands behind a proxy is a `Site` of its own with `forwarded=True`.
+"""
+
+# Most of Twisted's HTTP has no annotations.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import cast
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory
+
+from homeserver.errors import MatrixError
+from homeserver.http.answer import answer_of_error, http_date, to_bytes
+from homeserver.http.asks import parse_object
+from homeserver.http.authenticate import Authenticate, FederationGate
+from homeserver.http.exchange import Exchange
+from homeserver.http.limits import RateLimiter
+from homeserver.http.route import Auth, Route
+from homeserver.http.table import BadRoute, RouteTable
+
+IDLE_SECONDS = 90
+"""How long a connection is kept on which nothing is asked. Proxies usually let go after 60."""
+REQUEST_SECONDS = 120
+"""How long a request may take to come in whole."""
+SWEEP_SECONDS = 5
+
+OnAnswer = Callable[[Route | None, str, int, float], None]
+"""Told of each answer: the route (None where nothing matched), method, status, and seconds since its headers."""
+
+
+class Channel(HTTPChannel):
+    """One client's connection. `Site` watches over its time, which is cheaper than two timers a request."""
+
+    site: Site
+    requestFactory = Exchange  # type: ignore[assignment]
+    MAX_LENGTH = 16384
+    totalHeadersSize = 16384
+    maxHeaders = 100
+    peer = "unknown"
+    heard = 0.0
+    """When bytes last came, by the site's sweep."""
+    reading_since: float | None = None
+    """Since when a request is coming in, by the site's sweep; None between requests and while one is answered."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        assert self.transport is not None
+        self.peer = str(getattr(self.transport.getPeer(), "host", "unknown"))
+        self.heard = self.site.now
+        self.site.channels.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = self.site.now
+        if self.reading_since is None and not self._handlingRequest:
+            self.reading_since = self.heard
+        LineReceiver.dataReceived(self, data)
+
+    def allContentReceived(self) -> None:
+        self.reading_since = None
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def is_idle(self) -> bool:
+        return not self._handlingRequest
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """What is no HTTP, or has too many or too long headers, gets a Matrix error too."""
+        assert self.transport is not None
+        error = MatrixError(400, "M_UNKNOWN", "This is not an HTTP request that this server understands")
+        self.transport.write(to_bytes(answer_of_error(error), date=self.site.date(), close=True))
+        self.loseConnection()
+
+
+class Site(HTTPFactory):
+    """Answers HTTP by a route table. Everything it needs is handed in; it holds no state but its connections."""
+
+    timeOut = None
+
+    def __init__(
+        self,
+        table: RouteTable,
+        authenticate: Authenticate,
+        limits: RateLimiter,
+        *,
+        reactor: IReactorTime,
+        forwarded: bool = False,
+        federation: FederationGate | None = None,
+        on_answer: OnAnswer | None = None,
+    ) -> None:
+        super().__init__(timeout=cast(float, None), reactor=reactor)
+        for endpoint in table.endpoints:
+            if endpoint.route.auth is Auth.FEDERATION and federation is None:
+                raise BadRoute(endpoint.route, "a route for homeservers needs a federation gate")
+        self.table = table
+        self.authenticate = authenticate
+        self.limits = limits
+        self.forwarded = forwarded
+        self.federation = federation
+        self.on_answer = on_answer
+        self.check_body = parse_object
+        self.channels: set[Channel] = set()
+        self.exchanges: set[Exchange] = set()
+        """Requests being answered."""
+        self.closing = False
+        self.now = reactor.seconds()
+        self._date = (0, b"")
+        self._request_ids = count(1)
+        self._run = secrets.token_hex(3)
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]
+        channel = Channel()
+        channel.site = self
+        channel.timeOut = None
+        channel.factory = self
+        channel.callLater = self.reactor.callLater  # type: ignore[method-assign, assignment]
+        return channel
+
+    def startFactory(self) -> None:
+        """Called for the first port. Not Twisted's: it would keep an access log of its own."""
+        self._sweeping.start(SWEEP_SECONDS, now=True)
+
+    def stopFactory(self) -> None:
+        if self._sweeping.running:
+            self._sweeping.stop()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Let answers under way be finished, for `grace_seconds` at most; then interrupt those that are left.
+
+        Stop listening first, and let whoever holds long polls end them, or they will take all of the grace.
+        """
+        self.closing = True
+        for channel in list(self.channels):
+            channel.persistent = False
+            if channel.is_idle():
+                channel.loseConnection()
+        if self.exchanges:
+            await self._wait_for_exchanges(grace_seconds)
+        for exchange in list(self.exchanges):
+            exchange.interrupt()
+        for channel in list(self.channels):
+            channel.loseConnection()
+
+    def next_request_id(self) -> str:
+        return f"{self._run}-{next(self._request_ids)}"
+
+    def date(self) -> bytes:
+        """The Date header's value, made once a second."""
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, http_date(now))
+        return self._date[1]
+
+    def _sweep(self) -> None:
+        self.now = now = self.reactor.seconds()
+        for channel in list(self.channels):
+            if not channel.is_idle():
+                continue
+            reading = channel.reading_since
+            if now - channel.heard > IDLE_SECONDS or (reading is not None and now - reading > REQUEST_SECONDS):
+                channel.forceAbortClient()
+
+    async def _wait_for_exchanges(self, seconds: float) -> None:
+        ended: Deferred[None] = Deferred()
+
+        def look() -> None:
+            if not self.exchanges and not ended.called:
+                ended.callback(None)
+
+        looking = LoopingCall(look)
+        looking.clock = self.reactor
+        done = looking.start(0.02)
+        timeout = self.reactor.callLater(seconds, lambda: None if ended.called else ended.callback(None))
+        await ended
+        if timeout.active():
+            timeout.cancel()
+        looking.stop()
+        await DeferredList([done])
