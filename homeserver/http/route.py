@@ -12,7 +12,7 @@ A handler is a plain coroutine function, so a test calls it without HTTP:
     async def set_typing(board: TypingBoard, who: Requester, ask: SetTyping) -> None: ...
 
 Parameters are told apart by their types: a collaborator (`homeserver.app` hands the one instance of each type to the
-table of routes; there may be several), `who: Requester`, a Struct as the ask, `info: RequestInfo`. Each may be left out.
+table of routes; there may be several), `who: Requester`, a Struct as the ask, `info: RequestInfo`. Each may be absent.
 Path parameters are text, already percent-decoded; names listed in `query` come from the query string and are
 converted to the field's type (a list takes every occurrence); every other field of the ask comes from the JSON object
 in the body. With `body="content"` the whole body is handed over as that field: as a `dict` for events' content, in any
