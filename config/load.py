@@ -26,13 +26,13 @@ def load_settings(path: Path | str | None, environ: Mapping[str, str] | None = N
     return _absolute(_parse(written), (file.parent if file is not None else Path()).absolute())
 
 
-def make_settings(values: Mapping[str, Any]) -> Settings:
+def make_settings(values: Mapping[str, Any], place: str = "make_settings") -> Settings:
     """Settings from plain values in the shape of the file, as tests and tools want them; paths stay as given.
 
     >>> make_settings({"profile": "test", "server": {"name": "localhost"}}).rate_limits.enabled
     False
     """
-    return _parse(from_values(values, "make_settings"))
+    return _parse(from_values(values, place))
 
 
 def _parse(written: Given) -> Settings:

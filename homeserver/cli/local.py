@@ -1,0 +1,108 @@
+"""Talk to this server over HTTP, as any client would: for verbs that need the running server.
+
+Blocking, and on the standard library only; a command line has nothing else to do meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import click
+from attrs import frozen
+
+from config import Settings
+
+_REGISTER = "/_synapse/admin/v1/register"
+
+
+class NotRunning(Exception):
+    """Nobody answers where the settings say that the server is."""
+
+
+class Refused(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, errcode: str, error: str) -> None:
+        super().__init__(f"{error} ({status} {errcode})")
+        self.status = status
+        self.errcode = errcode
+
+
+@frozen
+class LocalServer:
+    """The running server, at its first listener."""
+
+    base: str
+    sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def of(cls, settings: Settings) -> LocalServer:
+        """Where the settings say that it is; an address for all interfaces is reached by loopback."""
+        listener = settings.listeners[0]
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.host, listener.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return cls(f"{'https' if listener.tls else 'http'}://{host}:{listener.port}")
+
+    def call(self, method: str, path: str, body: object = None, token: str | None = None) -> Any:
+        """One request; the JSON of its answer. Waits and tries again when told to slow down.
+
+        Raises NotRunning or Refused.
+        """
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        data = json.dumps(body).encode() if body is not None else None
+        while True:
+            request = Request(self.base + path, data, headers, method=method)
+            try:
+                with urlopen(request, timeout=60) as answer:
+                    return json.load(answer)
+            except HTTPError as error:
+                refused = _refused(error)
+                if refused.errcode != "M_LIMIT_EXCEEDED":
+                    raise refused from None
+                self.sleep(float(error.headers.get("Retry-After") or 1))
+            except (OSError, HTTPException, ValueError) as error:
+                raise NotRunning(f"no homeserver answers at {self.base}: {error}") from None
+
+    def is_running(self) -> bool:
+        """Whether something answers there like a Matrix homeserver."""
+        try:
+            return "versions" in self.call("GET", "/_matrix/client/versions")
+        except (NotRunning, Refused):
+            return False
+
+    def register(self, secret: str, name: str, password: str, *, admin: bool, displayname: str | None = None) -> Any:
+        """Make an account by the shared secret. Gives `user_id`, `access_token`, `device_id`."""
+        nonce = self.call("GET", _REGISTER)["nonce"]
+        words = (nonce, name, password, "admin" if admin else "notadmin")
+        mac = hmac.new(secret.encode(), b"\0".join(word.encode() for word in words), hashlib.sha1).hexdigest()
+        body = {"nonce": nonce, "username": name, "password": password, "admin": admin, "mac": mac}
+        if displayname is not None:
+            body["displayname"] = displayname
+        return self.call("POST", _REGISTER, body)
+
+
+def _refused(error: HTTPError) -> Refused:
+    try:
+        body = json.load(error)
+    except ValueError:
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    return Refused(error.code, str(body.get("errcode", "")), str(body.get("error", error.reason)))
+
+
+def require_running(settings: Settings) -> LocalServer:
+    """The running server. Ends the command with advice where there is none."""
+    server = LocalServer.of(settings)
+    if not server.is_running():
+        raise click.ClickException(f"no homeserver answers at {server.base}; start it with `run` first")
+    return server

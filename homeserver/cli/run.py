@@ -1,0 +1,45 @@
+"""`run`: start the server, and stay until SIGTERM or SIGINT. Imports little: start-up time is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import click
+
+from config import Settings
+from homeserver.cli.common import load, settings_option
+
+
+@click.command("run")
+@settings_option
+@click.option("--listen", metavar="HOST:PORT", help="Answer there, instead of at the listeners in the settings.")
+def command(path: Path, listen: str | None) -> None:
+    """Run the server."""
+    from homeserver.observe.log import capture_twisted, configure_logging
+
+    settings = load(path)
+    if listen is not None:
+        settings = listen_at(settings, listen)
+    configure_logging(settings.logging, final=True)
+    capture_twisted()
+
+    from homeserver.reactor import install_reactor
+
+    if not install_reactor():
+        import structlog
+
+        structlog.get_logger().warning("uvloop is not installed; each request will cost half as much CPU again")
+
+    from homeserver.app import run
+
+    run(settings)
+
+
+def listen_at(settings: Settings, address: str) -> Settings:
+    """The same settings with one listener, at `HOST:PORT` or `[IPV6]:PORT`; for the rest it is like the first one."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise click.BadParameter(f"{address!r} is not HOST:PORT", param_hint="--listen")
+    return attrs.evolve(settings, listeners=(attrs.evolve(settings.listeners[0], host=host, port=int(port)),))
