@@ -67,17 +67,18 @@ def read_yaml(text: str, name: str, *, with_lines: bool = False) -> Given:
     return given
 
 
-def _from_node(loader: yaml.SafeLoader, node: yaml.Node, name: str, with_lines: bool) -> Given:
-    place = f"{name}, line {node.start_mark.line + 1}" if with_lines else name
+def _from_node(loader: yaml.SafeLoader, node: yaml.Node, name: str, with_lines: bool, line: int = 0) -> Given:
+    """`line` is where the node's key stands, if it has one: a section begins there, not at its first setting."""
+    place = f"{name}, line {line or node.start_mark.line + 1}" if with_lines else name
     match node:
         case yaml.MappingNode():
             entries: dict[str, Given] = {}
             for key_node, value_node in node.value:
                 key = str(getattr(key_node, "value", ""))
+                given = _from_node(loader, value_node, name, with_lines, key_node.start_mark.line + 1)
                 if key in entries:
-                    line = f", line {key_node.start_mark.line + 1}" if with_lines else ""
-                    raise SettingsError(f"{key}: stands twice ({entries[key].place} and {name}{line})")
-                entries[key] = _from_node(loader, value_node, name, with_lines)
+                    raise SettingsError(f"{key}: stands twice ({entries[key].place} and {given.place})")
+                entries[key] = given
             return Given(entries, place)
         case yaml.SequenceNode():
             return Given([_from_node(loader, entry, name, with_lines) for entry in node.value], place)
