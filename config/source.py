@@ -49,7 +49,10 @@ def read_file(path: Path) -> Given:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    return read_yaml(text, str(path), with_lines=True)
+    given = read_yaml(text, str(path), with_lines=True)
+    if not isinstance(given.value, dict):
+        raise SettingsError(f"{path}: must be sections with settings below them")
+    return given
 
 
 def read_yaml(text: str, name: str, *, with_lines: bool = False) -> Given:

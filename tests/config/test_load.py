@@ -141,7 +141,7 @@ def test_sizes_have_units(tmp_path: Path) -> None:
         ("a: [\n", "FILE: not YAML"),
         ("server: !!python/object:os.system {}\n", "server.name: is missing"),
         ("server:\n  name: !!python/name:os.system x\n", "FILE: not YAML: could not determine a constructor"),
-        ("- a\n- b\n", "the settings: must be a section"),
+        ("- a\n- b\n", "FILE: must be sections"),
         ("a: " + "[" * 5000, "FILE"),
     ],
 )
