@@ -1,0 +1,1 @@
+"""What passes: typing, receipts, presence. Rooms carry it, their history does not."""

@@ -1,0 +1,1 @@
+"""What people keep on their server: account data, tags, profiles, filters."""
