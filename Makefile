@@ -1,33 +1,68 @@
-# The verbs of the project. `make run` and `make test` do all the set-up themselves.
+# The verbs of the project. Each does the set-up that it needs; `make` alone tells what there is.
 
 SHELL := /bin/bash
-PYTHON ?= python3.11
-VENV := .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-LOCKS := requirements/runtime.txt requirements/dev.txt
+DATA ?= data
+# Named after what is to be installed, so that setting up again is quick when nothing changed, whatever the dates of
+# the files are.
+STAMP := $(VENV)/.installed-$(shell cat requirements/*.txt setup.cfg | sha256sum | cut -c1-16)
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-options
 
-.PHONY: help setup run test check
-help:
-	@echo "run    a server on http://localhost:8008"
-	@echo "test   everything that the project promises"
-	@echo "check  style and types only"
-	@echo "setup  .venv with the package in it"
+.DEFAULT_GOAL := help
+.PHONY: help setup run dev test check format fuzz bench docs lock clean
 
-setup: $(STAMP)
-$(STAMP): $(LOCKS) setup.cfg pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	touch $@
+help: ## tell what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 9
 
-run: setup
-	$(BIN)/python -m homeserver run
+setup: $(STAMP) ## make .venv with the package in it, from the lock files
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Guildhall needs Python 3.11."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
 
-check: setup
+run: setup ## a server on http://localhost:8008, with its data in ./data
+	@test -e $(DATA)/homeserver.yaml || \
+		$(BIN)/python -m homeserver init --server-name localhost --data-dir $(DATA) --profile dev
+	@echo "Make the first account, in another terminal: $(BIN)/python -m homeserver register-user -c $(DATA)/homeserver.yaml -u alice --admin"
+	@exec $(BIN)/python -m homeserver run -c $(DATA)/homeserver.yaml
+
+dev: setup ## a throwaway server on http://localhost:8008, gone when it stops
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && \
+		$(BIN)/python -m homeserver init --server-name localhost --data-dir "$$data" --profile dev && \
+		$(BIN)/python -m homeserver run -c "$$data/homeserver.yaml"
+
+check: setup ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: check
-	$(BIN)/python -m pytest -n 2
+format: setup ## put the code into its usual form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: check ## everything that the project promises; 2 processes, about 15 minutes
+	tests/tools/need_postgres.sh
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+fuzz: setup ## hostile bytes against parsers and the HTTP edge, for FUZZ_SECONDS (60) each
+	$(BIN)/python -m pytest tests/fuzz -o python_files='fuzz_*.py'
+
+bench: setup ## micro-benchmarks
+	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' -s
+
+docs: setup ## write homeserver.yaml anew, from the settings' own documentation
+	$(BIN)/python -c 'from config.document import document; print(document(), end="")' > homeserver.yaml
+
+lock: setup ## choose the newest versions of all dependencies that setup.cfg and requirements/*.in allow
+	$(COMPILE) --upgrade --output-file requirements/runtime.txt setup.cfg requirements/runtime.in
+	$(COMPILE) --upgrade --output-file requirements/dev.txt requirements/dev.in
+
+clean: ## remove what the other verbs made, but not ./data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
