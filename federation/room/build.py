@@ -78,6 +78,8 @@ def build_event(
         fields["redacts"] = redacts
     if event_id is not None:
         fields["event_id"] = event_id
+        if not version.cites_with_hashes:
+            raise BadEvent("event_id cannot be chosen: it is a hash")
     if version.cites_with_hashes:
         fields["prev_events"] = _with_hashes(prev_events, references)
         fields["auth_events"] = _with_hashes(auth_events, references)

@@ -67,7 +67,7 @@ def test_server_names(name: str) -> None:
         "example.org:",
         "example.org:123456",
         "example.org:80a",
-        "example.org:８０",
+        "example.org:\uff18\uff10",
         "example.org:80:80",
         "exa mple.org",
         "under_score.org",
