@@ -1,0 +1,105 @@
+"""What is kept of people's presence over a restart: written now and then, so it may be a minute old.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#presence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from storage import strings
+from storage.memberships import NUMBERS
+from storage.ports import Cursor
+from storage.sql import among, from_blob_or_none, to_blob
+
+STATES = ("offline", "unavailable", "online")
+"""Presence states by the number they have in the table."""
+
+
+class SavedPresence(msgspec.Struct, frozen=True, gc=False):
+    user_id: str
+    state: str
+    status_msg: str | None
+    last_active_ts: int
+    """In ms since 1970; 0: never."""
+
+
+def read(cursor: Cursor, user_ids: Sequence[str]) -> dict[str, SavedPresence]:
+    """What is known of some people, by user id."""
+    if not user_ids:
+        return {}
+    condition, parameters = among(cursor, "user_id", user_ids)
+    rows = cursor.execute(
+        f"SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE {condition}", parameters
+    ).fetchall()
+    return {row[0]: _saved(row) for row in rows}
+
+
+def not_offline(cursor: Cursor) -> list[SavedPresence]:
+    """Everybody who was here when this was last written."""
+    rows = cursor.execute(
+        "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0 ORDER BY user_id"
+    ).fetchall()
+    return [_saved(row) for row in rows]
+
+
+def save(cursor: Cursor, rows: Iterable[SavedPresence]) -> None:
+    cursor.insert_many(
+        "presence",
+        ("user_id", "state", "status_msg", "last_active_ts"),
+        [
+            (
+                row.user_id,
+                STATES.index(row.state),
+                None if row.status_msg is None else to_blob(row.status_msg),
+                row.last_active_ts,
+            )
+            for row in rows
+        ],
+        "ON CONFLICT (user_id) DO UPDATE SET state = excluded.state, status_msg = excluded.status_msg,"
+        " last_active_ts = excluded.last_active_ts",
+    )
+
+
+def delete(cursor: Cursor, user_id: str) -> None:
+    """The account is no more."""
+    cursor.later("DELETE FROM presence WHERE user_id = ?", (user_id,))
+
+
+def joined_rooms(cursor: Cursor, user_ids: Iterable[str]) -> dict[str, frozenset[int]]:
+    """The rooms (nid) that each of some people is joined to."""
+    users = strings.find_many(cursor, list(user_ids))
+    if not users:
+        return {}
+    by_nid = {nid: user_id for user_id, nid in users.items()}
+    condition, parameters = among(cursor, "user_nid", sorted(by_nid))
+    found: dict[str, set[int]] = {}
+    for user_nid, room_nid in cursor.execute(
+        f"SELECT user_nid, room_nid FROM memberships WHERE {condition} AND membership = ?",
+        (*parameters, NUMBERS["join"]),
+    ).fetchall():
+        found.setdefault(by_nid[user_nid], set()).add(room_nid)
+    return {user_id: frozenset(rooms) for user_id, rooms in found.items()}
+
+
+def share_a_room(cursor: Cursor, one: str, other: str) -> bool:
+    """Whether there is a room that both are joined to."""
+    users = strings.find_many(cursor, [one, other])
+    if len(users) < 2:
+        return False
+    join = NUMBERS["join"]
+    return (
+        cursor.execute(
+            "SELECT 1 FROM memberships a JOIN memberships b ON b.room_nid = a.room_nid"
+            " WHERE a.user_nid = ? AND a.membership = ? AND b.user_nid = ? AND b.membership = ? LIMIT 1",
+            (users[one], join, users[other], join),
+        ).fetchone()
+        is not None
+    )
+
+
+def _saved(row: tuple[str, int, bytes | None, int]) -> SavedPresence:
+    user_id, state, status_msg, last_active_ts = row
+    return SavedPresence(user_id, STATES[state], from_blob_or_none(status_msg), last_active_ts)

@@ -1,0 +1,89 @@
+"""Rooms and their heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from federation.room.event import StateKey
+from storage import events, state
+from storage.ports import Cursor, RoomHead, StateRef, StoredEvent
+from storage.sql import among, from_blob_or_none
+
+
+class RoomRow(msgspec.Struct, frozen=True, gc=False):
+    """A room without its state."""
+
+    nid: int
+    room_id: str
+    version: str
+    creator: str
+    room_type: str | None
+    """`type` of the create event's content: `m.space` is a space."""
+    head: RoomHead
+    newest: int
+    """Position of its newest event."""
+    oldest: int
+    """Below 0 where earlier events were backfilled: the lowest position in use."""
+
+
+class LoadedRoom(msgspec.Struct, frozen=True):
+    """All that a live room starts from."""
+
+    nid: int
+    row: RoomRow
+    state: dict[StateKey, StateRef]
+    """The current state, whole."""
+    create: StoredEvent
+
+    @property
+    def version(self) -> str:
+        return self.row.version
+
+    @property
+    def head(self) -> RoomHead:
+        return self.row.head
+
+
+_ROW = "nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest"
+
+
+def find_nid(cursor: Cursor, room_id: str) -> int | None:
+    row = cursor.execute("SELECT nid FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    return None if row is None else row[0]
+
+
+def find_room(cursor: Cursor, room_id: str) -> RoomRow | None:
+    row = cursor.execute(f"SELECT {_ROW} FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    return None if row is None else _room_row(cursor, row)
+
+
+def load_rows(cursor: Cursor, nids: Sequence[int]) -> dict[int, RoomRow]:
+    """Rooms by nid; unknown ones are left out."""
+    if not nids:
+        return {}
+    condition, parameters = among(cursor, "nid", nids)
+    rows = cursor.execute(f"SELECT {_ROW} FROM rooms WHERE {condition}", parameters).fetchall()
+    return {row[0]: _room_row(cursor, row) for row in rows}
+
+
+def load_room(cursor: Cursor, nid: int) -> LoadedRoom | None:
+    """A room with its current state. None for a room that is not known, or known by an invite or a knock only."""
+    row = load_rows(cursor, [nid]).get(nid)
+    if row is None:
+        return None
+    current = state.read_state_refs(cursor, row.head.snapshot)
+    create = current.get(("m.room.create", ""))
+    if create is None:
+        return None
+    return LoadedRoom(nid, row, current, events.load_events(cursor, [create.nid])[create.nid])
+
+
+def _room_row(cursor: Cursor, row: tuple[Any, ...]) -> RoomRow:
+    nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest = row
+    cursor.shared.room_versions.put(nid, version)
+    head = RoomHead(tuple(orjson.loads(extremities)), depth, snapshot)
+    return RoomRow(nid, room_id, version, creator, from_blob_or_none(room_type), head, newest, oldest)

@@ -1,0 +1,75 @@
+"""What the rules of history visibility ask about the state at a snapshot.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from federation.room.event import StateKey
+from storage import memberships, strings
+from storage.ports import Cursor
+from storage.sql import among
+from storage.state import read_state
+
+HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
+
+
+class VisibilityState(msgspec.Struct, frozen=True, gc=False):
+    """The two pieces of state that decide what one user may see."""
+
+    setting: object
+    """`history_visibility` of the event's content as somebody wrote it: any JSON value; None where there is none."""
+    membership: str | None
+    """None: no member event."""
+
+
+def state_at(cursor: Cursor, snapshot: int, user_id: str) -> VisibilityState:
+    """What decided at a snapshot. Costs a walk down the snapshot's chain, whatever the size of the state."""
+    member: StateKey = ("m.room.member", user_id)
+    nids = read_state(cursor, snapshot, (HISTORY_VISIBILITY, member))
+    setting: object = None
+    membership: str | None = None
+    if nids:
+        condition, parameters = among(cursor, "nid", list(nids.values()))
+        for nid, number, raw in cursor.execute(
+            f"SELECT nid, membership, raw FROM events WHERE {condition}", parameters
+        ).fetchall():
+            if nid == nids.get(member):
+                membership = memberships.NAMES[number or 0]
+            else:
+                setting = _read(raw).content.history_visibility
+    return VisibilityState(setting, membership)
+
+
+def next_turn(cursor: Cursor, room_nid: int, user_id: str, position: int, backwards: bool) -> int | None:
+    """Position of the nearest event past `position` that changes the room's history visibility or the user's
+    membership, looking back or forward in the timeline; None where nothing changes any more.
+    """
+    found = strings.find_many(cursor, ("m.room.history_visibility", "", "m.room.member", user_id))
+    nearest: int | None = None
+    for event_type, state_key in (HISTORY_VISIBILITY, ("m.room.member", user_id)):
+        if event_type not in found or state_key not in found:
+            continue
+        pick, side = ("MAX", "<") if backwards else ("MIN", ">")
+        row = cursor.execute(
+            f"SELECT {pick}(position) FROM events WHERE room_nid = ? AND type_nid = ? AND key_nid = ?"
+            f" AND position {side} ?",
+            (room_nid, found[event_type], found[state_key], position),
+        ).fetchone()
+        at = None if row is None else row[0]
+        if at is not None and (nearest is None or (at > nearest) == backwards):
+            nearest = at
+    return nearest
+
+
+class _Content(msgspec.Struct, gc=False):
+    history_visibility: object = None
+
+
+class _Raw(msgspec.Struct, gc=False):
+    content: _Content
+
+
+_read = msgspec.json.Decoder(_Raw).decode

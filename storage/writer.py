@@ -1,0 +1,255 @@
+"""Group commit: one thread that writes, so that many appends share one transaction, one fsync and one wake-up.
+
+    reactor                                             writer's thread
+    append(), write() ──► gathered ─(thread is idle)──► one transaction: runs of appends in bulk, functions in turn
+                                                        │ all well: one COMMIT
+                                                        └ anything raises: ROLLBACK, then every unit by itself
+    notices in order, then answers ◄──── one callFromThread per batch ────┘
+
+A unit that fails does so alone, but for one thing: an append that comes after a failed one *in the same room* may build
+upon it, so that it fails with RoomPoisoned, and so does every later one until `clear_poison`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from storage.append import append as append_events
+from storage.connection import Connection, Engine
+from storage.errors import CommitUnknown, ConnectionLost, DatabaseClosed, RoomPoisoned
+from storage.ports import Cursor, EventAppend
+from storage.shared import WriterMemory
+
+LARGEST_BATCH = 500
+RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""How long the writer waits between attempts to get its connection back before a batch fails."""
+
+
+FromThread = Callable[..., Any]
+"""Twisted's `callFromThread`."""
+
+
+class Unit(msgspec.Struct, gc=True):
+    """One entry of the queue: an append, or a function to call with the cursor."""
+
+    answer: Deferred[Any]
+    append: EventAppend | None = None
+    function: Callable[[Cursor], Any] | None = None
+    notice: object = None
+
+
+class Outcome(msgspec.Struct):
+    """What became of a unit."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """The queue and its thread. All methods are for the reactor's thread; the thread's own start with `_thread_`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        connection: Connection,
+        memory: WriterMemory,
+        from_thread: FromThread,
+        announce: Callable[[Sequence[object]], None],
+    ) -> None:
+        """`announce` gets the notices of every committed batch, before anybody's answer."""
+        self._engine = engine
+        self._connection = connection
+        self._memory = memory
+        self._from_thread = from_thread
+        self._announce = announce
+        self._gathered: list[Unit] = []
+        self._busy = False
+        self._poisoned: set[int] = set()
+        self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
+        self._closing: Deferred[None] | None = None
+        self._thread = Thread(target=self._thread_main, name="storage-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, append: EventAppend) -> Deferred[None]:
+        answer: Deferred[None] = Deferred()
+        if append.room_nid in self._poisoned:
+            answer.errback(RoomPoisoned(append.room_nid))
+        else:
+            notice = append if append.notice is None else append.notice
+            self._enqueue(Unit(answer, append=append, notice=notice))
+        return answer
+
+    def write(self, function: Callable[[Cursor], Any], notice: object) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        self._enqueue(Unit(answer, function=function, notice=notice))
+        return answer
+
+    def clear_poison(self, room_nid: int) -> None:
+        self._poisoned.discard(room_nid)
+
+    @property
+    def queue_length(self) -> int:
+        """Units that wait for the batch under way to end."""
+        return len(self._gathered)
+
+    def close(self) -> Deferred[None]:
+        """Write what is queued, then stop."""
+        if self._closing is None:
+            self._closing = Deferred()
+            if not self._busy:
+                self._stop()
+        return self._closing
+
+    # ------------------------------------------------------------------------------------- in the reactor's thread
+
+    def _enqueue(self, unit: Unit) -> None:
+        if self._closing is not None:
+            unit.answer.errback(DatabaseClosed("the database is closed"))
+            return
+        self._gathered.append(unit)
+        if not self._busy:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        batch, self._gathered = self._gathered[:LARGEST_BATCH], self._gathered[LARGEST_BATCH:]
+        self._busy = True
+        self._batches.put(batch)
+
+    def _finished(self, batch: list[Unit], outcomes: list[Outcome]) -> None:
+        # Poison first: what waits already must not be written, whatever the callbacks below do.
+        for unit, outcome in zip(batch, outcomes, strict=True):
+            if outcome.error is not None and unit.append is not None:
+                self._poisoned.add(unit.append.room_nid)
+        lost: list[Unit] = []
+        if self._poisoned:
+            lost = [unit for unit in self._gathered if self._is_poisoned(unit)]
+            if lost:
+                self._gathered = [unit for unit in self._gathered if not self._is_poisoned(unit)]
+        # Then the thread gets its next work, and the callbacks run beside it.
+        self._busy = False
+        if self._gathered:
+            self._hand_over()
+        notices = [
+            unit.notice
+            for unit, outcome in zip(batch, outcomes, strict=True)
+            if outcome.error is None and unit.notice is not None
+        ]
+        if notices:
+            self._announce(notices)
+        for unit, outcome in zip(batch, outcomes, strict=True):
+            if outcome.error is None:
+                unit.answer.callback(outcome.value)
+            else:
+                unit.answer.errback(outcome.error)
+        for unit in lost:
+            assert unit.append is not None
+            unit.answer.errback(RoomPoisoned(unit.append.room_nid))
+        if self._closing is not None and not self._busy and not self._gathered:
+            self._stop()
+
+    def _is_poisoned(self, unit: Unit) -> bool:
+        return unit.append is not None and unit.append.room_nid in self._poisoned
+
+    def _stop(self) -> None:
+        self._busy = True
+        self._batches.put(None)
+
+    def _stopped(self) -> None:
+        self._thread.join()
+        assert self._closing is not None
+        self._closing.callback(None)
+
+    # ------------------------------------------------------------------------------------- in the writer's thread
+
+    def _thread_main(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                outcomes = self._thread_write(batch)
+            except Exception as error:
+                outcomes = [Outcome(error=error) for _ in batch]
+            self._from_thread(self._finished, batch, outcomes)
+            del batch, outcomes
+        self._connection.close()
+        self._from_thread(self._stopped)
+
+    def _thread_write(self, batch: list[Unit]) -> list[Outcome]:
+        try:
+            return self._thread_transaction(batch)
+        except CommitUnknown as error:
+            return [Outcome(error=error) for _ in batch]
+        except Exception as error:
+            if len(batch) == 1:
+                return [Outcome(error=self._engine.explain(error))]
+        outcomes: list[Outcome] = []
+        poisoned: set[int] = set()
+        for unit in batch:
+            room_nid = None if unit.append is None else unit.append.room_nid
+            if room_nid in poisoned:
+                assert room_nid is not None
+                outcomes.append(Outcome(error=RoomPoisoned(room_nid)))
+                continue
+            try:
+                outcomes += self._thread_transaction([unit])
+            except Exception as error:
+                outcomes.append(Outcome(error=self._engine.explain(error)))
+                if room_nid is not None:
+                    poisoned.add(room_nid)
+        return outcomes
+
+    def _thread_transaction(self, units: list[Unit]) -> list[Outcome]:
+        """All units in one transaction, or raise and leave no trace. A lost connection is found again once."""
+        try:
+            return self._thread_attempt(units)
+        except ConnectionLost:
+            self._thread_reconnect()
+            return self._thread_attempt(units)
+
+    def _thread_attempt(self, units: list[Unit]) -> list[Outcome]:
+        if self._connection.broken:
+            self._thread_reconnect()
+        connection = self._connection
+        try:
+            outcomes = _apply(connection.begin(), units)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            self._memory.drop()
+            raise
+        self._memory.keep()
+        return outcomes
+
+    def _thread_reconnect(self) -> None:
+        self._connection.close()
+        for delay_s in RECONNECT_DELAYS_S:
+            try:
+                self._connection = self._engine.open_writer()
+                return
+            except Exception:
+                time.sleep(delay_s)
+        self._connection = self._engine.open_writer()
+
+
+def _apply(cursor: Cursor, units: list[Unit]) -> list[Outcome]:
+    """Run the units in order, each run of appends in bulk."""
+    outcomes: list[Outcome] = []
+    appends: list[EventAppend] = []
+    for unit in units:
+        if unit.append is not None:
+            appends.append(unit.append)
+            outcomes.append(Outcome())
+            continue
+        if appends:
+            append_events(cursor, appends)
+            appends = []
+        assert unit.function is not None
+        outcomes.append(Outcome(unit.function(cursor)))
+    if appends:
+        append_events(cursor, appends)
+    return outcomes
