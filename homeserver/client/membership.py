@@ -1,0 +1,135 @@
+"""Joining and leaving rooms, and deciding who else is in them.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#room-membership
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeserver.errors import InvalidParam
+from homeserver.http.route import GUEST, USER, Requester, route
+from homeserver.rooms.aliases import Aliases
+from homeserver.rooms.membership import Memberships
+
+
+class JoinRoom(msgspec.Struct, frozen=True):
+    room_id: str
+    reason: str | None = None
+    third_party_signed: dict[str, Any] | None = None
+
+
+class JoinAnywhere(msgspec.Struct, frozen=True):
+    room_id_or_alias: str
+    reason: str | None = None
+    third_party_signed: dict[str, Any] | None = None
+    server_name: list[str] = []
+    via: list[str] = []
+
+
+class KnockAnywhere(msgspec.Struct, frozen=True):
+    room_id_or_alias: str
+    reason: str | None = None
+    server_name: list[str] = []
+    via: list[str] = []
+
+
+class OneRoom(msgspec.Struct, frozen=True):
+    room_id: str
+    reason: str | None = None
+
+
+class SomebodyInRoom(msgspec.Struct, frozen=True):
+    room_id: str
+    user_id: str
+    reason: str | None = None
+
+
+class Invite(msgspec.Struct, frozen=True):
+    room_id: str
+    user_id: str | None = None
+    reason: str | None = None
+    medium: str | None = None
+
+
+async def room_id_of(aliases: Aliases, name: str) -> str:
+    """The id of the room behind an id or an alias. Raises InvalidParam or NotFound."""
+    if name.startswith("!"):
+        return name
+    if name.startswith("#"):
+        return (await aliases.resolve(name)).room_id
+    raise InvalidParam("A room is named by its id, which begins with !, or by an alias, which begins with #")
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/join", auth=GUEST, rate="join_local")
+async def join_room(memberships: Memberships, who: Requester, ask: JoinRoom) -> dict[str, str]:
+    await memberships.join(
+        ask.room_id, who.user_id, ask.reason, third_party_signed=ask.third_party_signed, is_guest=who.is_guest
+    )
+    return {"room_id": ask.room_id}
+
+
+@route(
+    "POST",
+    "/_matrix/client/v3/join/{room_id_or_alias}",
+    auth=GUEST,
+    rate="join_local",
+    query=("server_name", "via"),
+)
+async def join_anywhere(
+    memberships: Memberships, aliases: Aliases, who: Requester, ask: JoinAnywhere
+) -> dict[str, str]:
+    room_id = await room_id_of(aliases, ask.room_id_or_alias)
+    await memberships.join(
+        room_id, who.user_id, ask.reason, third_party_signed=ask.third_party_signed, is_guest=who.is_guest
+    )
+    return {"room_id": room_id}
+
+
+@route(
+    "POST",
+    "/_matrix/client/v3/knock/{room_id_or_alias}",
+    auth=USER,
+    rate="join_local",
+    query=("server_name", "via"),
+)
+async def knock(memberships: Memberships, aliases: Aliases, who: Requester, ask: KnockAnywhere) -> dict[str, str]:
+    room_id = await room_id_of(aliases, ask.room_id_or_alias)
+    await memberships.knock(room_id, who.user_id, ask.reason)
+    return {"room_id": room_id}
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/invite", auth=USER, rate="invite")
+async def invite(memberships: Memberships, who: Requester, ask: Invite) -> None:
+    if ask.user_id is None:
+        if ask.medium is not None:
+            raise InvalidParam("This server has no identity server to invite by address", "M_THREEPID_DENIED")
+        raise InvalidParam("`user_id` is missing", "M_MISSING_PARAM")
+    await memberships.invite(ask.room_id, who.user_id, ask.user_id, ask.reason)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/leave", auth=GUEST, rate="write")
+async def leave(memberships: Memberships, who: Requester, ask: OneRoom) -> None:
+    await memberships.leave(ask.room_id, who.user_id, ask.reason)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/forget", auth=GUEST, rate="write")
+async def forget(memberships: Memberships, who: Requester, ask: OneRoom) -> None:
+    await memberships.forget(ask.room_id, who.user_id)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/kick", auth=USER, rate="write")
+async def kick(memberships: Memberships, who: Requester, ask: SomebodyInRoom) -> None:
+    await memberships.kick(ask.room_id, who.user_id, ask.user_id, ask.reason)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/ban", auth=USER, rate="write")
+async def ban(memberships: Memberships, who: Requester, ask: SomebodyInRoom) -> None:
+    await memberships.ban(ask.room_id, who.user_id, ask.user_id, ask.reason)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/unban", auth=USER, rate="write")
+async def unban(memberships: Memberships, who: Requester, ask: SomebodyInRoom) -> None:
+    await memberships.unban(ask.room_id, who.user_id, ask.user_id, ask.reason)

@@ -1,0 +1,23 @@
+"""The time, as an argument: nothing in the house reads a clock that it was not handed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@frozen
+class Clock:
+    """Wall time for what others see, and the reactor's timers. Tests build it from one `task.Clock`."""
+
+    timers: IReactorTime
+    """For `callLater`; its `seconds` may be monotonic and says nothing about the date."""
+    now_ms: Callable[[], int] = _wall_ms
+    """Milliseconds since 1970."""

@@ -1,0 +1,258 @@
+"""Making rooms: one call, one unit of the group commit, from the create event to the last invitation.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+from attrs import field, frozen
+
+from config import Settings
+from federation.room.identifiers import InvalidIdentifier, parse_room_alias
+from federation.room.versions import RoomVersion, get_room_version
+from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
+from homeserver.rooms.accept import Door, Draft, Template
+from homeserver.rooms.membership import MemberProfiles, check_invitable, member_content
+from storage import aliases as alias_rows
+from storage import directory as directory_rows
+from storage.database import Database
+from storage.ports import Cursor, NewRoom
+
+Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
+
+ROOM_ID_LETTERS = string.ascii_letters
+TOMBSTONE_LEVEL = 150
+"""Above `state_default` and the 100 of an admin: upgrading a room hands it over, which is for its creators."""
+
+PRESET_STATE: Mapping[Preset, Sequence[tuple[str, dict[str, str]]]] = {
+    "private_chat": (
+        ("m.room.join_rules", {"join_rule": "invite"}),
+        ("m.room.history_visibility", {"history_visibility": "shared"}),
+        ("m.room.guest_access", {"guest_access": "can_join"}),
+    ),
+    "trusted_private_chat": (
+        ("m.room.join_rules", {"join_rule": "invite"}),
+        ("m.room.history_visibility", {"history_visibility": "shared"}),
+        ("m.room.guest_access", {"guest_access": "can_join"}),
+    ),
+    "public_chat": (
+        ("m.room.join_rules", {"join_rule": "public"}),
+        ("m.room.history_visibility", {"history_visibility": "shared"}),
+        ("m.room.guest_access", {"guest_access": "forbidden"}),
+    ),
+}
+
+
+class InitialState(msgspec.Struct, frozen=True):
+    type: str
+    content: dict[str, Any]
+    state_key: str = ""
+
+
+class CreateRoom(msgspec.Struct, frozen=True):
+    """The body of `createRoom`."""
+
+    visibility: Literal["public", "private"] | None = None
+    room_alias_name: str | None = None
+    name: str | None = None
+    topic: str | None = None
+    invite: list[str] = []
+    invite_3pid: list[dict[str, Any]] = []
+    room_version: str | None = None
+    creation_content: dict[str, Any] = {}
+    initial_state: list[InitialState] = []
+    preset: Preset | None = None
+    is_direct: bool = False
+    power_level_content_override: dict[str, Any] = {}
+
+
+@frozen
+class RoomMaker:
+    """Makes rooms for local users."""
+
+    door: Door
+    database: Database
+    settings: Settings
+    profiles: MemberProfiles
+    _last_create_ts: list[int] = field(factory=lambda: [0])
+
+    async def create(self, creator: str, ask: CreateRoom, is_admin: bool = False) -> str:
+        """Make the room and answer its id when everything is durable.
+
+        Raises MatrixError: `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` (the alias), `M_INVALID_ROOM_STATE` (the
+        asked-for events don't pass the room's own rules), `M_BAD_JSON`.
+        """
+        version = self._version(ask)
+        invitees = self._invitees(creator, ask)
+        alias = await self._alias(ask)
+        publish = ask.visibility == "public"
+        if publish and not (is_admin or self.settings.rooms.anybody_may_publish):
+            raise Forbidden("You may not publish rooms in this server's directory")
+        preset: Preset = ask.preset or ("public_chat" if publish else "private_chat")
+
+        templates = [Template("m.room.member", creator, await member_content(self.profiles, creator, "join"), creator)]
+        templates += self._state(creator, ask, version, preset, alias, invitees)
+        for user_id in invitees:
+            more = {"is_direct": True} if ask.is_direct else {}
+            content = await member_content(self.profiles, user_id, "invite", more)
+            templates.append(Template("m.room.member", creator, content, user_id))
+
+        draft = self._found(creator, ask, version, invitees if preset == "trusted_private_chat" else [])
+        try:
+            for template in templates:
+                draft.add(template)
+        except Forbidden as error:
+            raise MatrixError(400, "M_INVALID_ROOM_STATE", f"This room would break its own rules: {error.error}") from None
+        await self._append(draft, creator, alias, publish)
+        return draft.room.room_id
+
+    def _version(self, ask: CreateRoom) -> RoomVersion:
+        identifier = ask.room_version or self.settings.rooms.default_version
+        version = get_room_version(identifier)
+        if version is None:
+            raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", f"This server has no room version {identifier!r}")
+        return version
+
+    def _invitees(self, creator: str, ask: CreateRoom) -> list[str]:
+        if ask.invite_3pid:
+            raise MatrixError(403, "M_THREEPID_DENIED", "This server has no identity server to invite by address")
+        invitees: list[str] = []
+        for user_id in ask.invite:
+            check_invitable(user_id, self.door.identity.server_name)
+            if user_id != creator and user_id not in invitees:
+                invitees.append(user_id)
+        return invitees
+
+    async def _alias(self, ask: CreateRoom) -> str | None:
+        if ask.room_alias_name is None:
+            return None
+        name = ask.room_alias_name
+        if not name or ":" in name or any(character.isspace() for character in name):
+            raise InvalidParam("`room_alias_name` is the local part of an alias: no colon and no white space")
+        try:
+            alias: str = parse_room_alias(f"#{name}:{self.door.identity.server_name}")
+        except InvalidIdentifier as error:
+            raise InvalidParam(f"`room_alias_name`: {error}") from None
+        if await self.database.run(alias_rows.find, alias) is not None:
+            raise _in_use(alias)
+        return alias
+
+    def _found(self, creator: str, ask: CreateRoom, version: RoomVersion, trusted: Sequence[str]) -> Draft:
+        content = {key: value for key, value in ask.creation_content.items() if key != "creator"}
+        content["room_version"] = version.identifier
+        if not version.creator_is_sender:
+            content["creator"] = creator
+        if version.privileged_creators and trusted:
+            named = content.get("additional_creators", [])
+            if not isinstance(named, list):
+                raise BadJson("`creation_content.additional_creators` must be an array of user ids")
+            content["additional_creators"] = list(dict.fromkeys([*named, *trusted]))
+        # In version 12 the room's id is the hash of this event: two alike within a millisecond would be one room.
+        ts = max(self.door.clock.now_ms(), self._last_create_ts[0] + 1)
+        self._last_create_ts[0] = ts
+        room_id = None
+        if not version.room_id_is_hash:
+            letters = "".join(secrets.choice(ROOM_ID_LETTERS) for _ in range(18))
+            room_id = f"!{letters}:{self.door.identity.server_name}"
+        try:
+            return self.door.found(version, room_id, Template("m.room.create", creator, content, "", None, None, ts))
+        except Forbidden as error:
+            raise MatrixError(400, "M_INVALID_ROOM_STATE", error.error) from None
+
+    def _state(
+        self,
+        creator: str,
+        ask: CreateRoom,
+        version: RoomVersion,
+        preset: Preset,
+        alias: str | None,
+        invitees: Sequence[str],
+    ) -> list[Template]:
+        trusted = invitees if preset == "trusted_private_chat" else ()
+        levels = _power_levels(creator, version, trusted)
+        levels.update(ask.power_level_content_override)
+        state: dict[tuple[str, str], dict[str, Any]] = {("m.room.power_levels", ""): levels}
+        if alias is not None:
+            state["m.room.canonical_alias", ""] = {"alias": alias}
+        for event_type, content in PRESET_STATE[preset]:
+            state[event_type, ""] = content
+        for given in ask.initial_state:
+            if given.type == "m.room.create":
+                raise BadJson("`initial_state` can't hold another m.room.create")
+            # In the order of the list, and each key once: what is given replaces what the preset says.
+            state.pop((given.type, given.state_key), None)
+            state[given.type, given.state_key] = given.content
+        if ask.name is not None:
+            state["m.room.name", ""] = {"name": ask.name}
+        if ask.topic is not None:
+            text = {"body": ask.topic, "mimetype": "text/plain"}
+            state["m.room.topic", ""] = {"topic": ask.topic, "m.topic": {"m.text": [text]}}
+        encrypt = self.settings.rooms.encryption_by_default
+        if encrypt == "all" or (encrypt == "private" and preset != "public_chat"):
+            state.setdefault(("m.room.encryption", ""), {"algorithm": "m.megolm.v1.aes-sha2"})
+        return [Template(event_type, creator, content, key) for (event_type, key), content in state.items()]
+
+    async def _append(self, draft: Draft, creator: str, alias: str | None, publish: bool) -> None:
+        also: list[Callable[[Cursor], None]] = []
+        room = draft.room
+        if alias is not None:
+            also.append(partial(_add_alias, alias=alias, room_id=room.room_id, creator=creator))
+        if publish:
+            also.append(partial(_publish, room_nid=room.nid))
+        room_type = room.create.content.get("type")
+        new_room = NewRoom(
+            room.nid, room.room_id, room.version.identifier, creator, room_type if isinstance(room_type, str) else None
+        )
+        try:
+            await self.door.append(draft, also=also, new_room=new_room)
+        except AliasTaken as error:
+            raise _in_use(error.args[0]) from None
+
+
+class AliasTaken(Exception):
+    """Somebody else was quicker: the room's append fails alone."""
+
+
+def _add_alias(cursor: Cursor, alias: str, room_id: str, creator: str) -> None:
+    if not alias_rows.add(cursor, alias, room_id, creator):
+        raise AliasTaken(alias)
+
+
+def _publish(cursor: Cursor, room_nid: int) -> None:
+    directory_rows.publish(cursor, room_nid)
+
+
+def _in_use(alias: str) -> MatrixError:
+    return MatrixError(400, "M_ROOM_IN_USE", f"The alias {alias} is taken")
+
+
+def _power_levels(creator: str, version: RoomVersion, trusted: Sequence[str]) -> dict[str, Any]:
+    users = {} if version.privileged_creators else {user_id: 100 for user_id in (creator, *trusted)}
+    return {
+        "users": users,
+        "users_default": 0,
+        "events": {
+            "m.room.name": 50,
+            "m.room.avatar": 50,
+            "m.room.canonical_alias": 50,
+            "m.room.encryption": 100,
+            "m.room.history_visibility": 100,
+            "m.room.power_levels": 100,
+            "m.room.server_acl": 100,
+            "m.room.tombstone": TOMBSTONE_LEVEL if version.privileged_creators else 100,
+        },
+        "events_default": 0,
+        "state_default": 50,
+        "ban": 50,
+        "kick": 50,
+        "redact": 50,
+        "invite": 0,
+    }
+

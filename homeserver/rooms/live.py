@@ -1,0 +1,157 @@
+"""A room in use: what the next event builds on, and what readers may see.
+
+A `Standing` is a whole room at one moment: forward extremities and resolved state, a persistent map that shares
+almost everything with the one before. A room has two of them. `standing` is where its *writer* is: it moves on as soon
+as an event is judged and queued. `visible` is where *readers* are: it follows when the event is committed. If a commit
+fails, the object is thrown away and read again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+
+import msgspec
+from immutables import Map
+
+from federation.room.auth import PowerLevels
+from federation.room.event import Event, StateKey
+from federation.room.identifiers import server_of
+from federation.room.versions import RoomVersion
+from storage.ports import RoomHead, StateChange, StateRef, StoredEvent
+
+State = Map[StateKey, StateRef]
+
+CREATE: StateKey = ("m.room.create", "")
+POWER_LEVELS: StateKey = ("m.room.power_levels", "")
+JOIN_RULES: StateKey = ("m.room.join_rules", "")
+HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
+NAME: StateKey = ("m.room.name", "")
+CANONICAL_ALIAS: StateKey = ("m.room.canonical_alias", "")
+
+WINDOW_EVENTS = 64
+"""How many of its newest events an active room keeps at hand for incremental syncs."""
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """A room at one moment. `head.snapshot` is the same state as `state`, as the database knows it."""
+
+    head: RoomHead
+    state: State
+
+
+class Recent(msgspec.Struct, gc=False):
+    """One entry of a room's window: an event of the timeline (or None) and what it changed in the current state."""
+
+    position: int
+    stored: StoredEvent | None
+    changes: tuple[StateChange, ...]
+
+
+class LiveRoom:
+    """One room. Everything but `standing`, `queued` and `unwritten` speaks of what is committed."""
+
+    __slots__ = (
+        "_power",
+        "create",
+        "invited_count",
+        "joined_count",
+        "local_joined",
+        "nid",
+        "queued",
+        "room_id",
+        "servers",
+        "shared_sections",
+        "standing",
+        "unwritten",
+        "version",
+        "visible",
+        "window",
+        "window_floor",
+    )
+
+    def __init__(
+        self, nid: int, version: RoomVersion, create: Event, standing: Standing, floor: int, local_server: str
+    ) -> None:
+        """`floor`: the position up to which the window knows nothing, and what `standing` includes."""
+        self.nid = nid
+        self.room_id = create.room_id
+        self.version = version
+        self.create = create
+        self.standing = standing
+        self.visible = standing
+        self.queued = 0
+        """Appends that are on their way to disk."""
+        self.unwritten: dict[int, StoredEvent] = {}
+        """Their events, by nid: the writer builds on them, readers don't know of them."""
+        self.window: deque[Recent] = deque()
+        self.window_floor = floor
+        self.shared_sections: dict[object, bytes] = {}
+        """Cache of `homeserver.sync`: what many members' syncs have in common; emptied by every change."""
+        self.local_joined: set[str] = set()
+        self.servers: Counter[str] = Counter()
+        """Joined members by server."""
+        self.joined_count = 0
+        self.invited_count = 0
+        self._power: tuple[int, PowerLevels] | None = None
+        for (event_type, user_id), ref in standing.state.items():
+            if event_type == "m.room.member":
+                self._count(user_id, ref.membership, 1, local_server)
+
+    def membership_of(self, user_id: str) -> str | None:
+        """The user's membership as readers see it; None if it never had one."""
+        ref = self.visible.state.get(("m.room.member", user_id))
+        return None if ref is None else ref.membership
+
+    def members(self) -> Iterator[tuple[str, StateRef]]:
+        """Everybody with a member event, as readers see it. Costs as much as there is state."""
+        for (event_type, user_id), ref in self.visible.state.items():
+            if event_type == "m.room.member":
+                yield user_id, ref
+
+    def power_levels(self, nid: int, event: Event | None) -> PowerLevels:
+        """The parsed power levels of the event with that nid (0 and None: there is none), remembered."""
+        if self._power is None or self._power[0] != nid:
+            self._power = (nid, PowerLevels.parse(self.version, self.create, event))
+        return self._power[1]
+
+    def forget_power_levels(self) -> None:
+        """The power levels' content changed under the same id: they were redacted."""
+        self._power = None
+
+    def show(self, standing: Standing, recent: list[Recent], local_server: str) -> None:
+        """Make committed changes visible to readers, in commit order."""
+        self.visible = standing
+        self.shared_sections.clear()
+        for entry in recent:
+            self.window.append(entry)
+            for change in entry.changes:
+                if change.key[0] == "m.room.member":
+                    if change.old is not None:
+                        self._count(change.key[1], change.old.membership, -1, local_server)
+                    if change.new is not None:
+                        self._count(change.key[1], change.new.membership, 1, local_server)
+        while len(self.window) > WINDOW_EVENTS:
+            self.window_floor = self.window.popleft().position
+
+    def replace_in_window(self, stored: StoredEvent) -> None:
+        """An event's visible form changed (it was redacted)."""
+        self.shared_sections.clear()
+        for entry in self.window:
+            if entry.stored is not None and entry.stored.nid == stored.nid:
+                entry.stored = stored
+
+    def _count(self, user_id: str, membership: str | None, by: int, local_server: str) -> None:
+        if membership == "join":
+            self.joined_count += by
+            server = server_of(user_id)
+            self.servers[server] += by
+            if not self.servers[server]:
+                del self.servers[server]
+            if server == local_server:
+                if by > 0:
+                    self.local_joined.add(user_id)
+                else:
+                    self.local_joined.discard(user_id)
+        elif membership == "invite":
+            self.invited_count += by

@@ -1,0 +1,230 @@
+"""Who is in a room: joining, inviting, leaving, knocking, and being shown the door.
+
+Every step is one member event through the one door; the room's own rules decide. What the rules can't see, such as
+whether someone may be let into a restricted room, is found out here first.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#room-membership
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
+from homeserver.rooms.accept import Door, Draft, Template
+from homeserver.rooms.live import JOIN_RULES, LiveRoom
+from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
+from storage import memberships as membership_rows
+from storage.database import Database
+
+
+class MemberProfiles(Protocol):
+    """Where member events get names and pictures from."""
+
+    async def displayname_and_avatar(self, user_id: str) -> tuple[str | None, str | None]: ...
+
+
+async def member_content(
+    profiles: MemberProfiles, user_id: str, membership: str, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of a member event, with the profile of the user whose membership it is."""
+    content: dict[str, Any] = {"membership": membership}
+    displayname, avatar_url = await profiles.displayname_and_avatar(user_id)
+    if displayname is not None:
+        content["displayname"] = displayname
+    if avatar_url is not None:
+        content["avatar_url"] = avatar_url
+    if more:
+        content.update(more)
+    return content
+
+
+def check_invitable(user_id: str, local_server: str) -> None:
+    """Raises InvalidParam for what is no user id, and Forbidden for whom this server can't reach."""
+    try:
+        parse_user_id(user_id)
+    except InvalidIdentifier as error:
+        raise InvalidParam(f"{user_id!r} is not a user id: {error}") from None
+    if server_of(user_id) != local_server:
+        raise Forbidden(f"This server does not federate yet, so {user_id} can't be reached")
+
+
+@frozen
+class Memberships:
+    """What local users do about memberships. Each call answers when it is durable."""
+
+    door: Door
+    rooms: Rooms
+    database: Database
+    profiles: MemberProfiles
+
+    async def join(
+        self, room_id: str, user_id: str, reason: str | None = None, *, third_party_signed: object = None,
+        is_guest: bool = False,
+    ) -> None:  # fmt: skip
+        """Join a room that is known here. Joining twice is no error. Raises NotFound, Forbidden."""
+        if third_party_signed is not None:
+            raise Forbidden("This server accepts no third-party invitations yet")
+        room = await self.rooms.get(room_id)
+        if room is None:
+            raise NotFound("No room of that id is known here")
+        if room.membership_of(user_id) == "join":
+            return
+        if is_guest:
+            await self._check_guest(room)
+        more = _with_reason(reason)
+        authoriser = await self._authoriser(room, user_id)
+        if authoriser is not None:
+            more["join_authorised_via_users_server"] = authoriser
+        content = await member_content(self.profiles, user_id, "join", more)
+        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+
+    async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        check_invitable(target, self.door.identity.server_name)
+        content = await member_content(self.profiles, target, "invite", _with_reason(reason))
+        await self.door.send(room_id, [Template("m.room.member", sender, content, target)], check=in_room(sender))
+
+    async def leave(self, room_id: str, user_id: str, reason: str | None = None) -> None:
+        """Leave, or decline an invitation, or take back a knock. Leaving twice is no error."""
+        room = await self.rooms.get(room_id)
+        membership = None if room is None else room.membership_of(user_id)
+        if membership == "leave":
+            return
+        if membership not in ("join", "invite", "knock"):
+            raise Forbidden(NOT_IN_ROOM)
+        content = {"membership": "leave", **_with_reason(reason)}
+        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+
+    async def kick(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        def check(draft: Draft) -> None:
+            in_room(sender)(draft)
+            if _membership(draft, target) not in ("join", "invite", "knock"):
+                raise Forbidden(f"{target} is not in this room")
+
+        content = {"membership": "leave", **_with_reason(reason)}
+        await self.door.send(room_id, [Template("m.room.member", sender, content, _user(target))], check=check)
+
+    async def ban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        content = await member_content(self.profiles, _user(target), "ban", _with_reason(reason))
+        content.pop("displayname", None)  # a ban is no place to show somebody's new name
+        content.pop("avatar_url", None)
+        await self.door.send(room_id, [Template("m.room.member", sender, content, target)], check=in_room(sender))
+
+    async def unban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        def check(draft: Draft) -> None:
+            in_room(sender)(draft)
+            if _membership(draft, target) != "ban":
+                raise Forbidden(f"{target} is not banned from this room")
+
+        content = {"membership": "leave", **_with_reason(reason)}
+        await self.door.send(room_id, [Template("m.room.member", sender, content, _user(target))], check=check)
+
+    async def knock(self, room_id: str, user_id: str, reason: str | None = None) -> None:
+        room = await self.rooms.get(room_id)
+        if room is None:
+            raise NotFound("No room of that id is known here")
+        content = await member_content(self.profiles, user_id, "knock", _with_reason(reason))
+        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+
+    async def forget(self, room_id: str, user_id: str) -> None:
+        """Stop remembering a room that one has left: its history is closed to the user, also after a rejoin's end.
+
+        Raises InvalidParam with `M_UNKNOWN` while the user is still in it.
+        """
+        room = await self.rooms.require(room_id)
+        membership = room.membership_of(user_id)
+        if membership is None:
+            raise Forbidden(NOT_IN_ROOM)
+        if membership not in ("leave", "ban"):
+            raise InvalidParam("You are still in this room: leave it before you forget it", "M_UNKNOWN")
+        await self.database.write(membership_rows.set_forgotten, room.nid, user_id)
+
+    async def change_profile(self, user_id: str) -> None:
+        """Say the user's new name and picture in every room it is in, by repeating its membership."""
+        content = await member_content(self.profiles, user_id, "join")
+        for found in await self.database.run(membership_rows.rooms_of, user_id):
+            if found.membership != "join":
+                continue
+            try:
+                await self.door.send(
+                    found.room_id,
+                    [Template("m.room.member", user_id, content, user_id)],
+                    check=in_room(user_id),
+                )
+            except MatrixError:
+                continue  # kicked meanwhile, or the room lets nobody speak: the profile itself has changed
+
+    async def leave_all(self, user_id: str) -> None:
+        """Leave every room and decline every invitation: for accounts that end."""
+        for found in await self.database.run(membership_rows.rooms_of, user_id):
+            if found.membership in ("join", "invite", "knock"):
+                try:
+                    await self.leave(found.room_id, user_id)
+                except MatrixError:
+                    continue
+
+    async def _check_guest(self, room: LiveRoom) -> None:
+        ref = room.visible.state.get(("m.room.guest_access", ""))
+        stored = None if ref is None else await self.door.events.get(ref.nid)
+        if stored is None or stored.event.content.get("guest_access") != "can_join":
+            raise Forbidden("Guests may not join this room", "M_GUEST_ACCESS_FORBIDDEN")
+
+    async def _authoriser(self, room: LiveRoom, user_id: str) -> str | None:
+        """Who on this server lets the user into a restricted room; None where nobody is needed.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+        """
+        ref = room.visible.state.get(JOIN_RULES)
+        stored = None if ref is None else await self.door.events.get(ref.nid)
+        rules: Mapping[str, Any] = {} if stored is None else stored.event.content
+        if rules.get("join_rule") not in ("restricted", "knock_restricted") or not room.version.restricted:
+            return None
+        if room.membership_of(user_id) in ("invite", "join"):
+            return None
+        if not await self._is_allowed_by(rules.get("allow"), user_id):
+            raise Forbidden("You are in none of the rooms that let people into this one")
+        levels = await self.door.power_levels(room)
+        for member in sorted(room.local_joined):
+            if levels.user(member) >= levels.invite:
+                return member
+        raise MatrixError(403, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may let people into this room")
+
+    async def _is_allowed_by(self, allow: object, user_id: str) -> bool:
+        for rule in allow if isinstance(allow, list) else ():
+            if not isinstance(rule, dict) or rule.get("type") != "m.room_membership":
+                continue
+            other_id = rule.get("room_id")
+            other = await self.rooms.get(other_id) if isinstance(other_id, str) else None
+            if other is not None and other.membership_of(user_id) == "join":
+                return True
+        return False
+
+
+def _with_reason(reason: str | None) -> dict[str, Any]:
+    return {} if reason is None else {"reason": reason}
+
+
+def _user(user_id: str) -> str:
+    try:
+        return parse_user_id(user_id)
+    except InvalidIdentifier as error:
+        raise InvalidParam(f"`user_id`: {error}") from None
+
+
+def _membership(draft: Draft, user_id: str) -> str | None:
+    ref = draft.standing.state.get(("m.room.member", user_id))
+    return None if ref is None else ref.membership
+
+
+def in_room(user_id: str) -> Callable[[Draft], None]:
+    """A check that refuses those who are not in the room before anything else is said of it."""
+
+    def check(draft: Draft) -> None:
+        if _membership(draft, user_id) != "join":
+            raise Forbidden(NOT_IN_ROOM)
+
+    return check

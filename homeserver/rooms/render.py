@@ -1,0 +1,119 @@
+"""Events as clients see them, made by joining bytes: what is the same for everybody is serialised once.
+
+An event's *prefix* is its client format without `room_id` and `unsigned`, up to and not including the closing brace;
+it is kept with the event. A reader's copy is the prefix, the room id where the endpoint shows it, and a small
+`unsigned`: age, the transaction id for the device that sent it, the membership that the reader had at the time, what
+the event replaced or why it was redacted.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from attrs import frozen
+
+from federation.room.event import Event
+from storage.ports import StoredEvent
+
+_text = orjson.dumps
+
+
+def prefix(event: Event) -> bytes:
+    """The part that all readers share, from the event's own cache."""
+    made = event.client_prefix
+    if made is None:
+        made = event.client_prefix = _make_prefix(event)
+    return made
+
+
+def _make_prefix(event: Event) -> bytes:
+    parts = [
+        b'{"content":',
+        event.content_json,
+        b',"event_id":',
+        _text(event.event_id),
+        b',"origin_server_ts":',
+        b"%d" % event.origin_server_ts,
+    ]
+    if event.redacts is not None:
+        # Where its version keeps `redacts` in the content, older clients still look for it beside it.
+        parts += [b',"redacts":', _text(event.redacts)]
+    parts += [b',"sender":', _text(event.sender)]
+    if event.state_key is not None:
+        parts += [b',"state_key":', _text(event.state_key)]
+    parts += [b',"type":', _text(event.type)]
+    return b"".join(parts)
+
+
+@frozen
+class Reader:
+    """Who the copy is for."""
+
+    user_id: str
+    device_id: str | None
+    now_ms: int
+    peek: Callable[[int], StoredEvent | None] = lambda nid: None
+    """Finds a replaced state event for `prev_content`, if it happens to be in memory."""
+
+
+def client_event(
+    stored: StoredEvent, reader: Reader, *, room_id: bool = True, membership: str | None = None, more: bytes = b""
+) -> bytes:
+    """One reader's copy of an event, as JSON.
+
+    `membership`: the reader's at the time of the event (`unsigned.membership`). `more`: further members of
+    `unsigned`, each as `,"key":value`.
+    """
+    event = stored.event
+    parts = [prefix(event)]
+    if room_id:
+        parts += [b',"room_id":', _text(event.room_id)]
+    # Events that a peer dates into the future have no negative age.
+    parts.append(b',"unsigned":{"age":%d' % max(0, reader.now_ms - event.origin_server_ts))
+    if membership is not None:
+        parts.append(b',"membership":' + _text(membership))
+    if stored.txn_id is not None and event.sender == reader.user_id and stored.device_id == reader.device_id:
+        parts.append(b',"transaction_id":' + _text(stored.txn_id))
+    if stored.replaces:
+        replaced = reader.peek(stored.replaces)
+        if replaced is not None:
+            parts += [
+                b',"prev_content":',
+                replaced.event.content_json,
+                b',"replaces_state":',
+                _text(replaced.event.event_id),
+            ]
+    if stored.redacted_because is not None:
+        parts += [b',"redacted_because":', client_event(stored.redacted_because, reader)]
+    if more:
+        parts.append(more)
+    parts.append(b"}}")
+    return b"".join(parts)
+
+
+def is_personal(stored: StoredEvent, user_id: str) -> bool:
+    """Whether a user's copy may differ from everybody else's: its own devices' transaction ids."""
+    return stored.txn_id is not None and stored.event.sender == user_id
+
+
+def stripped_state(event: Event) -> bytes:
+    """A state event in the stripped form that goes with invites and knocks.
+
+    Spec: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
+    """
+    return b"".join(
+        (
+            b'{"content":',
+            event.content_json,
+            b',"sender":',
+            _text(event.sender),
+            b',"state_key":',
+            _text(event.state_key or ""),
+            b',"type":',
+            _text(event.type),
+            b"}",
+        )
+    )

@@ -1,0 +1,243 @@
+"""The part of a `/sync` answer that speaks of one room: timeline, state, receipts and typing, account data, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import orjson
+from attrs import frozen
+
+from federation.room.event import StateKey
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.render import Reader, client_event, is_personal
+from homeserver.streams.tokens import room_token
+from homeserver.sync.filters import Filter
+from homeserver.sync.room_state import StateWanted, before_timeline, last_changes, summary
+from homeserver.sync.timeline import Span, Timeline, Timelines, admits
+from storage import state as state_rows
+from storage.database import Database
+from storage.ports import StateChange, StoredEvent
+
+
+class Want(msgspec.Struct, gc=False):
+    """What a reader wants of one room."""
+
+    room: LiveRoom
+    span: Span
+    """Where the timeline may begin and where the reader's view ends."""
+    full: bool
+    """All of the state, as in a first sync or after joining; otherwise what changed in the span."""
+    receipts_after: int
+    ephemeral: list[bytes] = msgspec.field(default_factory=list)
+    account_data: list[bytes] = msgspec.field(default_factory=list)
+    end_state: Mapping[StateKey, int] | None = None
+    """The state at the end of the reader's view where that is not the room's current one: it has left."""
+
+
+@frozen
+class Manner:
+    """How this request wants its rooms: the same for all of them."""
+
+    reader: Reader
+    filter: Filter
+    use_state_after: bool
+
+    @property
+    def limit(self) -> int:
+        return self.filter.room.timeline.limit
+
+    @property
+    def lazy(self) -> bool:
+        return self.filter.room.state.lazy_load_members
+
+
+class _Part(msgspec.Struct, gc=False):
+    """One room on its way: its timeline, and which state events go with it."""
+
+    want: Want
+    timeline: Timeline
+    state: dict[StateKey, int]
+    changed_members: bool
+
+
+@frozen
+class RoomSections:
+    """Makes the JSON of rooms."""
+
+    database: Database
+    events: EventCache
+    timelines: Timelines
+
+    async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
+        """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
+        wants = [want for want in wants if manner.filter.room.admits_room(want.room.room_id)]
+        shared: dict[str, bytes] = {}
+        cold: list[Want] = []
+        for want in wants:
+            cached = want.room.shared_sections.get(_share_key(want, manner)) if _sharable(want, manner) else None
+            if cached is not None and not self._is_personal(want, manner):
+                shared[want.room.room_id] = cached
+            else:
+                cold.append(want)
+        if cold:
+            shared.update(await self._make_cold(cold, manner))
+        found: dict[str, bytes] = {}
+        for want in wants:
+            core = shared.get(want.room.room_id, b"")
+            section = _assemble(want, core)
+            if section:
+                found[want.room.room_id] = section
+        return found
+
+    async def _make_cold(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
+        parts = await self._read(wants, manner)
+        nids = {nid for part in parts for nid in part.state.values()}
+        events = await self.events.get_many(sorted(nids))
+        made: dict[str, bytes] = {}
+        for part in parts:
+            core = self._core(part, events, manner)
+            room = part.want.room
+            made[room.room_id] = core
+            if _sharable(part.want, manner) and not _personal_events(part.timeline.events, manner):
+                room.shared_sections[_share_key(part.want, manner)] = core
+        return made
+
+    async def _read(self, wants: Sequence[Want], manner: Manner) -> list[_Part]:
+        rooms = {want.room.nid: want.room for want in wants}
+        newest = await self.timelines.read_many(rooms, {want.room.nid: want.span for want in wants}, manner.limit)
+        parts = []
+        user_id = manner.reader.user_id
+        for want in wants:
+            timeline = await self.timelines.narrow(
+                want.room, user_id, want.span, newest[want.room.nid], manner.filter.room.timeline, manner.limit
+            )
+            if want.full:
+                state, changed = self._full_state(want, timeline, manner), True
+            else:
+                state, changed = await self._changed_state(want, timeline, manner)
+            parts.append(_Part(want, timeline, self._pick(want, state, timeline, manner), changed))
+        return parts
+
+    def _full_state(self, want: Want, timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
+        if want.end_state is not None:
+            return dict(want.end_state)
+        if manner.use_state_after:
+            return {key: ref.nid for key, ref in want.room.visible.state.items()}
+        return before_timeline(want.room.visible.state, [stored for stored, _ in timeline.events])
+
+    async def _changed_state(
+        self, want: Want, timeline: Timeline, manner: Manner
+    ) -> tuple[dict[StateKey, int], bool]:
+        changes = await self._changes(want)
+        changed_members = any(change.key[0] == "m.room.member" for _, change in changes)
+        if manner.use_state_after:
+            return last_changes(change for _, change in changes), changed_members
+        shown = {stored.nid for stored, _ in timeline.events}
+        before = last_changes(change for position, change in changes if position <= timeline.start)
+        # Resolution may change the state with no event of the timeline to show for it.
+        besides = last_changes(
+            change
+            for position, change in changes
+            if position > timeline.start and change.new is not None and change.new.nid not in shown
+        )
+        if besides and manner.filter.room.timeline.is_open:
+            before.update(besides)
+        return before, changed_members
+
+    async def _changes(self, want: Want) -> list[tuple[int, StateChange]]:
+        room, span = want.room, want.span
+        if room.window_floor <= span.after:
+            return [
+                (entry.position, change)
+                for entry in room.window
+                if span.after < entry.position <= span.upto
+                for change in entry.changes
+            ]
+        return await self.database.run(state_rows.state_changes_between, room.nid, span.after, span.upto)
+
+    def _pick(
+        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner
+    ) -> dict[StateKey, int]:
+        """Lazy loading: of the members only those whom the timeline shows, and the reader itself at first."""
+        if not manner.lazy:
+            return state
+        members = {stored.event.sender for stored, _ in timeline.events}
+        if want.full:
+            members.add(manner.reader.user_id)
+        wanted = StateWanted(True, frozenset(members))
+        picked = {key: nid for key, nid in state.items() if wanted.admits(key)}
+        shown = {stored.nid for stored, _ in timeline.events}
+        for member in members:
+            key = ("m.room.member", member)
+            ref = want.room.visible.state.get(key)
+            if ref is not None and key not in picked and (manner.use_state_after or ref.nid not in shown):
+                picked[key] = ref.nid
+        return picked
+
+    def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> bytes:
+        """`timeline`, `state` and `summary`: what members have in common. Empty where nothing is new."""
+        want, timeline, reader = part.want, part.timeline, manner.reader
+        fields: list[bytes] = []
+        state_filter = manner.filter.room.state
+        state = [
+            client_event(stored, reader, room_id=False)
+            for nid in part.state.values()
+            if (stored := events.get(nid)) is not None and (state_filter.is_open or admits(state_filter, stored))
+        ]
+        if timeline.events or timeline.limited or want.full:
+            copies = [
+                client_event(stored, reader, room_id=False, membership=membership)
+                for stored, membership in timeline.events
+            ]
+            fields.append(
+                b'"timeline":{"events":[%b],"limited":%b,"prev_batch":"%b"}'
+                % (b",".join(copies), b"true" if timeline.limited else b"false", room_token(timeline.start).encode())
+            )
+        name = b"state_after" if manner.use_state_after else b"state"
+        if state or manner.use_state_after:
+            fields.append(b'"%b":{"events":[%b]}' % (name, b",".join(state)))
+        if fields and manner.lazy and part.changed_members:
+            fields.append(b'"summary":' + orjson.dumps(summary(want.room, reader.user_id)))
+        if not timeline.events and not timeline.limited and not state and not want.full:
+            return b""
+        return b",".join(fields)
+
+    def _is_personal(self, want: Want, manner: Manner) -> bool:
+        return any(
+            entry.stored is not None and is_personal(entry.stored, manner.reader.user_id)
+            for entry in want.room.window
+            if want.span.after < entry.position <= want.span.upto
+        )
+
+
+def _sharable(want: Want, manner: Manner) -> bool:
+    """Whether all members who ask alike are answered alike: nobody joined or left, and nothing is lazy or filtered."""
+    return (
+        not want.full
+        and want.end_state is None
+        and not manner.lazy
+        and manner.filter.room.timeline.is_open
+        and manner.filter.room.state.is_open
+        and want.room.window_floor <= want.span.after
+    )
+
+
+def _share_key(want: Want, manner: Manner) -> tuple[int, int, int, bool]:
+    return (want.span.after, want.span.upto, manner.limit, manner.use_state_after)
+
+
+def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) -> bool:
+    return any(
+        membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events
+    )
+
+
+def _assemble(want: Want, core: bytes) -> bytes:
+    fields = [core] if core else []
+    if want.ephemeral:
+        fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
+    if want.account_data:
+        fields.append(b'"account_data":{"events":[%b]}' % b",".join(want.account_data))
+    return b"{" + b",".join(fields) + b"}" if fields else b""

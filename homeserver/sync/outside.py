@@ -1,0 +1,136 @@
+"""The rooms in a `/sync` answer that the reader is not in: invitations, knocks, and what it just left.
+
+What is shown of them is little, on purpose: stripped state to the invited, and to those who left what happened up to
+their leaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.registry import Rooms
+from homeserver.rooms.render import client_event, stripped_state
+from homeserver.streams.hub import Feed, newer
+from homeserver.streams.tokens import StreamToken, room_token
+from homeserver.sync.joined import Manner, RoomSections, Want
+from homeserver.sync.timeline import Span
+from storage import memberships as membership_rows
+from storage import state as state_rows
+from storage.database import Database
+from storage.ports import StoredEvent
+
+STRIPPED = (
+    "m.room.create",
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+)
+"""What an invited or knocking user is told of a room, beside its own membership."""
+
+
+@frozen
+class Outside:
+    """Room id → JSON of the room's section."""
+
+    invite: dict[str, bytes] = field(factory=dict)
+    knock: dict[str, bytes] = field(factory=dict)
+    leave: dict[str, bytes] = field(factory=dict)
+
+
+NOTHING = Outside()
+
+
+@frozen
+class OutsideSections:
+    """Makes the sections of rooms that the reader is not in."""
+
+    rooms: Rooms
+    events: EventCache
+    database: Database
+    sections: RoomSections
+
+    async def make(
+        self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken, *, first: bool
+    ) -> Outside:
+        nids = await self._nids(feed, manner, since, first)
+        if not nids:
+            return NOTHING
+        found = Outside()
+        left: list[Want] = []
+        for nid, room in (await self.rooms.get_many(nids)).items():
+            ref = room.visible.state.get(("m.room.member", feed.user_id))
+            if nid in feed.joined or ref is None or not manner.filter.room.admits_room(room.room_id):
+                continue
+            stored = await self.events.get(ref.nid)
+            if stored is None or stored.position > upto.position:
+                continue
+            if ref.membership == "invite":
+                state = await self.stripped(room, feed.user_id)
+                found.invite[room.room_id] = b'{"invite_state":{"events":[%b]}}' % b",".join(state)
+            elif ref.membership == "knock":
+                state = await self.stripped(room, feed.user_id)
+                found.knock[room.room_id] = b'{"knock_state":{"events":[%b]}}' % b",".join(state)
+            elif ref.membership in ("leave", "ban"):
+                want = await self._left(room, stored, since, first)
+                if want is None:
+                    found.leave[room.room_id] = _only(stored, manner)
+                else:
+                    left.append(want)
+        if left:
+            found.leave.update(await self.sections.make(left, manner))
+        return found
+
+    async def stripped(self, room: LiveRoom, user_id: str) -> list[bytes]:
+        """What someone who is invited or knocks is told of a room.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
+        """
+        state = room.visible.state
+        own = state.get(("m.room.member", user_id))
+        keys = [(event_type, "") for event_type in STRIPPED] + [("m.room.member", user_id)]
+        if own is not None:
+            stored = await self.events.get(own.nid)
+            if stored is not None and stored.event.sender != user_id:
+                keys.append(("m.room.member", stored.event.sender))
+        nids = [ref.nid for key in keys if (ref := state.get(key)) is not None]
+        found = await self.events.get_many(nids)
+        return [stripped_state(found[nid].event) for nid in nids if nid in found]
+
+    async def _nids(self, feed: Feed, manner: Manner, since: StreamToken, first: bool) -> list[int]:
+        if not first and since.position >= feed.floor:
+            return [nid for nid in newer(feed.moved, since.position) if nid not in feed.joined]
+        shown = {"invite", "knock"}
+        if not first or manner.filter.room.include_leave:
+            shown |= {"leave", "ban"}
+        rows = await self.database.run(membership_rows.rooms_of, feed.user_id)
+        return [
+            row.room_nid
+            for row in rows
+            if row.membership in shown and not row.forgotten and (first or row.position > since.position)
+        ]
+
+    async def _left(self, room: LiveRoom, stored: StoredEvent, since: StreamToken, first: bool) -> Want | None:
+        """How to show a room up to the reader's leaving; None if it was not in it, so that only the end is shown."""
+        before = await self.events.get(stored.replaces) if stored.replaces else None
+        if before is None or before.event.content.get("membership") != "join":
+            return None
+        end_state = None
+        if first:
+            end_state = await self.database.run(state_rows.read_state, stored.after)
+        span = Span(0 if first else since.position, stored.position)
+        return Want(room, span, first, span.upto, end_state=end_state)
+
+
+def _only(stored: StoredEvent, manner: Manner) -> bytes:
+    copies: Sequence[bytes] = [client_event(stored, manner.reader, room_id=False)]
+    return b'{"timeline":{"events":[%b],"limited":false,"prev_batch":"%b"},"state":{"events":[]}}' % (
+        b",".join(copies),
+        room_token(stored.position - 1).encode(),
+    )

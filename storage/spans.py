@@ -1,0 +1,37 @@
+"""What several rooms have in a stretch of the stream each: the questions that a `/sync` with an old token asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage import events
+from storage.ports import Cursor, StoredEvent
+from storage.sql import among
+
+Span = tuple[int, int, int]
+"""(room nid, after, upto): positions in (after, upto]."""
+
+
+def newest_in_spans(cursor: Cursor, spans: Sequence[Span], limit: int) -> dict[int, list[StoredEvent]]:
+    """The newest `limit` events of each span, oldest first. Rejected and soft-failed ones are left out."""
+    found: dict[int, list[StoredEvent]] = {}
+    whole: dict[int, list[int]] = {}
+    for room_nid, after, upto in spans:
+        if after <= 0 and limit:
+            # First syncs: all rooms up to one position, for which there is a single statement.
+            whole.setdefault(upto, []).append(room_nid)
+        else:
+            page = events.timeline(cursor, room_nid, after=after, upto=upto, limit=limit, backwards=True)
+            found[room_nid] = page[::-1]
+    for upto, room_nids in whole.items():
+        found.update(events.recent_timelines(cursor, room_nids, limit, upto))
+    return found
+
+
+def changed_since(cursor: Cursor, room_nids: Sequence[int], after: int) -> list[int]:
+    """Which of the rooms have an event later than `after`."""
+    if not room_nids:
+        return []
+    condition, parameters = among(cursor, "nid", room_nids)
+    rows = cursor.execute(f"SELECT nid FROM rooms WHERE newest > ? AND {condition}", [after, *parameters]).fetchall()
+    return [nid for (nid,) in rows]
