@@ -36,6 +36,7 @@ class MatrixError(Exception):
         super().__init__(f"{status} {errcode}: {error}")
         self.status = status
         self.errcode = errcode
+        """Empty where the answer is no error for the client: user-interactive authentication going on."""
         self.error = error
         self.more = more or {}
         """Further members of the body."""

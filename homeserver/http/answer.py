@@ -57,7 +57,7 @@ def answer_of(result: Any) -> Answer:
 
 def answer_of_error(error: MatrixError) -> Answer:
     """An error as the specification writes it; `more` may add members or replace them."""
-    body = {"errcode": error.errcode, "error": error.error, **error.more}
+    body = {"errcode": error.errcode, "error": error.error, **error.more} if error.errcode else error.more
     headers = dict(error.headers)
     if isinstance(error, LimitExceeded):
         headers["Retry-After"] = str(max(1, -(-error.retry_after_ms // 1000)))

@@ -59,6 +59,9 @@ class Authenticate(Protocol):
         """A request of this requester is being answered; `info` is asked only when it is wanted."""
 
 
+_Meant = Callable[[Requester], bool]
+
+
 def hash_token(token: str) -> bytes:
     """What is kept of a token."""
     return hashlib.sha256(token.encode()).digest()
@@ -73,8 +76,10 @@ class TokenAuthenticate:
     _on_use: Callable[[Requester, Callable[[], RequestInfo]], None] | None = None
     _capacity: int = MAX_REMEMBERED
     _known: OrderedDict[bytes, Session] = field(factory=OrderedDict, init=False)
-    _forgotten: int = field(default=0, init=False)
-    """Grows with every `forget…`: a look-up that began before one does not remember what it found."""
+    _tokens_of: dict[str, set[bytes]] = field(factory=dict, init=False)
+    """The keys of `_known` by user."""
+    _looking_up: list[list[_Meant]] = field(factory=list, init=False)
+    """For each look-up that is going on: what was forgotten meanwhile, and must not be remembered after all."""
 
     def recall(self, token: str) -> Requester | None:
         if len(token) > MAX_TOKEN:
@@ -90,16 +95,9 @@ class TokenAuthenticate:
         if len(token) > MAX_TOKEN:
             raise UnknownToken()
         key = hash_token(token)
-        session = self._known.get(key)
+        session = self._known.get(key) or await self._look_up(key)
         if session is None:
-            before = self._forgotten
-            session = await self._source.find_session(key)
-            if session is None:
-                raise UnknownToken()
-            if before == self._forgotten:
-                self._known[key] = session
-                if len(self._known) > self._capacity:
-                    self._known.popitem(last=False)
+            raise UnknownToken()
         if session.expires_ms is not None and session.expires_ms <= self._clock.now_ms():
             raise UnknownToken("The access token has expired", soft_logout=session.refreshable)
         return session.requester
@@ -110,19 +108,45 @@ class TokenAuthenticate:
 
     def forget(self, token_hash: bytes) -> None:
         """This token is no longer what it was."""
-        self._forgotten += 1
-        self._known.pop(token_hash, None)
+        for stale in self._looking_up:
+            stale.append(lambda who: who.token_hash == token_hash)
+        self._drop(token_hash)
 
     def forget_device(self, user_id: str, device_id: str) -> None:
-        self._forget_where(lambda who: who.user_id == user_id and who.device_id == device_id)
+        self._forget_of_user(user_id, lambda who: who.user_id == user_id and who.device_id == device_id)
 
     def forget_user(self, user_id: str) -> None:
-        self._forget_where(lambda who: who.user_id == user_id)
+        self._forget_of_user(user_id, lambda who: who.user_id == user_id)
 
-    def _forget_where(self, meant: Callable[[Requester], bool]) -> None:
-        self._forgotten += 1
-        for key in [key for key, session in self._known.items() if meant(session.requester)]:
-            del self._known[key]
+    def _forget_of_user(self, user_id: str, meant: _Meant) -> None:
+        for stale in self._looking_up:
+            stale.append(meant)
+        for key in list(self._tokens_of.get(user_id, ())):
+            if meant(self._known[key].requester):
+                self._drop(key)
+
+    async def _look_up(self, key: bytes) -> Session | None:
+        stale: list[_Meant] = []
+        self._looking_up.append(stale)
+        try:
+            session = await self._source.find_session(key)
+        finally:
+            self._looking_up = [other for other in self._looking_up if other is not stale]
+        if session is not None and not any(meant(session.requester) for meant in stale):
+            self._known[key] = session
+            self._tokens_of.setdefault(session.requester.user_id, set()).add(key)
+            if len(self._known) > self._capacity:
+                self._drop(next(iter(self._known)))
+        return session
+
+    def _drop(self, key: bytes) -> None:
+        session = self._known.pop(key, None)
+        if session is not None:
+            user_id = session.requester.user_id
+            tokens = self._tokens_of[user_id]
+            tokens.discard(key)
+            if not tokens:
+                del self._tokens_of[user_id]
 
 
 class FederationGate(Protocol):

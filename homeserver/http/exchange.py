@@ -14,7 +14,6 @@ that costs time on the usual way, which is a small JSON body in and out, is done
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,12 +29,10 @@ from homeserver.http.authenticate import MissingToken
 from homeserver.http.limits import address_key
 from homeserver.http.route import Auth, Requester, RequestInfo
 from homeserver.http.table import Match
+from homeserver.observe.log import request_id
 
 if TYPE_CHECKING:
     from homeserver.http.site import Channel, Site
-
-REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
-"""The id of the request on whose behalf code runs, for the log."""
 
 SMALL_BODY = 64 * 1024
 """A refused body up to this size is taken in, so that the connection lives on."""
@@ -167,7 +164,7 @@ class Exchange(Request):
 
     async def _serve(self, body: bytes) -> None:
         self.request_id = self.site.next_request_id()
-        REQUEST_ID.set(self.request_id)
+        request_id.set(self.request_id)
         assert self._match is not None
         try:
             answer = answer_of(await self._handle(self._match, body))
@@ -251,8 +248,8 @@ class Exchange(Request):
         self._running = None
         self.site.exchanges.discard(self)
         if self.site.on_answer is not None:
-            route = self._match.endpoint.route if self._match is not None else None
-            self.site.on_answer(route, self._method, answer.status, self.site.reactor.seconds() - self.started)
+            pattern = self._match.endpoint.route.path if self._match is not None else ""
+            self.site.on_answer(self._method, pattern, answer.status, self.site.reactor.seconds() - self.started)
 
     def _fell_through(self, failure: Failure) -> None:
         """Nothing may leave `_serve`; if something does, the client must not wait for ever."""

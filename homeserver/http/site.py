@@ -34,7 +34,7 @@ from homeserver.http.asks import parse_object
 from homeserver.http.authenticate import Authenticate, FederationGate
 from homeserver.http.exchange import Exchange
 from homeserver.http.limits import RateLimiter
-from homeserver.http.route import Auth, Route
+from homeserver.http.route import Auth
 from homeserver.http.table import BadRoute, RouteTable
 
 IDLE_SECONDS = 90
@@ -43,8 +43,8 @@ REQUEST_SECONDS = 120
 """How long a request may take to come in whole."""
 SWEEP_SECONDS = 5
 
-OnAnswer = Callable[[Route | None, str, int, float], None]
-"""Told of each answer: the route (None where nothing matched), method, status, and seconds since its headers."""
+OnAnswer = Callable[[str, str, int, float], None]
+"""Told of each answer: method, the route's pattern ("" where nothing matched), status, seconds since its headers."""
 
 
 class Channel(HTTPChannel):

@@ -1,0 +1,1 @@
+"""Accounts: who lives on this server, how they prove it, and on which devices they are."""

@@ -1,0 +1,55 @@
+"""What people do to their own account: another password, fewer devices, the end. All of it confirmed by password."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from homeserver.accounts.interactive import PASSWORD, InteractiveAuth
+from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.ports import Listeners
+from homeserver.accounts.sessions import Sessions
+from homeserver.http.route import Requester
+from storage.accounts import deactivate_account, set_password_hash
+from storage.database import Database
+
+
+@frozen
+class AccountChanges:
+    """Changes an account for its owner."""
+
+    _database: Database
+    _passwords: Passwords
+    _sessions: Sessions
+    _interactive: InteractiveAuth
+    _listeners: Listeners
+
+    async def require_owner(self, operation: str, who: Requester, auth: Mapping[str, Any] | None, address: str) -> None:
+        """Let pass only who confirms `operation` with their password. Raises `AuthenticationNeeded`."""
+        await self._interactive.require(operation, [[PASSWORD]], auth, user_id=who.user_id, address=address)
+
+    async def change_password(self, who: Requester, new_password: str, *, logout_devices: bool) -> None:
+        """Set a password; with `logout_devices` all devices but the asking one are deleted.
+
+        Raises `MatrixError` (M_WEAK_PASSWORD).
+        """
+        self._passwords.check_strength(new_password)
+        await self._database.write(set_password_hash, who.user_id, await self._passwords.hash(new_password))
+        if logout_devices:
+            await self._sessions.end_all(who.user_id, but=who.device_id)
+
+    async def delete_devices(self, who: Requester, device_ids: Sequence[str]) -> None:
+        """Delete devices of one's own; those that are not there do not matter."""
+        await self._sessions.end_devices(who.user_id, device_ids)
+
+    async def deactivate(self, user_id: str, *, erase: bool) -> None:
+        """Close an account for good. Its name stays taken.
+
+        Nobody can use it any more before anything of it is taken down, so that nothing grows back.
+        """
+        await self._database.write(deactivate_account, user_id, erase=erase)
+        self._sessions.authenticate.forget_user(user_id)
+        await self._sessions.end_all(user_id)
+        await self._listeners.account_deactivated(user_id, erase=erase)
