@@ -45,6 +45,8 @@ def _without_rich() -> Iterator[None]:
 with _without_rich():
     import structlog
 
+__all__ = ["FromTwisted", "capture_twisted", "configure_logging", "request_id", "structlog"]
+
 #: The id of the request being answered, set at the HTTP edge; None for work that nobody asked for.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
