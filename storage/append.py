@@ -13,7 +13,7 @@ import orjson
 
 from storage import auth_chains, state, strings
 from storage.memberships import NUMBERS
-from storage.ports import Cursor, EventAppend, NewEvent, StoredEvent
+from storage.ports import Cursor, EventAppend, NewEvent, StateRef, StoredEvent
 from storage.sql import among, to_blob
 
 REJECTED = 1
@@ -227,15 +227,18 @@ def _write_changes(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[st
                     previous = 0 if change.old is None else change.old.nid
                     changes.append((entry.room_nid, position, nids[event_type], nids[state_key], event_nid, previous))
                 if event_type == MEMBER:
-                    membership = (
-                        "leave" if change.new is None or change.new.membership is None else change.new.membership
-                    )
-                    memberships[nids[state_key], entry.room_nid] = (
-                        nids[state_key],
+                    user_nid = nids[state_key]
+                    earlier = memberships.get((user_nid, entry.room_nid))
+                    membership = _membership_number(change.new)
+                    unbroken = change.old is not None and membership == _membership_number(change.old)
+                    since = position if not unbroken else 0 if earlier is None else earlier[5]
+                    memberships[user_nid, entry.room_nid] = (
+                        user_nid,
                         entry.room_nid,
-                        NUMBERS.get(membership, NUMBERS["leave"]),
+                        membership,
                         event_nid,
                         position,
+                        since,
                         0,
                     )
     cursor.insert_many(
@@ -245,11 +248,19 @@ def _write_changes(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[st
     )
     cursor.insert_many(
         "memberships",
-        ("user_nid", "room_nid", "membership", "event_nid", "position", "forgotten"),
+        ("user_nid", "room_nid", "membership", "event_nid", "position", "since", "forgotten"),
         list(memberships.values()),
+        # A `since` of 0 leaves what is there.
         "ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership,"
-        " event_nid = excluded.event_nid, position = excluded.position, forgotten = excluded.forgotten",
+        " event_nid = excluded.event_nid, position = excluded.position,"
+        " since = CASE WHEN excluded.since = 0 THEN memberships.since ELSE excluded.since END,"
+        " forgotten = excluded.forgotten",
     )
+
+
+def _membership_number(ref: StateRef | None) -> int:
+    """What resolution took away, or what is no membership, counts as having left."""
+    return NUMBERS["leave"] if ref is None or ref.membership is None else NUMBERS.get(ref.membership, NUMBERS["leave"])
 
 
 def _write_gaps(cursor: Cursor, appends: Sequence[EventAppend]) -> None:

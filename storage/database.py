@@ -90,6 +90,12 @@ class Database:
         """How many writes wait for the batch before them."""
         return self._writer.queue_length
 
+    def next_position(self) -> int:
+        """Take the next place in the stream, for a row that is queued in the same breath."""
+        position = self.counters.position
+        self.counters.position += 1
+        return position
+
     def run(self, function: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Read: call `function(cursor, *args)` in a reader's thread. All its reads see the same moment."""
         return self._readers.run(function, args, kwargs)

@@ -6,6 +6,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#mroommember
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,9 @@ class RoomOfUser(msgspec.Struct, frozen=True, gc=False):
     event_nid: int
     """0 where state resolution took the membership away, which counts as `leave`."""
     position: int
-    """Where in the stream it became so."""
+    """Its latest change, be it only of the display name."""
+    since: int
+    """From where the membership holds without a break."""
     forgotten: bool
 
 
@@ -46,14 +49,10 @@ def rooms_of(cursor: Cursor, user_id: str, memberships: Sequence[str] | None = N
     if user_nid is None:
         return []
     condition, parameters = _narrow(cursor, memberships)
-    return [
-        RoomOfUser(room_nid, room_id, NAMES[membership] or "leave", event_nid, position, bool(forgotten))
-        for room_nid, room_id, membership, event_nid, position, forgotten in cursor.execute(
-            "SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.position, m.forgotten FROM memberships m"
-            f" JOIN rooms r ON r.nid = m.room_nid WHERE m.user_nid = ?{condition} ORDER BY m.room_nid",
-            [user_nid, *parameters],
-        ).fetchall()
-    ]
+    rows = cursor.execute(
+        f"{_SELECT} WHERE m.user_nid = ?{condition} ORDER BY m.room_nid", [user_nid, *parameters]
+    ).fetchall()
+    return [_room_of_user(row) for row in rows]
 
 
 def membership_of(cursor: Cursor, room_nid: int, user_id: str) -> RoomOfUser | None:
@@ -61,14 +60,8 @@ def membership_of(cursor: Cursor, room_nid: int, user_id: str) -> RoomOfUser | N
     user_nid = strings.find(cursor, user_id)
     if user_nid is None:
         return None
-    row = cursor.execute(
-        "SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.position, m.forgotten FROM memberships m"
-        " JOIN rooms r ON r.nid = m.room_nid WHERE m.user_nid = ? AND m.room_nid = ?",
-        (user_nid, room_nid),
-    ).fetchone()
-    if row is None:
-        return None
-    return RoomOfUser(row[0], row[1], NAMES[row[2]] or "leave", row[3], row[4], bool(row[5]))
+    row = cursor.execute(f"{_SELECT} WHERE m.user_nid = ? AND m.room_nid = ?", (user_nid, room_nid)).fetchone()
+    return None if row is None else _room_of_user(row)
 
 
 def members_of(cursor: Cursor, room_nid: int, memberships: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -112,3 +105,14 @@ def _narrow(cursor: Cursor, memberships: Sequence[str] | None) -> tuple[str, lis
         return "", []
     condition, parameters = among(cursor, "m.membership", [NUMBERS[membership] for membership in memberships])
     return f" AND {condition}", parameters
+
+
+_SELECT = (
+    "SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.position, m.since, m.forgotten FROM memberships m"
+    " JOIN rooms r ON r.nid = m.room_nid"
+)
+
+
+def _room_of_user(row: tuple[Any, ...]) -> RoomOfUser:
+    room_nid, room_id, membership, event_nid, position, since, forgotten = row
+    return RoomOfUser(room_nid, room_id, NAMES[membership] or "leave", event_nid, position, since, bool(forgotten))

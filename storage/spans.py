@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage import events
+from federation.room.event import StateKey
+from storage import events, strings
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among
 
@@ -35,3 +36,18 @@ def changed_since(cursor: Cursor, room_nids: Sequence[int], after: int) -> list[
     condition, parameters = among(cursor, "nid", room_nids)
     rows = cursor.execute(f"SELECT nid FROM rooms WHERE newest > ? AND {condition}", [after, *parameters]).fetchall()
     return [nid for (nid,) in rows]
+
+
+StateStep = tuple[int, StateKey, int]
+"""(position, key, event nid or 0 where the key went away): one change of a room's current state."""
+
+
+def state_steps(cursor: Cursor, room_nid: int, after: int, upto: int) -> list[StateStep]:
+    """How the current state changed at positions in (after, upto], oldest first."""
+    rows = cursor.execute(
+        "SELECT position, type_nid, key_nid, event_nid FROM state_changes"
+        " WHERE room_nid = ? AND position > ? AND position <= ? ORDER BY position",
+        (room_nid, after, upto),
+    ).fetchall()
+    texts = strings.texts_of(cursor, {nid for row in rows for nid in row[1:3]})
+    return [(position, (texts[type_nid], texts[key_nid]), nid) for position, type_nid, key_nid, nid in rows]

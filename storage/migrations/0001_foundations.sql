@@ -1,4 +1,4 @@
--- The tables of the room engine and of accounts.
+-- The tables of the room engine.
 -- Written for SQLite; `storage.migrate` reads it for PostgreSQL too, where INTEGER is BIGINT, BLOB is BYTEA, TEXT is
 -- compared by bytes, and WITHOUT ROWID means nothing.
 --
@@ -108,7 +108,8 @@ CREATE TABLE memberships (
     room_nid    INTEGER NOT NULL,
     membership  SMALLINT NOT NULL,  -- see storage/memberships.py
     event_nid   INTEGER NOT NULL,   -- 0: resolution took the membership away
-    position    INTEGER NOT NULL,
+    position    INTEGER NOT NULL,   -- of its latest change, be it only of the display name
+    since       INTEGER NOT NULL,   -- from where this membership holds without a break
     forgotten   SMALLINT NOT NULL,
     PRIMARY KEY (user_nid, room_nid)
 ) WITHOUT ROWID;
