@@ -1,0 +1,14 @@
+"""Taking a place in the stream for something durable that is no event."""
+
+from __future__ import annotations
+
+from storage.ports import Counters
+
+
+def take_position(counters: Counters) -> int:
+    """The next position. Take it and queue the write in one go, without waiting in between: positions must reach
+    the database in their order, or a reader could pass by one that comes later.
+    """
+    position = counters.position
+    counters.position = position + 1
+    return position
