@@ -30,6 +30,10 @@ class AccountChanges:
         """Let pass only who confirms `operation` with their password. Raises `AuthenticationNeeded`."""
         await self._interactive.require(operation, [[PASSWORD]], auth, user_id=who.user_id, address=address)
 
+    def check_password(self, new_password: str) -> None:
+        """Raise `MatrixError` (M_WEAK_PASSWORD) if this may not become anybody's password."""
+        self._passwords.check_strength(new_password)
+
     async def change_password(self, who: Requester, new_password: str, *, logout_devices: bool) -> None:
         """Set a password; with `logout_devices` all devices but the asking one are deleted.
 

@@ -43,6 +43,11 @@ class Registration:
         if not self._settings.enabled:
             raise Forbidden("Registration is not open on this server")
 
+    def check_guests(self) -> None:
+        """Raise `Forbidden` where there are no guests."""
+        if not self._settings.allow_guests:
+            raise Forbidden("This server has no guests", "M_GUEST_ACCESS_FORBIDDEN")
+
     async def require_free_name(self, username: str) -> UserId:
         """The id that an account of this name would have.
 
@@ -88,16 +93,18 @@ class Registration:
         return user_id
 
     async def make_guest(self) -> UserId:
-        """Make an account for a guest: no password, and no way back after logout. Raises `Forbidden`."""
-        if not self._settings.allow_guests:
-            raise Forbidden("This server has no guests", "M_GUEST_ACCESS_FORBIDDEN")
+        """Make an account for a guest: no password, and no way back after logout."""
         user_id = self._parse_name(f"guest-{_random_name()}")
         await self._add(Account(user_id, None, self._clock.now_ms(), is_guest=True), None)
         await self._listeners.account_registered(user_id, None)
         return user_id
 
+    def check_limit(self, address: str) -> None:
+        """Raise `LimitExceeded` if too many accounts were made from this address lately."""
+        self._limits.check("registration", address_key(address))
+
     def charge(self, address: str) -> None:
-        """Count one registration from this address. Raises `LimitExceeded`."""
+        """Count one registration from this address."""
         self._limits.charge("registration", address_key(address))
 
     async def _add(self, account: Account, token: str | None) -> None:

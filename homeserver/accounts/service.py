@@ -54,6 +54,7 @@ class Accounts:
             self.registration,
             self.shared_secret,
             self.changes,
+            self.passwords,
         )
         return {type(part): part for part in parts}
 

@@ -1,0 +1,78 @@
+"""What this server says of itself to whoever asks: versions, capabilities, addresses.
+
+Other features add to it while the house is built: a flag that clients look for, a capability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import define, field
+
+from config import Settings
+from federation.room.versions import ROOM_VERSIONS
+
+SPEC_VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2")
+"""What clients may take for granted. v1.3 would promise relations and server-side threads, on which Element then
+relies instead of counting by itself; the list grows when they are here. Parts of later versions that are here already
+have a flag of their own below."""
+
+UNSTABLE_FEATURES: Mapping[str, bool] = {
+    "org.matrix.msc2285.stable": True,  # private read receipts, v1.4
+    "uk.tcpip.msc4133": True,  # custom profile fields, v1.16
+    "uk.tcpip.msc4133.stable": True,
+    "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
+}
+
+
+@define
+class About:
+    """The answers that are the same for everybody."""
+
+    settings: Settings
+    unstable_features: dict[str, bool] = field(factory=lambda: dict(UNSTABLE_FEATURES))
+    more_capabilities: dict[str, Mapping[str, Any]] = field(factory=dict)
+
+    def versions(self) -> Mapping[str, Any]:
+        """Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions"""
+        return {"versions": SPEC_VERSIONS, "unstable_features": self.unstable_features}
+
+    def capabilities(self) -> Mapping[str, Any]:
+        """Spec: https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation"""
+        available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
+        return {
+            "m.change_password": {"enabled": True},
+            "m.room_versions": {"default": self.settings.rooms.default_version, "available": available},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.profile_fields": {"enabled": True},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": False},
+            "m.forget_forced_upon_leave": {"enabled": False},
+            **self.more_capabilities,
+        }
+
+    def client_discovery(self) -> Mapping[str, Any] | None:
+        """Where clients find this server; None if the settings do not say."""
+        base_url = self.settings.server.public_baseurl
+        return {"m.homeserver": {"base_url": base_url.rstrip("/")}} if base_url is not None else None
+
+    def server_discovery(self) -> Mapping[str, Any] | None:
+        """Where other servers find it: TLS is a must there, so a plain HTTP address does not count."""
+        base_url = self.settings.server.public_baseurl
+        if base_url is None or not base_url.startswith("https://"):
+            return None
+        authority = urlsplit(base_url)
+        host = authority.netloc.rpartition("@")[2]
+        return {"m.server": host if authority.port is not None else f"{host}:443"}
+
+    def support(self) -> Mapping[str, Any] | None:
+        """How to reach the people who run it."""
+        contact = self.settings.server.admin_contact
+        if contact is None:
+            return None
+        if contact.startswith(("http://", "https://")):
+            return {"support_page": contact}
+        return {"contacts": [{"role": "m.role.admin", "email_address": contact.removeprefix("mailto:")}]}

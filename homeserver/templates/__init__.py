@@ -1,0 +1,1 @@
+"""Pages for people's browsers. Loaded when first asked for."""
