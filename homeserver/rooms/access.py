@@ -1,0 +1,81 @@
+"""Who may look into a room, and at which moment of it: the question before any of its events is read.
+
+    joined now                      the room as it is
+    left, kicked or banned          the room as it was when that happened, unless the user has forgotten it
+    anybody else, guests too        the room as it is, if it is world-readable now; nothing otherwise
+
+An invitation or a knock opens nothing by itself. Who may see which *event* is `homeserver.rooms.visibility`'s business.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#room-previews
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from homeserver.errors import Forbidden
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
+from homeserver.rooms.visibility import WORLD_READABLE, Visibility, last_stay
+from storage.database import Database
+from storage.events import load_events
+from storage.memberships import membership_history, membership_of
+from storage.ports import Cursor, StoredEvent
+
+
+@frozen
+class Access:
+    """Leave to look into a room."""
+
+    room: LiveRoom
+    user_id: str
+    left: StoredEvent | None = None
+    """For a former member: the event that ended its latest stay. Its `after` is the state that it may see."""
+    is_world_readable: bool = False
+
+    @property
+    def is_member(self) -> bool:
+        return self.room.membership_of(self.user_id) == "join"
+
+
+@frozen
+class RoomAccess:
+    """Decides who may look into a room."""
+
+    rooms: Rooms
+    visibility: Visibility
+    database: Database
+
+    async def member(self, room_id: str, user_id: str) -> LiveRoom:
+        """The room, for somebody who is in it now. Raises Forbidden."""
+        room = await self.rooms.require(room_id)
+        if room.membership_of(user_id) != "join":
+            raise Forbidden(NOT_IN_ROOM)
+        return room
+
+    async def reader(self, room_id: str, user_id: str) -> Access:
+        """Leave for a member, a former member, or anybody where the room is world-readable. Raises Forbidden,
+        whether the room exists or not.
+        """
+        room = await self.rooms.require(room_id)
+        member = room.visible.state.get(("m.room.member", user_id))
+        if member is not None and member.membership == "join":
+            return Access(room, user_id)
+        await self.visibility.prepare([room])
+        readable = self.visibility.setting_now(room) == WORLD_READABLE
+        left = None if member is None else await self.database.run(read_leaving, room.nid, user_id, member.nid)
+        if left is None and not readable:
+            raise Forbidden(NOT_IN_ROOM)
+        return Access(room, user_id, left, readable)
+
+
+def read_leaving(cursor: Cursor, room_nid: int, user_id: str, member_nid: int) -> StoredEvent | None:
+    """The event that ended a user's latest stay in a room; None if there was none, or it is forgotten.
+
+    `member_nid`: the user's member event that is in force.
+    """
+    current = membership_of(cursor, room_nid, user_id)
+    if current is None or current.forgotten:
+        return None
+    stay = last_stay(membership_history(cursor, room_nid, user_id), member_nid)
+    return None if stay is None else load_events(cursor, [stay.event_nid]).get(stay.event_nid)
