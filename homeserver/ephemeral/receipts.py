@@ -53,7 +53,7 @@ class _Room:
 class ReceiptBoard:
     """See the module's docstring."""
 
-    def __init__(self, database: Database, hub: Hub) -> None:
+    def __init__(self, hub: Hub, database: Database) -> None:
         self._database = database
         self._hub = hub
         self._floor = hub.position
@@ -63,8 +63,7 @@ class ReceiptBoard:
     async def since(self, room_nid: int, viewer: str, after: int, upto: int) -> bytes | None:
         """The receipts that a member may see, said after one position and up to another; after 0: all.
 
-        One `m.receipt` event as JSON. Where somebody has receipts of two threads at one event, which one `m.receipt`
-        cannot say, it is two, with a comma between: the inside of a JSON list in any case. None: nothing new.
+        One `m.receipt` event as JSON; None: nothing new.
         """
         room = self._rooms.get(room_nid)
         if after >= (self._floor if room is None else room.floor):
@@ -157,23 +156,22 @@ class ReceiptBoard:
 
 
 def render(receipts: Iterable[Receipt]) -> bytes:
-    """Receipts as one `m.receipt` event, or several with commas between where one cannot hold them."""
-    events: list[bytes] = []
-    rest = receipts
-    while rest:
-        content: dict[str, dict[str, dict[str, Any]]] = {}
-        left: list[Receipt] = []
-        for receipt in rest:
-            users = content.setdefault(receipt.event_id, {}).setdefault(receipt.type, {})
-            if receipt.user_id in users:
-                left.append(receipt)
-            elif receipt.thread == UNTHREADED:
-                users[receipt.user_id] = {"ts": receipt.ts}
-            else:
-                users[receipt.user_id] = {"ts": receipt.ts, "thread_id": receipt.thread}
-        events.append(orjson.dumps({"content": content, "type": "m.receipt"}))
-        rest = left
-    return b",".join(events)
+    """Receipts as one `m.receipt` event.
+
+    It can hold one per event, type and user. Where there are two (of different threads), the one that counts for the
+    whole room is shown, else the newer: MSC4102.
+    """
+    content: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for receipt in receipts:
+        users = content.setdefault(receipt.event_id, {}).setdefault(receipt.type, {})
+        if receipt.thread == UNTHREADED:
+            users[receipt.user_id] = {"ts": receipt.ts}
+        elif "thread_id" in users.get(receipt.user_id, _THREADED):
+            users[receipt.user_id] = {"ts": receipt.ts, "thread_id": receipt.thread}
+    return orjson.dumps({"content": content, "type": "m.receipt"})
+
+
+_THREADED = {"thread_id": ""}
 
 
 def _from_memory(room: _Room, viewer: str, after: int, upto: int) -> bytes | None:

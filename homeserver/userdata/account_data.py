@@ -81,7 +81,7 @@ class AccountDataChanged:
 class AccountData:
     """Reads and writes account data; room account data is named by the room's nid, `GLOBAL` is no room."""
 
-    def __init__(self, database: Database, hub: Hub) -> None:
+    def __init__(self, hub: Hub, database: Database) -> None:
         self._database = database
         self._hub = hub
         self._floor = hub.position

@@ -1,0 +1,189 @@
+"""Profiles: what people tell everybody about themselves, as named fields.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#profiles
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from typing import Any, Protocol
+
+import orjson
+
+from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound
+from storage import profiles as rows
+from storage.accounts import get_account
+from storage.database import Database
+from storage.ports import Cursor
+
+DISPLAYNAME = "displayname"
+AVATAR_URL = "avatar_url"
+
+MAX_PROFILE_BYTES = 64 * 1024
+MAX_KEY_BYTES = 255
+MAX_DISPLAYNAME_CHARACTERS = 256
+MAX_AVATAR_URL_CHARACTERS = 1000
+MAX_TIME_ZONE_CHARACTERS = 100
+MAX_HELD = 5000
+"""Names and pictures that are kept in memory, for member events."""
+
+_KEY = re.compile(r"[a-z][a-z0-9_.-]*")
+
+Names = tuple[str | None, str | None]
+"""Display name and avatar URL."""
+
+
+class ProfileListener(Protocol):
+    """Wants to know of changes: the room engine says them again in member events, presence passes them on."""
+
+    async def profile_changed(self, user_id: str, field: str) -> None:
+        """A field was set, changed or removed; awaited before the client is answered."""
+
+
+class Profiles:
+    """Reads and writes the profiles of local users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._held: OrderedDict[str, Names] = OrderedDict()
+        self._writes = 0
+        """How many writes have begun or ended: what was read meanwhile may be old and is not kept."""
+        self.listeners: list[ProfileListener] = []
+        """To be added to when the house is built."""
+
+    async def displayname_and_avatar(self, user_id: str) -> Names:
+        """What member events of the user carry. (None, None) also for who is not known here."""
+        held = self._held.get(user_id)
+        if held is not None:
+            self._held.move_to_end(user_id)
+            return held
+        writes = self._writes
+        names = _names(await self._database.run(rows.read, user_id))
+        if writes == self._writes:
+            self._held[user_id] = names
+            if len(self._held) > MAX_HELD:
+                self._held.popitem(last=False)
+        return names
+
+    def peek(self, user_id: str) -> Names | None:
+        """`displayname_and_avatar` if it is in memory. Never waits."""
+        return self._held.get(user_id)
+
+    async def get(self, user_id: str) -> dict[str, Any]:
+        """All fields. Raises NotFound for who has no account here, or a closed one."""
+        fields = await self._database.run(_read_of_account, user_id)
+        if fields is None:
+            raise NotFound("There is no profile of this user")
+        return {key: orjson.loads(value) for key, value in fields.items()}
+
+    async def get_field(self, user_id: str, key: str) -> Any:
+        """One field's value. Raises NotFound for one that is not set."""
+        fields = await self._database.run(_read_of_account, user_id)
+        if fields is None or key not in fields:
+            raise NotFound("There is no such field in a profile of this user")
+        return orjson.loads(fields[key])
+
+    async def set_field(self, user_id: str, key: str, value: Any) -> None:
+        """Set a field; an empty name or picture is none. Durable when it answers, and those who listen know.
+
+        Raises InvalidParam or BadJson for what the field can't hold, and for a profile of more than 64 KiB.
+        """
+        check_key(key)
+        _check_value(key, value)
+        if key in (DISPLAYNAME, AVATAR_URL) and value == "":
+            await self.delete_field(user_id, key)
+            return
+        json = orjson.dumps(value)
+        self._begin(user_id)
+        try:
+            fits = await self._database.write(rows.put, user_id, key, json, MAX_PROFILE_BYTES)
+        finally:
+            self._begin(user_id)
+        if not fits:
+            raise MatrixError(400, "M_PROFILE_TOO_LARGE", f"A profile has at most {MAX_PROFILE_BYTES} bytes")
+        await self._tell(user_id, key)
+
+    async def delete_field(self, user_id: str, key: str) -> None:
+        """Remove a field, if it is there."""
+        check_key(key)
+        self._begin(user_id)
+        try:
+            await self._database.write(rows.delete, user_id, key)
+        finally:
+            self._begin(user_id)
+        await self._tell(user_id, key)
+
+    async def set_first_displayname(self, user_id: str, displayname: str) -> None:
+        """A new account's, cut where it is too long. Nobody listens yet: the user is in no room."""
+        self._begin(user_id)
+        json = orjson.dumps(displayname[:MAX_DISPLAYNAME_CHARACTERS])
+        try:
+            await self._database.write(rows.put, user_id, DISPLAYNAME, json, MAX_PROFILE_BYTES)
+        finally:
+            self._begin(user_id)
+
+    async def forget(self, user_id: str) -> None:
+        """The account is closed: remove the whole profile and tell nobody."""
+        self._begin(user_id)
+        try:
+            await self._database.write(rows.delete_all, user_id)
+        finally:
+            self._begin(user_id)
+
+    def _begin(self, user_id: str) -> None:
+        """A write begins or has ended: forget what it may have made old, and what others are reading."""
+        self._writes += 1
+        self._held.pop(user_id, None)
+
+    async def _tell(self, user_id: str, key: str) -> None:
+        for listener in self.listeners:
+            await listener.profile_changed(user_id, key)
+
+
+def check_key(key: str) -> None:
+    """Whether a field may be called so. Raises InvalidParam.
+
+    Spec: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
+    """
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise InvalidParam(f"A profile field's name has at most {MAX_KEY_BYTES} bytes", "M_KEY_TOO_LARGE")
+    if not _KEY.fullmatch(key):
+        raise InvalidParam("A profile field's name begins with a-z and holds only a-z, 0-9, `_`, `-` and `.`")
+
+
+def _check_value(key: str, value: Any) -> None:
+    if key == DISPLAYNAME:
+        _text(key, value, MAX_DISPLAYNAME_CHARACTERS)
+    elif key == AVATAR_URL:
+        url = _text(key, value, MAX_AVATAR_URL_CHARACTERS)
+        if url and not url.startswith("mxc://"):
+            raise InvalidParam("`avatar_url` must be an mxc:// URI")
+    elif key == "m.tz":
+        _text(key, value, MAX_TIME_ZONE_CHARACTERS)
+
+
+def _text(key: str, value: Any, most: int) -> str:
+    if not isinstance(value, str):
+        raise BadJson(f"`{key}` must be a string")
+    if len(value) > most:
+        raise InvalidParam(f"`{key}` has at most {most} characters")
+    return value
+
+
+def _read_of_account(cursor: Cursor, user_id: str) -> dict[str, bytes] | None:
+    """None for who has no account here. Someone who has set nothing has an empty profile, which is one."""
+    fields = rows.read(cursor, user_id)
+    if not fields:
+        account = get_account(cursor, user_id)
+        if account is None or account.deactivated:
+            return None
+    return fields
+
+
+def _names(fields: dict[str, bytes]) -> Names:
+    displayname, avatar_url = fields.get(DISPLAYNAME), fields.get(AVATAR_URL)
+    return (
+        None if displayname is None else orjson.loads(displayname),
+        None if avatar_url is None else orjson.loads(avatar_url),
+    )
