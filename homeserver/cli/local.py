@@ -15,6 +15,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import attrs
 import click
 from attrs import frozen
 
@@ -41,6 +42,7 @@ class LocalServer:
     """The running server, at its first listener."""
 
     base: str
+    timeout_s: float = 60
     sleep: Callable[[float], None] = time.sleep
 
     @classmethod
@@ -63,7 +65,7 @@ class LocalServer:
         while True:
             request = Request(self.base + path, data, headers, method=method)
             try:
-                with urlopen(request, timeout=60) as answer:
+                with urlopen(request, timeout=self.timeout_s) as answer:
                     return json.load(answer)
             except HTTPError as error:
                 refused = _refused(error)
@@ -76,7 +78,7 @@ class LocalServer:
     def is_running(self) -> bool:
         """Whether something answers there like a Matrix homeserver."""
         try:
-            return "versions" in self.call("GET", "/_matrix/client/versions")
+            return "versions" in attrs.evolve(self, timeout_s=5).call("GET", "/_matrix/client/versions")
         except (NotRunning, Refused):
             return False
 

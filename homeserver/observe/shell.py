@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 SOCKET = "shell.sock"
 MAX_LINE = 1024 * 1024
+MAX_PATH = 100
+"""In bytes; the system's own limit is between 104 and 108."""
 
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True):
@@ -115,9 +117,13 @@ class ShellFactory(Factory):
 
 
 def open_shell(reactor: IReactorUNIX, data_dir: Path, names: dict[str, Any]) -> IListeningPort | None:
-    """Listen at `data_dir/shell.sock`. None, with a warning in the log, where that is impossible: the server can do
-    without (a path of more than about 100 bytes is too long for a Unix socket)."""
+    """Listen at `data_dir/shell.sock`. None, with a warning in the log, where that is impossible: a server can do
+    without.
+    """
     path = data_dir / SOCKET
+    if len(os.fsencode(path)) > MAX_PATH:
+        log.warning("no shell into this server", path=str(path), why="the path is too long for a Unix socket")
+        return None
     try:
         _remove_stale(path)
         return reactor.listenUNIX(os.fspath(path), ShellFactory(names), mode=0o600)

@@ -1,0 +1,186 @@
+"""The verbs that need no running server: `config`, `check`, `run --listen`, and what all have in common."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from config import Tls, make_settings
+from homeserver.cli import VERBS, main
+from homeserver.cli.checks import Level, check_certificate, check_profile
+from homeserver.cli.run import listen_at
+from homeserver.cli.shell import is_complete
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    arguments = ["init", "--server-name", "a.example", "--data-dir", str(tmp_path), "--profile", "dev"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    return tmp_path / "homeserver.yaml"
+
+
+def _call(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environ)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    result = _call(verb, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: main")
+
+
+def test_the_list_of_verbs() -> None:
+    result = _call("--help")
+    assert all(verb in result.output for verb in VERBS)
+
+
+def test_it_is_a_module_too() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "homeserver", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.startswith("guildhall, version ")
+
+
+def test_config_masks_secrets_and_shows_what_is_in_force(settings_file: Path) -> None:
+    secret = yaml.safe_load(settings_file.read_text())["registration"]["shared_secret"]
+    result = _call("config", "-c", str(settings_file), GUILDHALL_PRESENCE__ENABLED="false")
+    assert result.exit_code == 0
+    assert secret not in result.output
+    shown = yaml.safe_load(result.output)
+    assert shown["registration"]["shared_secret"] == "********"
+    assert shown["presence"]["enabled"] is False
+    assert shown["server"]["data_dir"] == str(settings_file.parent)
+
+
+def test_a_mistake_in_the_settings_is_told_without_a_traceback(settings_file: Path) -> None:
+    settings_file.write_text("server:\n  nam: x\n")
+    for verb in ("config", "run", "check", "register-user", "reset", "demo", "shell"):
+        more = ["-u", "alice"] if verb == "register-user" else []
+        result = _call(verb, "-c", str(settings_file), *more)
+        assert result.exit_code == 1, verb
+        assert "Error: server.nam: there is no such setting; did you mean name?" in result.output
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("0.0.0.0:80", "0.0.0.0", 80), ("[::1]:8448", "::1", 8448), ("localhost:0", "localhost", 0)],
+)
+def test_listen(address: str, host: str, port: int) -> None:
+    settings = make_settings({"server": {"name": "a"}, "listeners": [{"forwarded": True}, {"port": 1}]})
+    (listener,) = listen_at(settings, address).listeners
+    assert (listener.host, listener.port, listener.forwarded) == (host, port, True)
+
+
+@pytest.mark.parametrize("address", ["8008", ":8008", "localhost:", "localhost:http", "localhost:99999", "localhost:٣"])
+def test_listen_somewhere_impossible(address: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not HOST:PORT"):
+        listen_at(make_settings({"server": {"name": "a"}}), address)
+
+
+def test_check_of_a_new_server_is_content(settings_file: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    result = _call("check", "-c", str(settings_file), GUILDHALL_LISTENERS=f"[{{port: {port}}}]")
+    assert result.exit_code == 0, result.output
+    assert "✗" not in result.output
+
+
+def test_check_finds_what_is_broken(settings_file: Path) -> None:
+    (settings_file.parent / "signing.key").write_text("ed25519 a_1 !!!\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = _call(
+            "check",
+            "-c",
+            str(settings_file),
+            GUILDHALL_LISTENERS=f"[{{port: {port}}}]",
+            GUILDHALL_DATABASE__URL="postgresql://nobody@127.0.0.1:1/x",
+        )
+    assert result.exit_code == 1
+    lines = {line[2:].split("  ")[0]: line for line in result.output.splitlines() if "✗" in line}
+    assert set(lines) == {"signing key", "database", f"port {port}"}, result.output
+    assert "the seed is not Base64" in lines["signing key"]
+    assert "cannot listen on 127.0.0.1: Address already in use" in lines[f"port {port}"]
+
+
+def test_check_notices_a_secret_that_others_can_read(settings_file: Path) -> None:
+    settings_file.chmod(0o644)
+    assert "can be read by others on this machine" in _call("check", "-c", str(settings_file)).output
+
+
+def test_check_of_a_profile_that_is_too_open() -> None:
+    values = {"server": {"name": "a"}, "profile": "dev", "listeners": [{"host": "::"}]}
+    (finding,) = check_profile(make_settings(values))
+    assert finding.level is Level.WARNING
+    assert "others can reach" in finding.text
+
+
+def _certificate(directory: Path, days: int) -> Tls:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=100))
+    certificate = builder.not_valid_after(now + datetime.timedelta(days=days)).sign(key, hashes.SHA256())
+    tls = Tls(certificate_path=directory / "c.pem", key_path=directory / "k.pem")
+    tls.certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    tls.key_path.write_bytes(key.private_bytes(*form))
+    return tls
+
+
+@pytest.mark.parametrize(("days", "level"), [(90, Level.GOOD), (5, Level.WARNING), (-1, Level.BAD)])
+def test_check_of_certificates(tmp_path: Path, days: int, level: Level) -> None:
+    (finding,) = check_certificate(_certificate(tmp_path, days))
+    assert finding.level is level
+
+
+def test_check_of_a_certificate_with_the_wrong_key(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    mixed = Tls(
+        certificate_path=_certificate(tmp_path / "a", 90).certificate_path,
+        key_path=_certificate(tmp_path / "b", 90).key_path,
+    )
+    (finding,) = check_certificate(mixed)
+    assert finding.level is Level.BAD
+
+
+@pytest.mark.parametrize(
+    ("source", "complete"),
+    [
+        ("1 + 1", True),
+        ("for x in y:", False),
+        ("await app.x()", True),
+        ("(1,", False),
+        ("1 +", True),
+        ("x = '''", False),
+    ],
+)
+def test_the_shell_knows_when_a_command_is_complete(source: str, complete: bool) -> None:
+    assert is_complete(source) is complete
+
+
+def test_running_imports_nothing_for_people() -> None:
+    """Start-up time is measured, so what only other verbs need is not imported by `run`."""
+    source = "import sys; import homeserver.cli.run, homeserver.observe.log; print(*sorted(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"rich", "prometheus_client", "jinja2"}.isdisjoint(result.stdout.split())
