@@ -182,4 +182,9 @@ def open_database(
 def make_engine(url: str, shared: Shared, memory: WriterMemory) -> Engine:
     if url.startswith(SQLITE):
         return SqliteEngine(Path(url.removeprefix(SQLITE)), shared, memory)
+    if url.startswith(("postgresql://", "postgres://")):
+        # psycopg2 takes memory and time to load, which a server on SQLite need not spend.
+        from storage.postgresql import PostgresEngine
+
+        return PostgresEngine(url, shared, memory)
     raise DatabaseUnusable(f"not a database URL: {url.partition(':')[0]}:…")

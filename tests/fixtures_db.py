@@ -1,17 +1,28 @@
 """Databases for tests: each test that asks for `database_url` or `database` runs on SQLite and on PostgreSQL.
 
-PostgreSQL is one server per test process, made by `initdb` in a temporary directory and spoken to over a Unix socket.
+PostgreSQL is one server per test process, made by `initdb` in a temporary directory when a test first wants it, spoken
+to over a Unix socket, and gone with the process however that ends. Where the tests run as root, it runs as somebody
+else, as it insists on.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import pwd
 import queue
+import shutil
+import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import psycopg2
 import pytest
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
@@ -22,6 +33,8 @@ from storage.database import Database, open_database
 T = TypeVar("T")
 
 SERVER_NAME = "test.example"
+START_TIMEOUT_S = 60
+PR_SET_PDEATHSIG = 1
 
 
 @implementer(IReactorFromThreads)
@@ -60,15 +73,154 @@ class Pump:
         return cast(T, outcome[0])
 
 
+@define
+class PostgresServer:
+    """A PostgreSQL server of the tests' own. `durable`: with fsync, for tests that kill it."""
+
+    directory: Path
+    durable: bool = False
+    _process: subprocess.Popen[bytes] | None = None
+    _databases: int = 0
+    _user: pwd.struct_passwd | None = field(init=False, default=None)
+
+    def start(self) -> None:
+        """Start it; the first time, make its data directory."""
+        if os.geteuid() == 0:
+            self._user = _somebody_else()
+            os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
+        data = self.directory / "data"
+        if not data.exists():
+            self._run("initdb", "-D", data, "-A", "trust", "-U", "tests", "-E", "UTF8", "--locale=C", "--no-sync")
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.directory),
+            "unix_socket_permissions": "0777",
+            "fsync": "on" if self.durable else "off",
+            "shared_buffers": "16MB",
+            "max_connections": "50",
+            "autovacuum": "off",
+            "log_min_messages": "fatal",
+        }
+        options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
+        self._process = subprocess.Popen(
+            [_tool("postgres"), "-D", data, *options], **self._as_user(), stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg2.connect(self.url("postgres")).close()
+                return
+            except psycopg2.OperationalError:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions and shuts down; SIGQUIT is a crash: it comes back by recovery."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def url(self, name: str) -> str:
+        return f"postgresql://tests@/{name}?host={self.directory}"
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self.administer(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        name = url.split("?")[0].rpartition("/")[2]
+        self.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def administer(self, sql: str) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.url("postgres"))
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def _run(self, tool: str, *arguments: str | Path) -> None:
+        done = subprocess.run([_tool(tool), *arguments], **self._as_user(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def _as_user(self) -> dict[str, Any]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        how: dict[str, Any] = {"env": environ, "cwd": self.directory, "preexec_fn": _die_with_parent}
+        if self._user is not None:
+            how |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        return how
+
+
+def _somebody_else() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise LookupError("PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody")
+
+
+def _die_with_parent() -> None:
+    """In the child: if the test process is killed, so is the server (by SIGQUIT, at which it leaves nothing behind)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _tool(name: str) -> Path:
+    """A program of PostgreSQL: beside the `initdb` in PATH, or where Debian keeps them."""
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).resolve().parent] if initdb else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    raise LookupError(f"PostgreSQL's {name} is not installed: see tests/tools/need_postgres.sh")
+
+
 @pytest.fixture
 def pump() -> Pump:
     return Pump()
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The test process's PostgreSQL server."""
+    # Not below pytest's own directory: that is closed to other users, and too deep for a socket's path.
+    directory = Path(tempfile.mkdtemp(prefix="guildhall-pg-"))
+    server = PostgresServer(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite database that is not there yet."""
     return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database on PostgreSQL."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database: a test with it runs twice."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
 
 
 @pytest.fixture
