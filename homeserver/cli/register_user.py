@@ -25,8 +25,6 @@ def command(path: Path, name: str, password: str | None, admin: bool) -> None:
     name = name.removeprefix("@").removesuffix(f":{settings.server.name}")
     if password is None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if len(password) < settings.passwords.minimum_length:
-        raise click.ClickException(f"the password needs {settings.passwords.minimum_length} characters or more")
     try:
         user_id = _register(settings, name, password, admin=admin)
     except Refused as error:

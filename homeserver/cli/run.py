@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import attrs
@@ -16,7 +17,7 @@ from homeserver.cli.common import load, settings_option
 @click.option("--listen", metavar="HOST:PORT", help="Answer there, instead of at the listeners in the settings.")
 def command(path: Path, listen: str | None) -> None:
     """Run the server."""
-    from homeserver.observe.log import capture_twisted, configure_logging
+    from homeserver.observe.log import capture_twisted, configure_logging, structlog
 
     settings = load(path)
     if listen is not None:
@@ -27,13 +28,19 @@ def command(path: Path, listen: str | None) -> None:
     from homeserver.reactor import install_reactor
 
     if not install_reactor():
-        import structlog
-
         structlog.get_logger().warning("uvloop is not installed; each request will cost half as much CPU again")
 
-    from homeserver.app import run
+    from twisted.internet.error import CannotListenError
 
-    run(settings)
+    from homeserver.app import run
+    from storage.errors import DatabaseUnusable
+
+    try:
+        run(settings)
+    except (DatabaseUnusable, CannotListenError, OSError, ValueError) as error:
+        # What whoever runs the server can mend: a traceback would hide it.
+        structlog.get_logger().error("cannot start", why=str(error))
+        sys.exit(1)
 
 
 def listen_at(settings: Settings, address: str) -> Settings:
