@@ -71,7 +71,7 @@ class Profiles:
         return self._held.get(user_id)
 
     async def get(self, user_id: str) -> dict[str, Any]:
-        """All fields. Raises NotFound for who has no account here, or a closed one."""
+        """All fields. Raises NotFound for who has no account here, or a closed one that left nothing."""
         fields = await self._database.run(_read_of_account, user_id)
         if fields is None:
             raise NotFound("There is no profile of this user")

@@ -1,0 +1,341 @@
+"""Who is here: presence in memory, told to those who share a room, written down now and then.
+
+    /sync, PUT status, messages ── Person (homeserver.ephemeral.person) ── differs? ── pending
+                                                                                         │ half a second, all together
+    readers' feeds are marked and woken ◄── a serial each, newest last in the log ◄──────┘
+
+Changes are gathered before they are told: at start, or when a train leaves a tunnel, many people come at once, and each
+reader is woken once. Rooms in which very many are connected carry no presence (`presence.largest_crowd`).
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#presence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sized
+from typing import Any
+
+import orjson
+from twisted.internet.interfaces import IDelayedCall
+
+from config import Presence
+from homeserver.clock import Clock
+from homeserver.ephemeral.person import OFFLINE, ONLINE, Person, Wish
+from homeserver.errors import Forbidden
+from homeserver.streams.hub import Feed, Hub
+from homeserver.tasks import Tasks
+from storage import presence as rows
+from storage.database import Database
+from storage.ports import Cursor
+from storage.presence import SavedPresence
+
+TELL_SECONDS = 0.5
+"""How long changes are gathered."""
+LOOK_SECONDS = 10.0
+"""How often time is let do its work."""
+SAVE_SECONDS = 60.0
+RETURN_MS = 60_000
+"""After a new start, who was here before is taken for gone unless heard of within this time."""
+MAX_GONE = 2000
+"""People who have gone that are remembered, for readers who have not heard of it yet."""
+
+Names = tuple[str | None, str | None]
+
+
+class PresenceBoard:
+    """Everybody's presence. Its methods cost nothing much where nothing differs."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        database: Database,
+        clock: Clock,
+        settings: Presence,
+        tasks: Tasks,
+        names: Callable[[str], Names | None],
+    ) -> None:
+        """`names` gives display name and avatar of a user where they are at hand; it must not wait."""
+        self._hub = hub
+        self._database = database
+        self._clock = clock
+        self._settings = settings
+        self._tasks = tasks
+        self._names = names
+        self._people: dict[str, Person] = {}
+        self._log: dict[str, int] = {}
+        """User → serial of what was last told of the person, newest last."""
+        self._pending: dict[str, Person] = {}
+        self._unread: set[str] = set()
+        """People of whom the database has not been asked yet."""
+        self._strays: dict[str, Collection[int]] = {}
+        """The rooms of people who are here without ever calling /sync."""
+        self._gone: dict[str, Collection[int]] = {}
+        """The rooms that people were in when they went: their feeds are closed some time after."""
+        self._unsaved: dict[str, Person] = {}
+        self._tell_timer: IDelayedCall | None = None
+        self._look_timer: IDelayedCall | None = None
+        self._next_save = 0.0
+
+    # -- what people do ----------------------------------------------------------------------------------------
+
+    def seen(self, user_id: str, set_presence: Wish | None = None, device_id: str = "", timeout_ms: int = 0) -> None:
+        """A device calls /sync, and may wait for `timeout_ms`. `set_presence` is what it says itself, or None."""
+        if self._settings.enabled:
+            person = self._people.get(user_id)
+            if person is None:
+                if set_presence == OFFLINE:
+                    return
+                person = self._meet(user_id)
+            if person.sync(device_id, set_presence, self._clock.now_ms(), timeout_ms):
+                self._differs(person)
+
+    def active(self, user_id: str) -> None:
+        """Someone did something that others see, such as sending a message."""
+        person = self._people.get(user_id)
+        if person is not None and person.act(self._clock.now_ms()):
+            self._differs(person)
+
+    def set(self, user_id: str, device_id: str, presence: Wish, status_msg: str | None) -> None:
+        """Someone says how to be seen."""
+        if self._settings.enabled:
+            person = self._people.get(user_id) or self._meet(user_id)
+            self._unread.discard(user_id)  # what was said before does not count any more
+            if person.say(device_id, presence, status_msg, self._clock.now_ms()):
+                self._differs(person)
+
+    def joined(self, user_id: str) -> None:
+        """A local user has come into a room: the others there should hear of the person."""
+        person = self._people.get(user_id)
+        if person is not None and person.state != OFFLINE:
+            self._differs(person)
+
+    async def profile_changed(self, user_id: str, field: str) -> None:
+        """Names are part of what others are told (`homeserver.userdata.profiles.ProfileListener`)."""
+        if field in ("displayname", "avatar_url"):
+            self.joined(user_id)
+
+    async def forget(self, user_id: str) -> None:
+        """The account is closed."""
+        person = self._people.get(user_id)
+        if person is not None:
+            if person.leave():
+                self._differs(person)
+            self._unsaved.pop(user_id, None)
+        await self._database.write(rows.delete, user_id)
+
+    # -- what others see ---------------------------------------------------------------------------------------
+
+    def changes(self, feed: Feed, after_serial: int) -> list[bytes]:
+        """The `m.presence` events of what was told after a serial about people who share a room with the feed's user.
+
+        After 0, for a first sync: of everybody who is not offline. The user is among them.
+        """
+        if not after_serial:
+            return self.present(feed, feed.joined)
+        if feed.presence <= after_serial and after_serial >= feed.serial_floor:
+            return []
+        now_ms = self._clock.now_ms()
+        found = []
+        for user_id in reversed(self._log):
+            if self._log[user_id] <= after_serial:
+                break
+            if user_id == feed.user_id or self._meet_in_a_room(feed, user_id):
+                found.append(self._event(self._people[user_id], now_ms))
+        return found
+
+    def present(self, feed: Feed, room_nids: Iterable[int]) -> list[bytes]:
+        """The `m.presence` events of everybody in some of the feed's rooms who is not offline."""
+        users = {feed.user_id: None}
+        for room_nid in room_nids:
+            if not self._is_crowded(room_nid):
+                users.update((other.user_id, None) for other in self._hub.feeds_of(room_nid))
+        rooms = set(room_nids)
+        users.update((user_id, None) for user_id, theirs in self._strays.items() if not rooms.isdisjoint(theirs))
+        now_ms = self._clock.now_ms()
+        people = (person for user_id in users if (person := self._people.get(user_id)) is not None)
+        return [self._event(person, now_ms) for person in people if person.state != OFFLINE]
+
+    async def status(self, viewer: str, user_id: str) -> dict[str, Any]:
+        """The answer to `GET …/presence/{userId}/status`. Raises Forbidden for who shares no room with the viewer."""
+        if viewer != user_id and not await self._database.run(rows.share_a_room, viewer, user_id):
+            raise Forbidden("You share no room with this user")
+        if not self._settings.enabled:
+            return {"presence": OFFLINE}
+        person = self._people.get(user_id)
+        if person is None or user_id in self._unread:
+            saved = (await self._database.run(rows.read, [user_id])).get(user_id)
+            if person is None:
+                person = Person(user_id)
+            if saved is not None:
+                _fill(person, saved)
+        return self._content(person, self._clock.now_ms())
+
+    # -- start and end -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Remember who was here before the server was started anew: who does not come back is told to be gone."""
+        if not self._settings.enabled:
+            return
+        until_ms = self._clock.now_ms() + RETURN_MS
+        for saved in await self._database.run(rows.not_offline):
+            if saved.user_id not in self._people:
+                person = self._people[saved.user_id] = Person(saved.user_id)
+                _fill(person, saved)
+                person.was_here(_wish(saved.state), until_ms)
+        self._look_soon()
+
+    async def close(self) -> None:
+        """Write down what is not written yet."""
+        for timer in (self._tell_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
+        self._tell_timer = self._look_timer = None
+        await self._save()
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    def _meet(self, user_id: str) -> Person:
+        person = self._people[user_id] = Person(user_id)
+        self._unread.add(user_id)
+        return person
+
+    def _differs(self, person: Person) -> None:
+        self._pending[person.user_id] = person
+        self._unsaved[person.user_id] = person
+        if self._tell_timer is None:
+            self._tell_timer = self._clock.timers.callLater(TELL_SECONDS, self._tell_soon)
+        self._look_soon()
+
+    def _tell_soon(self) -> None:
+        self._tell_timer = None
+        pending, self._pending = self._pending, {}
+        self._tasks.spawn("presence.tell", self._tell(list(pending.values())))
+
+    async def _tell(self, people: list[Person]) -> None:
+        unread = [person.user_id for person in people if person.user_id in self._unread]
+        homeless = [person.user_id for person in people if self._hub.feed(person.user_id) is None]
+        if unread or homeless:
+            saved, rooms = await self._database.run(_read, unread, homeless)
+            for user_id in unread:
+                if user_id in self._unread and user_id in saved:
+                    _fill(self._people[user_id], saved[user_id])
+                self._unread.discard(user_id)
+        else:
+            rooms = {}
+        marked: set[int] = set()
+        for person in people:
+            user_id = person.user_id
+            serial = self._hub.next_serial()
+            self._log.pop(user_id, None)
+            self._log[user_id] = serial
+            feed = self._hub.feed(user_id)
+            theirs: Collection[int] = rooms.get(user_id, ()) if feed is None else feed.joined
+            self._strays.pop(user_id, None)
+            self._gone.pop(user_id, None)
+            if person.state == OFFLINE:
+                self._gone[user_id] = tuple(theirs)
+            elif feed is None:
+                self._strays[user_id] = theirs
+            if feed is not None:
+                feed.presence = serial
+                self._hub.wake(feed)
+            marked.update(theirs)
+        serial = self._hub.serial
+        for room_nid in marked:
+            if not self._is_crowded(room_nid):
+                for feed in self._hub.feeds_of(room_nid):
+                    if feed.presence < serial:
+                        feed.presence = serial
+                        self._hub.wake(feed)
+        self._hub.wake_now()
+
+    def _meet_in_a_room(self, feed: Feed, user_id: str) -> bool:
+        theirs = self._hub.feed(user_id)
+        if theirs is not None:
+            common: Iterable[int] = theirs.joined.keys() & feed.joined.keys()
+        else:
+            rooms = self._strays.get(user_id) or self._gone.get(user_id, ())
+            common = (room_nid for room_nid in rooms if room_nid in feed.joined)
+        return any(not self._is_crowded(room_nid) for room_nid in common)
+
+    def _is_crowded(self, room_nid: int) -> bool:
+        feeds = self._hub.feeds_of(room_nid)
+        return isinstance(feeds, Sized) and len(feeds) > self._settings.largest_crowd
+
+    def _event(self, person: Person, now_ms: int) -> bytes:
+        content = self._content(person, now_ms)
+        displayname, avatar_url = self._names(person.user_id) or (None, None)
+        if displayname is not None:
+            content["displayname"] = displayname
+        if avatar_url is not None:
+            content["avatar_url"] = avatar_url
+        return orjson.dumps({"content": content, "sender": person.user_id, "type": "m.presence"})
+
+    def _content(self, person: Person, now_ms: int) -> dict[str, Any]:
+        content: dict[str, Any] = {"presence": person.state}
+        if person.last_active_ms:
+            content["last_active_ago"] = max(0, now_ms - person.last_active_ms)
+        if person.state == ONLINE:
+            content["currently_active"] = person.currently_active
+        if person.status_msg is not None:
+            content["status_msg"] = person.status_msg
+        return content
+
+    def _look_soon(self) -> None:
+        if self._look_timer is None:
+            self._look_timer = self._clock.timers.callLater(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Let time do its work; go on as long as there is anybody for whom it may."""
+        self._look_timer = None
+        now_ms = self._clock.now_ms()
+        someone = False
+        for person in self._people.values():
+            if person.due_ms <= now_ms and person.look(now_ms):
+                self._differs(person)
+            someone = someone or person.state != OFFLINE
+        if self._unsaved and self._clock.timers.seconds() >= self._next_save:
+            self._next_save = self._clock.timers.seconds() + SAVE_SECONDS
+            self._tasks.spawn("presence.save", self._save())
+        if someone or self._unsaved:
+            self._look_soon()
+
+    async def _save(self) -> None:
+        # What the database knows of the others is about to be read, and must not be written over before.
+        ready = [person for user_id, person in self._unsaved.items() if user_id not in self._unread]
+        if ready:
+            for person in ready:
+                del self._unsaved[person.user_id]
+            saved = [SavedPresence(one.user_id, one.state, one.status_msg, one.last_active_ms) for one in ready]
+            await self._database.write(rows.save, saved)
+        self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Drop those who have been gone for the longest, once they are written down and have been told of."""
+        gone = [user_id for user_id in self._log if self._people[user_id].state == OFFLINE]
+        for user_id in gone[: max(0, len(gone) - MAX_GONE)]:
+            if user_id not in self._pending and user_id not in self._unsaved:
+                del self._log[user_id], self._people[user_id]
+                self._gone.pop(user_id, None)
+
+
+def _read(
+    cursor: Cursor, unread: list[str], homeless: list[str]
+) -> tuple[dict[str, SavedPresence], dict[str, frozenset[int]]]:
+    return rows.read(cursor, unread), rows.joined_rooms(cursor, homeless)
+
+
+def _fill(person: Person, saved: SavedPresence) -> None:
+    """Take over what was written down; what was seen since then is better known."""
+    if person.status_msg is None:
+        person.status_msg = saved.status_msg
+    person.last_active_ms = max(person.last_active_ms, saved.last_active_ts)
+
+
+def _wish(state: str) -> Wish:
+    match state:
+        case "online" | "unavailable":
+            return state
+        case _:
+            return OFFLINE
+
