@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 
 from storage import strings
 from storage.connection import Connection, Engine
@@ -55,6 +56,8 @@ __all__ = [
     "WrongServerName",
     "open_database",
 ]
+
+_log = Logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -145,7 +148,11 @@ class Database:
 
     def _announce(self, notices: Sequence[object]) -> None:
         for listener in self._listeners:
-            listener(notices)
+            try:
+                listener(notices)
+            except Exception:
+                # The batch is committed: its senders hear of it whatever a listener makes of it.
+                _log.failure("a commit listener failed")
 
 
 def open_database(
@@ -171,10 +178,12 @@ def open_database(
             )
         finally:
             connection.rollback()
-    except BaseException:
+    except BaseException as error:
         if connection is not None:
             connection.close()
         engine.close()
+        if isinstance(error, ConnectionLost):
+            raise DatabaseUnusable(f"the database cannot be reached: {error}") from error
         raise
     return Database(engine, connection, memory, reactor, counters, most_readers or 2)
 

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 
 from storage.append import append as append_events
 from storage.connection import Connection, Engine
-from storage.errors import CommitUnknown, ConnectionLost, DatabaseClosed, RoomPoisoned
+from storage.errors import CommitUnknown, ConnectionLost, DatabaseBusy, DatabaseClosed, RoomPoisoned
 from storage.ports import Cursor, EventAppend
 from storage.shared import WriterMemory
 
@@ -182,7 +182,7 @@ class Writer:
     def _thread_write(self, batch: list[Unit]) -> list[Outcome]:
         try:
             return self._thread_transaction(batch)
-        except CommitUnknown as error:
+        except (CommitUnknown, ConnectionLost) as error:
             return [Outcome(error=error) for _ in batch]
         except Exception as error:
             if len(batch) == 1:
@@ -204,11 +204,10 @@ class Writer:
         return outcomes
 
     def _thread_transaction(self, units: list[Unit]) -> list[Outcome]:
-        """All units in one transaction, or raise and leave no trace. A lost connection is found again once."""
+        """All units in one transaction, or raise and leave no trace. After a lost connection it is done once more."""
         try:
             return self._thread_attempt(units)
         except ConnectionLost:
-            self._thread_reconnect()
             return self._thread_attempt(units)
 
     def _thread_attempt(self, units: list[Unit]) -> list[Outcome]:
@@ -217,7 +216,10 @@ class Writer:
         connection = self._connection
         try:
             outcomes = _apply(connection.begin(), units)
-            connection.commit()
+            try:
+                connection.commit()
+            except CommitUnknown as unknown:
+                self._thread_find_out(units, unknown)
         except BaseException:
             connection.rollback()
             self._memory.drop()
@@ -225,15 +227,44 @@ class Writer:
         self._memory.keep()
         return outcomes
 
+    def _thread_find_out(self, units: list[Unit], unknown: CommitUnknown) -> None:
+        """Return if the transaction of these units did commit, told by one of its new events.
+
+        A new writer's session begins only when the old one has ended (`Engine.open_writer`), so what is not there by
+        then never will be. Raises ConnectionLost in that case, and `unknown` where there is no way to tell.
+        """
+        new = [
+            entry.stored.nid
+            for unit in units
+            if unit.append is not None
+            for entry in unit.append.events
+            if not entry.was_outlier
+        ]
+        if not new:
+            raise unknown
+        try:
+            self._thread_reconnect()
+            cursor = self._connection.begin()
+            try:
+                there = cursor.execute("SELECT 1 FROM events WHERE nid = ?", (new[0],)).fetchone()
+            finally:
+                self._connection.rollback()
+        except ConnectionLost:
+            raise unknown from None
+        if there is None:
+            raise ConnectionLost(f"before the commit was done: {unknown}")
+
     def _thread_reconnect(self) -> None:
+        """Open another connection; raises ConnectionLost where that goes on failing."""
         self._connection.close()
-        for delay_s in RECONNECT_DELAYS_S:
+        for delay_s in (*RECONNECT_DELAYS_S, None):
             try:
                 self._connection = self._engine.open_writer()
                 return
-            except Exception:
+            except (ConnectionLost, DatabaseBusy) as error:
+                if delay_s is None:
+                    raise ConnectionLost(str(error)) from error
                 time.sleep(delay_s)
-        self._connection = self._engine.open_writer()
 
 
 def _apply(cursor: Cursor, units: list[Unit]) -> list[Outcome]:

@@ -60,7 +60,7 @@ CREATE UNIQUE INDEX events_event_id ON events (event_id);
 CREATE INDEX events_timeline ON events (room_nid, position) WHERE position IS NOT NULL;
 CREATE INDEX events_state ON events (room_nid, type_nid, key_nid, position) WHERE key_nid IS NOT NULL;
 CREATE UNIQUE INDEX events_chain ON events (chain, chain_seq) WHERE chain IS NOT NULL;
-CREATE INDEX events_sender ON events (sender_nid, room_nid);
+CREATE INDEX events_sender ON events (sender_nid, nid);
 
 -- An event at (chain, seq) has (target, target_seq), and what that one reaches, in its auth chain.
 CREATE TABLE auth_chain_links (
