@@ -65,7 +65,7 @@ PROFILES: dict[Profile, dict[str, dict[str, Any]]] = {
     },
     "test": {
         "registration": {"enabled": True},
-        "passwords": {"argon2_time_cost": 1, "argon2_memory_kib": 8},
+        "passwords": {"argon2_time_cost": 1, "argon2_memory_kib": 8, "minimum_length": 1},
         "rooms": {"anybody_may_publish": True},
         "federation": {"allow_loopback": True},
         "rate_limits": {"enabled": False},

@@ -22,7 +22,7 @@ class SyncQuery(msgspec.Struct, frozen=True, rename={"use_state_after_unstable":
     filter: str | None = None
     since: str | None = None
     full_state: bool = False
-    set_presence: Literal["online", "offline", "unavailable"] = "online"
+    set_presence: Literal["online", "offline", "unavailable"] | None = None
     timeout: int = 0
     use_state_after: bool = False
     use_state_after_unstable: bool = False
@@ -53,5 +53,5 @@ async def get_sync(
         timeout_ms=max(0, ask.timeout),
         use_state_after=ask.use_state_after or ask.use_state_after_unstable,
     )
-    presence.seen(who.user_id, ask.set_presence)
+    presence.seen(who.user_id, ask.set_presence, who.device_id, wanted.timeout_ms)
     return Reply(200, await sync.sync(who, wanted), JSON)

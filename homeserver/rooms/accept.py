@@ -321,9 +321,7 @@ class Door:
         draft.advance(event)
         return draft
 
-    async def with_draft(
-        self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None
-    ) -> T:
+    async def with_draft(self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None) -> T:
         """Run `work` on a draft of the room, reading what it needs and running it again until nothing is missing.
 
         `work` adds events and calls `append`; it must not wait, and must leave nothing behind when it raises.
@@ -429,9 +427,7 @@ class Door:
                 continue
             self.events.put(stored)
             if stored.position > 0:
-                recent.append(
-                    Recent(stored.position, None if stored.soft_failed else stored, tuple(new.changes))
-                )
+                recent.append(Recent(stored.position, None if stored.soft_failed else stored, tuple(new.changes)))
         if accepted.standing is not None:
             room.show(accepted.standing, recent, self.identity.server_name)
         for entry in recent:

@@ -109,7 +109,8 @@ class RoomMaker:
             for template in templates:
                 draft.add(template)
         except Forbidden as error:
-            raise MatrixError(400, "M_INVALID_ROOM_STATE", f"This room would break its own rules: {error.error}") from None
+            why = f"This room would break its own rules: {error.error}"
+            raise MatrixError(400, "M_INVALID_ROOM_STATE", why) from None
         await self._append(draft, creator, alias, publish)
         return draft.room.room_id
 
@@ -234,7 +235,7 @@ def _in_use(alias: str) -> MatrixError:
 
 
 def _power_levels(creator: str, version: RoomVersion, trusted: Sequence[str]) -> dict[str, Any]:
-    users = {} if version.privileged_creators else {user_id: 100 for user_id in (creator, *trusted)}
+    users = {} if version.privileged_creators else dict.fromkeys((creator, *trusted), 100)
     return {
         "users": users,
         "users_default": 0,
@@ -255,4 +256,3 @@ def _power_levels(creator: str, version: RoomVersion, trusted: Sequence[str]) ->
         "redact": 50,
         "invite": 0,
     }
-

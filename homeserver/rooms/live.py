@@ -134,6 +134,12 @@ class LiveRoom:
         while len(self.window) > WINDOW_EVENTS:
             self.window_floor = self.window.popleft().position
 
+    def forget_window(self, floor: int) -> None:
+        """Older events changed without an event to say so: what is at hand of them is read again. `floor`: now."""
+        self.shared_sections.clear()
+        self.window.clear()
+        self.window_floor = floor
+
     def replace_in_window(self, stored: StoredEvent) -> None:
         """An event's visible form changed (it was redacted)."""
         self.shared_sections.clear()

@@ -143,8 +143,13 @@ class Memberships:
             raise InvalidParam("You are still in this room: leave it before you forget it", "M_UNKNOWN")
         await self.database.write(membership_rows.set_forgotten, room.nid, user_id)
 
-    async def change_profile(self, user_id: str) -> None:
-        """Say the user's new name and picture in every room it is in, by repeating its membership."""
+    async def profile_changed(self, user_id: str, field: str) -> None:
+        """Say the user's new name or picture in every room it is in, by repeating its membership.
+
+        A listener of `homeserver.userdata.profiles`.
+        """
+        if field not in ("displayname", "avatar_url"):
+            return
         content = await member_content(self.profiles, user_id, "join")
         for found in await self.database.run(membership_rows.rooms_of, user_id):
             if found.membership != "join":

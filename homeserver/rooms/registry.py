@@ -165,5 +165,3 @@ def read_rooms(cursor: Cursor, nids: Sequence[int]) -> list[room_rows.LoadedRoom
 
 def _weight(room: LiveRoom) -> int:
     return len(room.visible.state) + 20
-
-

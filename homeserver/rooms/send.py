@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,30 +49,26 @@ class Sender:
         self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str
     ) -> str:
         """Send a message event; the same transaction id gives the same event. Answers the event id when durable."""
+        path = f"send/{room_id}/{event_type}"
         if event_type == REDACTION and isinstance(content.get("redacts"), str):
             more = {key: value for key, value in content.items() if key != "redacts"}
-            return await self.redact(who, room_id, content["redacts"], more, txn_id, path=f"send/{room_id}/{event_type}")
-        transaction = Transaction(who.user_id, who.device_id, f"send/{room_id}/{event_type}", txn_id)
+            return await self.redact(who, room_id, content["redacts"], more, txn_id, path=path)
+        transaction = Transaction(who.user_id, who.device_id, path, txn_id)
         template = Template(event_type, who.user_id, content)
         return await self.transactions.once(transaction, partial(self._send_one, room_id, template, transaction))
 
-    async def state(
-        self, sender: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]
-    ) -> str:
+    async def state(self, sender: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]) -> str:
         """Set a piece of state. Setting what is already set makes no new event."""
         template = Template(event_type, sender, content, state_key)
         room = await self.rooms.require(room_id)
-        ref = room.visible.state.get((event_type, state_key))
-        current = None if ref is None else await self.door.events.get(ref.nid)
-        if current is not None and current.event.sender == sender and room.membership_of(sender) == "join":
-            try:
-                if canonical_json(content) == current.event.content_json:
-                    return current.event.event_id
-            except NotCanonical:
-                pass  # composing it will say what is wrong
-        check = self.state_checks.get(event_type)
-        if check is not None and room.membership_of(sender) == "join":
-            await check(room_id, template, None if current is None else current.event.content)
+        if room.membership_of(sender) == "join":
+            ref = room.visible.state.get((event_type, state_key))
+            current = None if ref is None else await self.door.events.get(ref.nid)
+            if current is not None and current.event.sender == sender and _is_same(content, current):
+                return current.event.event_id
+            check = self.state_checks.get(event_type)
+            if check is not None:
+                await check(room_id, template, None if current is None else current.event.content)
         return await self._send_one(room_id, template, None)
 
     async def redact(
@@ -90,67 +86,86 @@ class Sender:
         """
         transaction = Transaction(who.user_id, who.device_id, path or f"redact/{room_id}/{event_id}", txn_id)
         return await self.transactions.once(
-            transaction, partial(self.redact_once, who.user_id, room_id, event_id, content, transaction)
+            transaction, partial(self._redact_once, who.user_id, room_id, event_id, content, transaction)
         )
 
-    async def redact_once(
-        self,
-        sender: str,
-        room_id: str,
-        event_id: str,
-        content: dict[str, Any],
-        transaction: Transaction | None = None,
+    async def redact_own(self, sender: str, room_id: str, targets: Sequence[StoredEvent]) -> None:
+        """Redact several of the sender's own events in a room that it is in, as one unit."""
+        await self._redact(sender, room_id, targets, {}, None)
+
+    async def _redact_once(
+        self, sender: str, room_id: str, event_id: str, content: dict[str, Any], transaction: Transaction
     ) -> str:
-        """`redact` without the memory of transactions. Answers the redaction's id."""
         room = await self.rooms.require(room_id)
         if room.membership_of(sender) != "join":
             raise Forbidden(NOT_IN_ROOM)
-        found = (await self.database.run(event_rows.load_by_ids, [event_id])).get(event_id)
-        if found is None or found.room_nid != room.nid or found.rejected:
+        target = (await self.database.run(event_rows.load_by_ids, [event_id])).get(event_id)
+        if target is None or target.room_nid != room.nid or target.rejected:
             raise NotFound("There is no such event in this room")
-        target = found
-        if room.version.redacts_in_content:
-            content = {**content, "redacts": event_id}
-        template = Template(REDACTION, sender, content, redacts=event_id)
+        return await self._redact(sender, room_id, [target], content, transaction)
 
-        def check(draft: Draft) -> None:
+    async def _redact(
+        self,
+        sender: str,
+        room_id: str,
+        targets: Sequence[StoredEvent],
+        content: dict[str, Any],
+        transaction: Transaction | None,
+    ) -> str:
+        def work(draft: Draft) -> tuple[str, Awaitable[None]]:
             in_room(sender)(draft)
-            # Room versions from 3 on accept anybody's redaction and then don't apply it: better to say so at once.
-            levels = draft.power_levels()
-            if target.event.sender != sender and levels.user(sender) < levels.redact:
-                raise Forbidden("You may redact only your own messages here")
-
-        def work(draft: Draft) -> tuple[StoredEvent, Awaitable[None]]:
-            check(draft)
-            redaction = draft.add(template)
-            if target.redacted_by or target.event.type == "m.room.create":
-                return redaction, self.door.append(draft, transaction=transaction)
-            pruned = msgspec.structs.replace(
-                target,
-                event=redact_event(room.version, target.event),
-                redacted_by=redaction.nid,
-                redacted_because=redaction,
-            )
-            also: list[Callable[[Cursor], None]] = [
-                partial(
-                    event_rows.apply_redaction,
-                    target_nid=target.nid,
-                    raw=pruned.event.raw,
-                    redacted_by=redaction.nid,
-                )
-            ]
-            return redaction, self.door.append(draft, transaction=transaction, also=also, redacted=[pruned])
+            pruned: list[StoredEvent] = []
+            redaction_id = ""
+            for target in targets:
+                # Room versions from 3 on accept anybody's redaction and then don't apply it: better to say so at once.
+                levels = draft.power_levels()
+                if target.event.sender != sender and levels.user(sender) < levels.redact:
+                    raise Forbidden("You may redact only your own messages here")
+                redaction = draft.add(_redaction(draft, sender, target.event.event_id, content))
+                redaction_id = redaction.event.event_id
+                if not target.redacted_by and target.event.type != "m.room.create":
+                    pruned.append(_pruned(draft, target, redaction))
+            also = [_rewrite(stored) for stored in pruned]
+            return redaction_id, self.door.append(draft, transaction=transaction, also=also, redacted=pruned)
 
         device = None if transaction is None else (transaction.device_id, transaction.txn_id)
         while True:
-            redaction, durable = await self.door.with_draft(room_id, work, device)
+            redaction_id, durable = await self.door.with_draft(room_id, work, device)
             try:
                 await durable
             except RoomPoisoned:
-                continue
-            return redaction.event.event_id
+                continue  # what it built upon could not be written: compose it afresh
+            return redaction_id
 
     async def _send_one(self, room_id: str, template: Template, transaction: Transaction | None) -> str:
         stored = await self.door.send(room_id, [template], transaction)
         return stored[-1].event.event_id
 
+
+def _is_same(content: dict[str, Any], current: StoredEvent) -> bool:
+    try:
+        return canonical_json(content) == current.event.content_json
+    except NotCanonical:
+        return False  # composing it will say what is wrong
+
+
+def _redaction(draft: Draft, sender: str, event_id: str, content: dict[str, Any]) -> Template:
+    return Template(REDACTION, sender, dict(content), redacts=event_id)
+
+
+def _pruned(draft: Draft, target: StoredEvent, redaction: StoredEvent) -> StoredEvent:
+    return msgspec.structs.replace(
+        target,
+        event=redact_event(draft.room.version, target.event),
+        redacted_by=redaction.nid,
+        redacted_because=redaction,
+    )
+
+
+def _rewrite(pruned: StoredEvent) -> Callable[[Cursor], None]:
+    return partial(
+        event_rows.apply_redaction,
+        target_nid=pruned.nid,
+        raw=pruned.event.raw,
+        redacted_by=pruned.redacted_by,
+    )

@@ -149,7 +149,7 @@ class Hub:
             self.wake(feed)
 
     def mark_membership(self, user_id: str, room_nid: int, position: int, joined: bool, was_joined: bool) -> None:
-        """A local user's membership of a room became something else (or was said again, with `joined == was_joined`)."""
+        """A local user's membership of a room became something else, or was said again (`joined == was_joined`)."""
         feed = self._feeds.get(user_id)
         if feed is None:
             return

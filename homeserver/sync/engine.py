@@ -9,15 +9,17 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import orjson
-from attrs import frozen
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
 
 from homeserver.clock import Clock
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
+from homeserver.errors import UnknownToken
 from homeserver.http.route import Requester
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -30,9 +32,10 @@ from homeserver.sync.filters import EventFilter, Filter
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.timeline import Span
-from homeserver.userdata.account_data import AccountDataService
+from homeserver.userdata.account_data import AccountData
 from storage import spans
 from storage.database import Database
+
 
 @frozen
 class SyncAsk:
@@ -60,8 +63,9 @@ class Sync:
     typing: TypingBoard
     receipts: ReceiptBoard
     presence: PresenceBoard
-    account_data: AccountDataService
+    account_data: AccountData
     max_timeout_ms: int
+    _waiting: dict[tuple[str, str], set[Deferred[None]]] = field(factory=dict)
 
     async def sync(self, who: Requester, ask: SyncAsk) -> bytes:
         """The JSON of the answer. Waits up to `timeout_ms` where there is nothing to say yet."""
@@ -79,8 +83,27 @@ class Sync:
             if answer or remaining_ms <= 0 or self.hub.closing:
                 return _join(upto, answer)
             if feed.marks == marks:
-                await self.hub.wait(feed, remaining_ms)
+                await self._wait(feed, who.device_id, remaining_ms)
                 feed = await self.feeds.get(who.user_id)
+
+    async def devices_removed(self, user_id: str, device_ids: Sequence[str]) -> None:
+        """These devices are logged out: what they wait for is over (`homeserver.accounts.ports.DeviceListener`)."""
+        for device_id in device_ids:
+            for waiter in list(self._waiting.get((user_id, device_id), ())):
+                if not waiter.called:
+                    waiter.errback(UnknownToken())
+
+    async def _wait(self, feed: Feed, device_id: str, timeout_ms: int) -> None:
+        device = (feed.user_id, device_id)
+        waiter = self.hub.wait(feed, timeout_ms)
+        self._waiting.setdefault(device, set()).add(waiter)
+        try:
+            await waiter
+        finally:
+            waiters = self._waiting[device]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiting[device]
 
     async def _whole(self, feed: Feed, manner: Manner, since: StreamToken | None, upto: StreamToken) -> bytes:
         """A first sync, or `full_state`: every room with all of its state."""
@@ -94,7 +117,7 @@ class Sync:
         data = await self.account_data.everything(feed.user_id)
         for want in wants:
             want.account_data.extend(data.rooms.get(want.room.nid, ()))
-        await self._add_ephemeral(feed, wants, START, upto, {want.room.nid: 0 for want in wants})
+        await self._add_ephemeral(feed, wants, START, upto, {want.room.nid: 0 for want in wants}, ())
         rooms = await self._rooms(feed, manner, wants, after, upto, first=since is None)
         return _join(
             upto,
@@ -105,9 +128,7 @@ class Sync:
             },
         )
 
-    async def _changes(
-        self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken
-    ) -> dict[str, bytes]:
+    async def _changes(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken) -> dict[str, bytes]:
         """What changed in (since, upto]; empty where nothing did that the filter wants."""
         recent = since.position >= feed.floor
         if recent:
@@ -158,8 +179,7 @@ class Sync:
             want.account_data.extend(data.get(nid, ()))
             wants.append(want)
             receipts[nid] = after
-        known = set(stirred)
-        await self._add_ephemeral(feed, wants, since, upto, receipts, known)
+        await self._add_ephemeral(feed, wants, since, upto, receipts, stirred)
         return await self._rooms(feed, manner, wants, since, upto, first=False)
 
     async def _live(self, nids: Sequence[int]) -> dict[int, LiveRoom]:
@@ -173,16 +193,16 @@ class Sync:
         since: StreamToken,
         upto: StreamToken,
         receipts_after: Mapping[int, int],
-        stirred: set[int] | None = None,
+        stirred: Collection[int],
     ) -> None:
         if not wants:
             return
         receipts = await self.receipts.since_many(receipts_after, feed.user_id, upto.position)
         for want in wants:
             nid = want.room.nid
-            if stirred is None or nid in stirred or want.full:
-                if not self.typing.is_quiet(nid) or (stirred is not None and nid in stirred):
-                    want.ephemeral.append(self.typing.content(nid))
+            # A first sight of a room tells who types if anybody does; later on, that nobody does any more is news too.
+            if nid in stirred or (want.full and not self.typing.is_quiet(nid)):
+                want.ephemeral.append(self.typing.content(nid))
             if nid in receipts:
                 want.ephemeral.append(receipts[nid])
 
@@ -243,4 +263,3 @@ def _join(upto: StreamToken, parts: Mapping[str, bytes]) -> bytes:
     fields = [b'"next_batch":"%b"' % str(upto).encode()]
     fields += [b'"%b":%b' % (name.encode(), value) for name, value in parts.items()]
     return b"{" + b",".join(fields) + b"}"
-

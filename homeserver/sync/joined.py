@@ -14,11 +14,12 @@ from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.render import Reader, client_event, is_personal
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter
-from homeserver.sync.room_state import StateWanted, before_timeline, last_changes, summary
+from homeserver.sync.room_state import StateWanted, before_timeline, outcome, summary
 from homeserver.sync.timeline import Span, Timeline, Timelines, admits
-from storage import state as state_rows
+from storage import spans
 from storage.database import Database
-from storage.ports import StateChange, StoredEvent
+from storage.ports import StoredEvent
+from storage.spans import StateStep
 
 
 class Want(msgspec.Struct, gc=False):
@@ -127,39 +128,31 @@ class RoomSections:
             return {key: ref.nid for key, ref in want.room.visible.state.items()}
         return before_timeline(want.room.visible.state, [stored for stored, _ in timeline.events])
 
-    async def _changed_state(
-        self, want: Want, timeline: Timeline, manner: Manner
-    ) -> tuple[dict[StateKey, int], bool]:
-        changes = await self._changes(want)
-        changed_members = any(change.key[0] == "m.room.member" for _, change in changes)
+    async def _changed_state(self, want: Want, timeline: Timeline, manner: Manner) -> tuple[dict[StateKey, int], bool]:
+        steps = await self._steps(want)
+        changed_members = any(key[0] == "m.room.member" for _, key, _ in steps)
         if manner.use_state_after:
-            return last_changes(change for _, change in changes), changed_members
+            return outcome(steps), changed_members
         shown = {stored.nid for stored, _ in timeline.events}
-        before = last_changes(change for position, change in changes if position <= timeline.start)
+        before = outcome(step for step in steps if step[0] <= timeline.start)
         # Resolution may change the state with no event of the timeline to show for it.
-        besides = last_changes(
-            change
-            for position, change in changes
-            if position > timeline.start and change.new is not None and change.new.nid not in shown
-        )
+        besides = outcome(step for step in steps if step[0] > timeline.start and step[2] not in shown)
         if besides and manner.filter.room.timeline.is_open:
             before.update(besides)
         return before, changed_members
 
-    async def _changes(self, want: Want) -> list[tuple[int, StateChange]]:
+    async def _steps(self, want: Want) -> list[StateStep]:
         room, span = want.room, want.span
         if room.window_floor <= span.after:
             return [
-                (entry.position, change)
+                (entry.position, change.key, 0 if change.new is None else change.new.nid)
                 for entry in room.window
                 if span.after < entry.position <= span.upto
                 for change in entry.changes
             ]
-        return await self.database.run(state_rows.state_changes_between, room.nid, span.after, span.upto)
+        return await self.database.run(spans.state_steps, room.nid, span.after, span.upto)
 
-    def _pick(
-        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner
-    ) -> dict[StateKey, int]:
+    def _pick(self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
         """Lazy loading: of the members only those whom the timeline shows, and the reader itself at first."""
         if not manner.lazy:
             return state
@@ -229,9 +222,7 @@ def _share_key(want: Want, manner: Manner) -> tuple[int, int, int, bool]:
 
 
 def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) -> bool:
-    return any(
-        membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events
-    )
+    return any(membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events)
 
 
 def _assemble(want: Want, core: bytes) -> bytes:

@@ -56,9 +56,7 @@ class OutsideSections:
     database: Database
     sections: RoomSections
 
-    async def make(
-        self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken, *, first: bool
-    ) -> Outside:
+    async def make(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken, *, first: bool) -> Outside:
         nids = await self._nids(feed, manner, since, first)
         if not nids:
             return NOTHING

@@ -12,7 +12,8 @@ from attrs import frozen
 
 from federation.room.event import StateKey
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom, State
-from storage.ports import StateChange, StoredEvent
+from storage.ports import StoredEvent
+from storage.spans import StateStep
 
 HEROES = 5
 
@@ -39,7 +40,7 @@ def before_timeline(state: State, timeline: Sequence[StoredEvent]) -> dict[State
             continue
         key = (stored.event.type, stored.event.state_key)
         if nids.get(key) != stored.nid:
-            continue  # not what the state holds: resolution decided against it, or a later event of the timeline undid it
+            continue  # resolution decided against it, or it is the event of another fork
         if stored.replaces:
             nids[key] = stored.replaces
         else:
@@ -47,14 +48,14 @@ def before_timeline(state: State, timeline: Sequence[StoredEvent]) -> dict[State
     return nids
 
 
-def last_changes(changes: Iterable[StateChange]) -> dict[StateKey, int]:
-    """The outcome of several changes, oldest first: key → nid. A key that went away is left out: /sync can't say so."""
-    outcome: dict[StateKey, int] = {}
-    for change in changes:
-        outcome.pop(change.key, None)
-        if change.new is not None:
-            outcome[change.key] = change.new.nid
-    return outcome
+def outcome(steps: Iterable[StateStep]) -> dict[StateKey, int]:
+    """What several changes, oldest first, come to: key → nid. A key that went away is left out: /sync can't say so."""
+    found: dict[StateKey, int] = {}
+    for _, key, nid in steps:
+        found.pop(key, None)
+        if nid:
+            found[key] = nid
+    return found
 
 
 def summary(room: LiveRoom, user_id: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The newest events of a room for one reader: from the room's window where it reaches back far enough, else from SQL."""
+"""The newest events of a room for one reader: from the room's window if it reaches back far enough, or from SQL."""
 
 from __future__ import annotations
 

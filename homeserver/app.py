@@ -1,0 +1,270 @@
+"""Builds the house: the one place that knows every concrete class, and hands each its friends.
+
+Everything is made once, in the order of the layers, and given over by constructor. `run` is what
+`python -m homeserver run` does; tests build a `House` of their own on a reactor of their choice.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, cast
+
+import structlog
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+
+from config import Listener, Settings
+from federation.room.signing import SigningKey, read_signing_keys
+from homeserver.about import About
+from homeserver.accounts.service import Accounts, build_accounts
+from homeserver.client.all import ALL_ROUTES
+from homeserver.clock import Clock
+from homeserver.departures import Departures
+from homeserver.ephemeral.presence import PresenceBoard
+from homeserver.ephemeral.receipts import ReceiptBoard
+from homeserver.ephemeral.room_watch import RoomWatch
+from homeserver.ephemeral.typing import TypingBoard
+from homeserver.http.limits import RateLimiter
+from homeserver.http.site import Site
+from homeserver.http.table import RouteTable
+from homeserver.observe.metrics import Metrics
+from homeserver.rooms.accept import Door, Identity
+from homeserver.rooms.access import RoomAccess
+from homeserver.rooms.aliases import Aliases, NoRemoteAliases
+from homeserver.rooms.create import RoomMaker
+from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.history import History
+from homeserver.rooms.membership import Memberships
+from homeserver.rooms.registry import Rooms
+from homeserver.rooms.send import Sender
+from homeserver.rooms.state_view import StateView
+from homeserver.rooms.transactions import TransactionLog
+from homeserver.rooms.visibility import Visibility
+from homeserver.streams.hub import Hub
+from homeserver.sync.engine import Sync
+from homeserver.sync.feeds import FeedLoader
+from homeserver.sync.joined import RoomSections
+from homeserver.sync.outside import OutsideSections
+from homeserver.sync.timeline import Timelines
+from homeserver.tasks import Tasks
+from homeserver.userdata.account_data import AccountData
+from homeserver.userdata.filters import FilterService
+from homeserver.userdata.profiles import Profiles
+from homeserver.userdata.read_markers import ReadMarkers
+from homeserver.userdata.tags import Tags
+from storage.database import Database, open_database
+from storage.ports import Counters
+
+EVENT_CACHE_BYTES = 12 * 1024 * 1024
+GRACE_SECONDS = 10.0
+HOUSEKEEPING_SECONDS = 60.0
+
+log = structlog.get_logger("homeserver")
+
+
+@frozen(eq=False)
+class House:
+    """A whole server, ready to answer. Made by `build`."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    hub: Hub
+    rooms: Rooms
+    events: EventCache
+    accounts: Accounts
+    typing: TypingBoard
+    presence: PresenceBoard
+    tasks: Tasks
+    table: RouteTable
+    metrics: Metrics
+    limits: RateLimiter
+    reactor: Any
+    """The reactor, of which Twisted has no one type: it listens, keeps time and takes calls from threads."""
+    _sites: list[Site] = field(factory=list)
+    _ports: list[IListeningPort] = field(factory=list)
+    _housekeeping: LoopingCall = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        housekeeping = LoopingCall(self.hub.close_idle_feeds)
+        housekeeping.clock = self.reactor
+        object.__setattr__(self, "_housekeeping", housekeeping)
+
+    def listen(self) -> list[IListeningPort]:
+        """Open the listeners of the settings. Raises CannotListenError."""
+        for listener in self.settings.listeners:
+            self._ports.append(self._listen_at(listener))
+        self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
+        return self._ports
+
+    async def close(self) -> None:
+        """Stop in good order: no new connections, answers under way are finished, what is queued is written."""
+        for port in self._ports:
+            await as_deferred(port.stopListening())
+        self.hub.close()
+        for site in self._sites:
+            await site.close(GRACE_SECONDS)
+        if self._housekeeping.running:
+            self._housekeeping.stop()
+        self.typing.stop_timers()
+        await self.presence.close()
+        await self.tasks.close()
+        await self.accounts.close()
+        await self.database.close()
+
+    def _listen_at(self, listener: Listener) -> IListeningPort:
+        site = Site(
+            self.table,
+            self.accounts.sessions.authenticate,
+            self.limits,
+            reactor=self.reactor,
+            forwarded=listener.forwarded,
+            on_answer=self._answered if self.settings.metrics.enabled else None,
+        )
+        self._sites.append(site)
+        port = self.reactor.listenTCP(listener.port, site, backlog=1024, interface=listener.host)
+        return cast(IListeningPort, port)
+
+    def _answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        self.metrics.answered(method, route, status, seconds)
+
+
+def as_deferred(result: object) -> Deferred[Any]:
+    """What Twisted calls "a Deferred or a value"."""
+    return maybeDeferred(lambda: result)
+
+
+def read_key(settings: Settings) -> SigningKey:
+    """The key that this server signs with: the first in its file. Raises OSError, BadSigningKey."""
+    return read_signing_keys(settings.server.signing_key_path.read_text(encoding="utf-8"))[0]
+
+
+def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House:
+    """Open the database and put everything together. Blocks; raises DatabaseUnusable, OSError, BadSigningKey."""
+    clock = clock or Clock(reactor)
+    server_name = settings.server.name
+    identity = Identity(server_name, read_key(settings))
+    tasks = Tasks()
+    limits = RateLimiter.of(settings.rate_limits, clock)
+    metrics = Metrics()
+    database = open_database(
+        settings.database.url, reactor, server_name=server_name, most_readers=settings.database.pool_size
+    )
+    counters = database.counters
+
+    # Streams and rooms.
+    hub = Hub(clock, counters.position - 1)
+    database.on_commit(hub.committed)
+    events = EventCache(database, EVENT_CACHE_BYTES)
+    rooms = Rooms(database, events, hub, server_name)
+    door = Door(identity, clock, database, counters, events, rooms, hub)
+    transactions = TransactionLog(database, clock)
+
+    # What people keep for themselves, and what passes.
+    profiles = Profiles(database)
+    memberships = Memberships(door, rooms, database, profiles)
+    typing = TypingBoard(hub, clock)
+    receipts = ReceiptBoard(hub, database)
+    presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
+    door.observers.append(RoomWatch(typing, presence, server_name))
+    account_data = AccountData(hub, database)
+    filters = FilterService(database)
+
+    visibility = Visibility(database, events, server_name)
+    access = RoomAccess(rooms, visibility, database)
+    aliases = Aliases(door, access, database, NoRemoteAliases())
+    policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
+    directory = Directory(database, rooms, aliases, policy, NoRemoteDirectory())
+    door.observers.append(directory)
+    sender = Sender(door, rooms, database, transactions, {"m.room.canonical_alias": aliases.check_canonical_alias})
+    sections = RoomSections(database, events, Timelines(database, visibility))
+    feeds = FeedLoader(hub, database, clock)
+    sync = Sync(
+        clock=clock,
+        hub=hub,
+        feeds=feeds,
+        rooms=rooms,
+        events=events,
+        database=database,
+        sections=sections,
+        outside=OutsideSections(rooms, events, database, sections),
+        typing=typing,
+        receipts=receipts,
+        presence=presence,
+        account_data=account_data,
+        max_timeout_ms=settings.limits.max_sync_timeout_ms,
+    )
+
+    accounts = build_accounts(settings, database, clock, limits, tasks, reactor)
+    departures = Departures(
+        database=database,
+        rooms=rooms,
+        events=events,
+        sender=sender,
+        memberships=memberships,
+        hub=hub,
+        transactions=transactions,
+    )
+    accounts.listeners.accounts += [departures, profiles, account_data, filters, presence]
+    profiles.listeners += [memberships, presence]
+    accounts.listeners.devices += [departures, sync]
+
+    friends: list[object] = [
+        settings, clock, database, hub, rooms, metrics, About(settings),
+        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles),
+        access, History(database, access, visibility, events, hub), StateView(database, access, events),
+        sync, filters, presence, typing, receipts, account_data, profiles,
+        Tags(account_data), ReadMarkers(database, receipts, account_data, clock),
+    ]  # fmt: skip
+    collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
+    collaborators.update(accounts.collaborators())
+    register_figures(metrics, hub, rooms, events, database, counters)
+    return House(
+        settings=settings,
+        clock=clock,
+        database=database,
+        hub=hub,
+        rooms=rooms,
+        events=events,
+        accounts=accounts,
+        typing=typing,
+        presence=presence,
+        tasks=tasks,
+        table=RouteTable(ALL_ROUTES, collaborators),
+        metrics=metrics,
+        limits=limits,
+        reactor=reactor,
+    )
+
+
+def register_figures(
+    metrics: Metrics, hub: Hub, rooms: Rooms, events: EventCache, database: Database, counters: Counters
+) -> None:
+    """What others count already and a scrape asks for."""
+    metrics.counter("stream_position", "Newest position of the stream.", lambda: float(hub.position))
+    metrics.gauge("waiting_syncs", "Long polls that wait now.", lambda: float(hub.waiting))
+    metrics.gauge("active_feeds", "Local users who sync at present.", lambda: float(hub.feed_count))
+    metrics.gauge("live_rooms", "Rooms held in memory.", lambda: float(len(rooms)))
+    metrics.gauge("cached_events", "Events held in memory.", lambda: float(len(events)))
+    metrics.gauge("cached_event_bytes", "Estimate of what they take.", lambda: float(events.held_bytes))
+    metrics.gauge("database_queue", "Writes that wait for the batch before them.", lambda: float(database.queue_length))
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. The reactor of `homeserver.reactor` must be installed."""
+    from twisted.internet import reactor
+
+    house = build(settings, reactor)
+    house.tasks.spawn("start presence", house.presence.start())
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(house.close()))
+    for port in house.listen():
+        address = port.getHost()
+        log.info("listening", host=address.host, port=address.port, server_name=settings.server.name)
+    # What was imported and built stays for good: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    reactor.run()
