@@ -15,8 +15,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -26,6 +26,9 @@ from homeserver.errors import BadJson, InvalidParam, MissingParam
 
 MAX_DEPTH = 100
 """How deeply a body may be nested: far more than any event, and less than what JSON libraries recurse into."""
+
+MAX_INTEGER = 2**53 - 1
+"""What JSON numbers of Matrix may hold, and far less than what breaks a database."""
 
 _WHERE = re.compile(r" - at `(?:key in )?\$(?:\.([^`\[.]+))?[^`]*`$")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`$")
@@ -42,7 +45,7 @@ class AskReader:
     def __init__(
         self, kind: type[msgspec.Struct], *, path: Sequence[str], query: Sequence[str] = (), body: str | None = None
     ) -> None:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for name in [*path, *query, *([body] if body else [])]:
             if name not in fields:
@@ -59,6 +62,7 @@ class AskReader:
         self._outside = {*path, *query}
         # Where nothing is left to check, the ask is made without a second look at every value.
         self._attributes = {name: field.name for name, field in fields.items()}
+        self._integers = tuple((name, field.name) for name, field in fields.items() if int in _options(types[name]))
         self._plain = not self._members and all(types[name] is str for name in path)
 
     def read(self, values: Sequence[str], query: str, body: bytes) -> msgspec.Struct:
@@ -81,13 +85,17 @@ class AskReader:
         found.update(zip(self._path, values, strict=True))
         if self._plain:
             attributes = self._attributes
-            return self._kind(**{attributes[name]: value for name, value in found.items()})
-        try:
-            return msgspec.convert(found, self._kind)
-        except msgspec.ValidationError as error:
-            raise self._blame(str(error)) from None
-        except RecursionError:
-            raise BadJson("The body is nested too deeply") from None
+            ask = self._kind(**{attributes[name]: value for name, value in found.items()})
+        else:
+            try:
+                ask = msgspec.convert(found, self._kind)
+            except msgspec.ValidationError as error:
+                raise self._blame(str(error)) from None
+        for name, attribute in self._integers:
+            value = getattr(ask, attribute)
+            if value is not None and type(value) is int and not -MAX_INTEGER <= value <= MAX_INTEGER:
+                raise self._blame(f"Expected an integer up to {MAX_INTEGER} in size - at `$.{name}`")
+        return ask
 
     def _convert_body(self, body: bytes) -> Any:
         whole: Any = parse_object(body)
@@ -171,7 +179,7 @@ def _decode(text: str) -> str:
 def _deeper_than(value: object, levels: int) -> bool:
     """Level by level, without recursion."""
     layer: list[Any] = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         below: list[Any] = []
         for item in layer:
             if type(item) is dict:
@@ -185,9 +193,17 @@ def _deeper_than(value: object, levels: int) -> bool:
 
 
 def _is_list(kind: Any) -> bool:
-    union = get_origin(kind) in (Union, UnionType)
-    options = [one for one in get_args(kind) if one is not NoneType] if union else [kind]
-    return any((get_origin(one) or one) in (list, tuple, set, frozenset) for one in options)
+    return any(one in (list, tuple, set, frozenset) for one in _options(kind))
+
+
+def _options(kind: Any) -> list[Any]:
+    """What a value of this type may be: the members of a union, without the constraints and parameters on them."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _options(get_args(kind)[0])
+    if origin in (Union, UnionType):
+        return [option for one in get_args(kind) for option in _options(one)]
+    return [origin or kind]
 
 
 def _reason(message: str) -> str:

@@ -82,6 +82,11 @@ class Channel(HTTPChannel):
         self.site.channels.discard(self)
         super().connectionLost(reason)
 
+    def loseConnection(self) -> None:
+        """Close once what was written is out. Doing it twice is no mistake."""
+        if not getattr(self.transport, "disconnecting", False):
+            super().loseConnection()
+
     def is_idle(self) -> bool:
         return not self._handlingRequest
 
