@@ -114,8 +114,11 @@ class PresenceBoard:
         if field in ("displayname", "avatar_url"):
             self.joined(user_id)
 
-    async def forget(self, user_id: str) -> None:
-        """The account is closed."""
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """Nobody has seen a new account yet (`homeserver.accounts.ports.AccountListener`)."""
+
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed: those who saw the person here are told that it is gone."""
         person = self._people.get(user_id)
         if person is not None:
             if person.leave():

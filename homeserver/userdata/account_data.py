@@ -121,6 +121,16 @@ class AccountData:
         notice = AccountDataChanged(self, user_id, position)
         await self._database.write_and_tell(notice, _edit, notice, user_id, room_nid, event_type, edit, position)
 
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """A new account has nothing yet (`homeserver.accounts.ports.AccountListener`)."""
+
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed: nobody can read its data any more, so they go."""
+        await self._database.write(rows.delete_all, user_id)
+        recent = self._recent.pop(user_id, None)
+        if recent is not None:
+            self._size_bytes -= recent.size_bytes
+
     def remember(self, user_id: str, datum: AccountDatum) -> None:
         """A change was committed: keep it at hand. For notices only, in commit order."""
         recent = self._recent.get(user_id)

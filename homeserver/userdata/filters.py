@@ -64,6 +64,13 @@ class FilterService:
         self._hold(user_id, number, compiled)
         return compiled
 
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """A new account has none yet (`homeserver.accounts.ports.AccountListener`)."""
+
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed: its filters are of no use any more."""
+        await self._database.write(rows.delete_all, user_id)
+
     def _hold(self, user_id: str, number: int, compiled: Filter) -> None:
         self._held[user_id, number] = compiled
         if len(self._held) > MAX_HELD:

@@ -114,22 +114,24 @@ class Profiles:
             self._begin(user_id)
         await self._tell(user_id, key)
 
-    async def set_first_displayname(self, user_id: str, displayname: str) -> None:
-        """A new account's, cut where it is too long. Nobody listens yet: the user is in no room."""
-        self._begin(user_id)
-        json = orjson.dumps(displayname[:MAX_DISPLAYNAME_CHARACTERS])
-        try:
-            await self._database.write(rows.put, user_id, DISPLAYNAME, json, MAX_PROFILE_BYTES)
-        finally:
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """A new account (`homeserver.accounts.ports.AccountListener`), in no room yet: nobody need be told."""
+        if displayname:
             self._begin(user_id)
+            json = orjson.dumps(displayname[:MAX_DISPLAYNAME_CHARACTERS])
+            try:
+                await self._database.write(rows.put, user_id, DISPLAYNAME, json, MAX_PROFILE_BYTES)
+            finally:
+                self._begin(user_id)
 
-    async def forget(self, user_id: str) -> None:
-        """The account is closed: remove the whole profile and tell nobody."""
-        self._begin(user_id)
-        try:
-            await self._database.write(rows.delete_all, user_id)
-        finally:
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed. Its name stays beside what it said, unless that is to be wiped out too."""
+        if erase:
             self._begin(user_id)
+            try:
+                await self._database.write(rows.delete_all, user_id)
+            finally:
+                self._begin(user_id)
 
     def _begin(self, user_id: str) -> None:
         """A write begins or has ended: forget what it may have made old, and what others are reading."""
