@@ -25,6 +25,7 @@ from homeserver.departures import Departures
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.room_watch import RoomWatch
+from homeserver.ephemeral.threads import Threads
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
@@ -98,6 +99,7 @@ class House:
         for listener in self.settings.listeners:
             self._ports.append(self._listen_at(listener))
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
+        self.tasks.spawn("presence.start", self.presence.start())
         return self._ports
 
     async def close(self) -> None:
@@ -217,7 +219,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles),
         access, History(database, access, visibility, events, hub), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
-        Tags(account_data), ReadMarkers(database, receipts, account_data, clock),
+        Tags(account_data), ReadMarkers(database, receipts, account_data, clock), Threads(database, events),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
