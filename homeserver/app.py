@@ -7,6 +7,7 @@ Everything is made once, in the order of the layers, and given over by construct
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
@@ -103,19 +104,26 @@ class House:
         return self._ports
 
     async def close(self) -> None:
-        """Stop in good order: no new connections, answers under way are finished, what is queued is written."""
+        """Stop in good order: no new connections, answers under way are finished, what is queued is written.
+
+        Whatever goes wrong on the way is logged, and the next step taken all the same.
+        """
         for port in self._ports:
-            await as_deferred(port.stopListening())
+            await self._step(lambda port=port: port.stopListening())  # type: ignore[misc]
         self.hub.close()
         for site in self._sites:
-            await site.close(GRACE_SECONDS)
+            await self._step(lambda site=site: Deferred.fromCoroutine(site.close(GRACE_SECONDS)))  # type: ignore[misc]
         if self._housekeeping.running:
             self._housekeeping.stop()
         self.typing.stop_timers()
-        await self.presence.close()
-        await self.tasks.close()
-        await self.accounts.close()
-        await self.database.close()
+        for part in (self.presence, self.tasks, self.accounts, self.database):
+            await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
+
+    async def _step(self, end: Callable[[], object]) -> None:
+        try:
+            await maybeDeferred(end)
+        except Exception:
+            log.exception("could not be closed in good order")
 
     def _listen_at(self, listener: Listener) -> IListeningPort:
         site = Site(
@@ -132,11 +140,6 @@ class House:
 
     def _answered(self, route: str, method: str, status: int, seconds: float) -> None:
         self.metrics.answered(method, route, status, seconds)
-
-
-def as_deferred(result: object) -> Deferred[Any]:
-    """What Twisted calls "a Deferred or a value"."""
-    return maybeDeferred(lambda: result)
 
 
 def read_key(settings: Settings) -> SigningKey:
@@ -263,8 +266,7 @@ def run(settings: Settings) -> None:
     house.tasks.spawn("start presence", house.presence.start())
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(house.close()))
     for port in house.listen():
-        address = port.getHost()
-        log.info("listening", host=address.host, port=address.port, server_name=settings.server.name)
+        log.info("listening", address=str(port.getHost()), server_name=settings.server.name)
     # What was imported and built stays for good: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -1,11 +1,12 @@
 """Real servers for tests: processes of `python -m homeserver run`, spoken to over HTTP as anybody else would.
 
-    def test_something(start_server: StartServer, database_url: str) -> None:
+    def test_something(database_url: str, start_server: StartServer) -> None:
         server = start_server(database=database_url)         # its own, in a fresh directory
         alice = server.register("alice")
         alice.call("POST", "/_matrix/client/v3/createRoom", {})
         server.kill(signal.SIGKILL); server.start()          # again, on the same data
 
+`database_url` comes first: what is asked for last is put away first, and a server must end before its database does.
 At the end of a test each server is stopped by SIGTERM and must end cleanly; what it logged as an error fails the test
 (`server.expected_errors` names events that a test provokes).
 """
@@ -269,8 +270,8 @@ def running_servers(new_directory: Callable[[], Path]) -> Iterator[StartServer]:
         *, database: str | None = None, name: str = "localhost", profile: str = "test", **settings: str
     ) -> ServerProcess:
         server = make_server(new_directory(), database=database, name=name, profile=profile, settings=settings)
-        servers.append(server)
         server.start()
+        servers.append(server)
         return server
 
     try:
@@ -293,7 +294,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 
 
 @pytest.fixture
-def server(start_server: StartServer, database_url: str) -> ServerProcess:
+def server(database_url: str, start_server: StartServer) -> ServerProcess:
     """A fresh server of the test's own, once on each database."""
     return start_server(database=database_url)
 

@@ -14,6 +14,7 @@ import msgspec
 from attrs import frozen
 
 from federation.room.event import StateKey
+from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
@@ -233,7 +234,10 @@ class _Walk:
 def _read_event(
     cursor: Cursor, visibility: Visibility, viewer: Viewer, event_id: str
 ) -> tuple[Seen, dict[int, StoredEvent]] | None:
-    stored = load_by_ids(cursor, [event_id]).get(event_id)
+    try:
+        stored = load_by_ids(cursor, [parse_event_id(event_id)]).get(event_id)
+    except InvalidIdentifier:
+        return None
     if stored is None or stored.room_nid != viewer.room_nid:
         return None
     seen = visibility.seen_with(cursor, viewer, [stored])

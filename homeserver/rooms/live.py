@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from immutables import Map
@@ -86,7 +87,7 @@ class LiveRoom:
         """Their events, by nid: the writer builds on them, readers don't know of them."""
         self.window: deque[Recent] = deque()
         self.window_floor = floor
-        self.shared_sections: dict[object, bytes] = {}
+        self.shared_sections: dict[object, Any] = {}
         """Cache of `homeserver.sync`: what many members' syncs have in common; emptied by every change."""
         self.local_joined: set[str] = set()
         self.servers: Counter[str] = Counter()

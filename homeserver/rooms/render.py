@@ -67,12 +67,22 @@ def client_event(
     `membership`: the reader's at the time of the event (`unsigned.membership`). `more`: further members of
     `unsigned`, each as `,"key":value`.
     """
-    event = stored.event
-    parts = [prefix(event)]
+    parts = [prefix(stored.event)]
     if room_id:
-        parts += [b',"room_id":', _text(event.room_id)]
+        parts += [b',"room_id":', _text(stored.event.room_id)]
+    return b"".join([*parts, *_unsigned(stored, reader, membership, more)])
+
+
+def federation_event(stored: StoredEvent, reader: Reader, *, membership: str | None = None) -> bytes:
+    """The same in the format that servers exchange, for the few clients whose filter asks for it."""
+    return b"".join([stored.event.raw[:-1], *_unsigned(stored, reader, membership, b"")])
+
+
+def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None, more: bytes) -> list[bytes]:
+    """The end of an event: `unsigned`, with a comma in front, and the closing brace."""
+    event = stored.event
     # Events that a peer dates into the future have no negative age.
-    parts.append(b',"unsigned":{"age":%d' % max(0, reader.now_ms - event.origin_server_ts))
+    parts = [b',"unsigned":{"age":%d' % max(0, reader.now_ms - event.origin_server_ts)]
     if membership is not None:
         parts.append(b',"membership":' + _text(membership))
     if stored.txn_id is not None and event.sender == reader.user_id and stored.device_id == reader.device_id:
@@ -91,7 +101,7 @@ def client_event(
     if more:
         parts.append(more)
     parts.append(b"}}")
-    return b"".join(parts)
+    return parts
 
 
 def is_personal(stored: StoredEvent, user_id: str) -> bool:

@@ -11,9 +11,9 @@ from attrs import frozen
 from federation.room.event import StateKey
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.render import Reader, client_event, is_personal
+from homeserver.rooms.render import Reader, client_event, federation_event, is_personal
 from homeserver.streams.tokens import room_token
-from homeserver.sync.filters import Filter
+from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import StateWanted, before_timeline, outcome, summary
 from homeserver.sync.timeline import Span, Timeline, Timelines, admits
 from storage import spans
@@ -49,9 +49,28 @@ class Manner:
     def limit(self) -> int:
         return self.filter.room.timeline.limit
 
+    def copy(self, stored: StoredEvent, membership: str | None = None) -> bytes:
+        """The reader's copy of an event."""
+        if self.filter.event_format == "federation":
+            made = federation_event(stored, self.reader, membership=membership)
+        else:
+            made = client_event(stored, self.reader, room_id=False, membership=membership)
+        if self.filter.event_fields is not None:
+            made = orjson.dumps(keep_fields(orjson.loads(made), self.filter.event_fields))
+        return made
+
     @property
     def lazy(self) -> bool:
         return self.filter.room.state.lazy_load_members
+
+
+class Core(msgspec.Struct, frozen=True, gc=False):
+    """What members may have in common of a room's section: `timeline`, `state` and `summary`."""
+
+    json: bytes
+    """Members of the section's object, comma-separated."""
+    is_news: bool
+    """Whether there is anything in it that the reader does not know."""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -74,29 +93,28 @@ class RoomSections:
     async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
         """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
         wants = [want for want in wants if manner.filter.room.admits_room(want.room.room_id)]
-        shared: dict[str, bytes] = {}
+        cores: dict[str, Core] = {}
         cold: list[Want] = []
         for want in wants:
             cached = want.room.shared_sections.get(_share_key(want, manner)) if _sharable(want, manner) else None
             if cached is not None and not self._is_personal(want, manner):
-                shared[want.room.room_id] = cached
+                cores[want.room.room_id] = cached
             else:
                 cold.append(want)
         if cold:
-            shared.update(await self._make_cold(cold, manner))
+            cores.update(await self._make_cold(cold, manner))
         found: dict[str, bytes] = {}
         for want in wants:
-            core = shared.get(want.room.room_id, b"")
-            section = _assemble(want, core)
-            if section:
+            section = _assemble(want, cores[want.room.room_id])
+            if section is not None:
                 found[want.room.room_id] = section
         return found
 
-    async def _make_cold(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
+    async def _make_cold(self, wants: Sequence[Want], manner: Manner) -> dict[str, Core]:
         parts = await self._read(wants, manner)
         nids = {nid for part in parts for nid in part.state.values()}
         events = await self.events.get_many(sorted(nids))
-        made: dict[str, bytes] = {}
+        made: dict[str, Core] = {}
         for part in parts:
             core = self._core(part, events, manner)
             room = part.want.room
@@ -169,33 +187,26 @@ class RoomSections:
                 picked[key] = ref.nid
         return picked
 
-    def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> bytes:
-        """`timeline`, `state` and `summary`: what members have in common. Empty where nothing is new."""
-        want, timeline, reader = part.want, part.timeline, manner.reader
-        fields: list[bytes] = []
+    def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> Core:
+        want, timeline = part.want, part.timeline
         state_filter = manner.filter.room.state
         state = [
-            client_event(stored, reader, room_id=False)
+            manner.copy(stored)
             for nid in part.state.values()
             if (stored := events.get(nid)) is not None and (state_filter.is_open or admits(state_filter, stored))
         ]
-        if timeline.events or timeline.limited or want.full:
-            copies = [
-                client_event(stored, reader, room_id=False, membership=membership)
-                for stored, membership in timeline.events
-            ]
-            fields.append(
-                b'"timeline":{"events":[%b],"limited":%b,"prev_batch":"%b"}'
-                % (b",".join(copies), b"true" if timeline.limited else b"false", room_token(timeline.start).encode())
-            )
-        name = b"state_after" if manner.use_state_after else b"state"
-        if state or manner.use_state_after:
-            fields.append(b'"%b":{"events":[%b]}' % (name, b",".join(state)))
-        if fields and manner.lazy and part.changed_members:
-            fields.append(b'"summary":' + orjson.dumps(summary(want.room, reader.user_id)))
-        if not timeline.events and not timeline.limited and not state and not want.full:
-            return b""
-        return b",".join(fields)
+        # COMPAT matrix-nio, matrix-js-sdk: both sections are there even if they are empty, as Synapse has it.
+        json = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":"%b"},"%b":{"events":[%b]}' % (
+            b",".join([manner.copy(stored, membership) for stored, membership in timeline.events]),
+            b"true" if timeline.limited else b"false",
+            room_token(timeline.start).encode(),
+            b"state_after" if manner.use_state_after else b"state",
+            b",".join(state),
+        )
+        if manner.lazy and part.changed_members:
+            json += b',"summary":' + orjson.dumps(summary(want.room, manner.reader.user_id))
+        is_news = bool(timeline.events or timeline.limited or state or want.full)
+        return Core(json, is_news)
 
     def _is_personal(self, want: Want, manner: Manner) -> bool:
         return any(
@@ -213,6 +224,8 @@ def _sharable(want: Want, manner: Manner) -> bool:
         and not manner.lazy
         and manner.filter.room.timeline.is_open
         and manner.filter.room.state.is_open
+        and manner.filter.event_fields is None
+        and manner.filter.event_format == "client"
         and want.room.window_floor <= want.span.after
     )
 
@@ -225,10 +238,13 @@ def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) 
     return any(membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events)
 
 
-def _assemble(want: Want, core: bytes) -> bytes:
-    fields = [core] if core else []
+def _assemble(want: Want, core: Core) -> bytes | None:
+    """The whole section; None where there is nothing to say."""
+    if not (core.is_news or want.ephemeral or want.account_data):
+        return None
+    fields = [core.json]
     if want.ephemeral:
         fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
     if want.account_data:
         fields.append(b'"account_data":{"events":[%b]}' % b",".join(want.account_data))
-    return b"{" + b",".join(fields) + b"}" if fields else b""
+    return b"{" + b",".join(fields) + b"}"
