@@ -37,7 +37,7 @@ class Database:
         "sqlite:///homeserver.db",
         doc="sqlite:///PATH (three slashes and a path relative to data_dir, or four for an absolute one), or "
         "postgresql://USER:PASSWORD@HOST:PORT/NAME in any form that libpq takes; for a Unix socket "
-        "postgresql:///NAME?host=/var/run/postgresql. PostgreSQL needs a database with encoding UTF8 and locale C.",
+        "postgresql:///NAME?host=/var/run/postgresql. On PostgreSQL the database's encoding is UTF8.",
         check=_database_url,
         mask=hide_password,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from homeserver.cli.common import load, settings_option
+from homeserver.cli.local import LocalServer
 
 
 @click.command("reset")
@@ -19,6 +20,8 @@ def command(path: Path, yes: bool) -> None:
     from storage.maintenance import erase_database
 
     settings = load(path)
+    if LocalServer.of(settings).is_running():
+        raise click.ClickException("nothing was removed: the server is running; stop it first")
     where = hide_password(settings.database.url)
     if not yes:
         click.echo(f"This removes all accounts, rooms and messages of {settings.server.name} from {where}.")

@@ -105,7 +105,6 @@ def test_check_finds_what_is_broken(settings_file: Path) -> None:
     (settings_file.parent / "signing.key").write_text("ed25519 a_1 !!!\n")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        taken.listen()
         port = taken.getsockname()[1]
         result = _call(
             "check",

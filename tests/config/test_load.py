@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 
 from config import RateLimit, Settings, SettingsError, load_settings, make_settings
+from config.parse import parse_object
+from config.source import read_yaml
 
 BASE = "server:\n  name: example.org\n"
 
@@ -102,8 +105,14 @@ def test_times_have_units(tmp_path: Path, name: str, text: str, value: int | Non
     assert getattr(_load(tmp_path, f"{BASE}sessions:\n  {name}: {text}\n").sessions, name) == value
 
 
-def test_sizes_have_units(tmp_path: Path) -> None:
-    assert _load(tmp_path, f"{BASE}limits:\n  max_body_bytes: 2M\n").limits.max_body_bytes == 2 * 1024 * 1024
+@frozen
+class _Sizes:
+    body_bytes: int = 0
+
+
+def test_sizes_have_units() -> None:
+    for text, size in [("2M", 2 * 1024 * 1024), ("3 K", 3072), ("17", 17), ("1G", 1024**3)]:
+        assert parse_object(_Sizes, read_yaml(f"body_bytes: {text}", "test")).body_bytes == size
 
 
 @pytest.mark.parametrize(
@@ -124,7 +133,7 @@ def test_sizes_have_units(tmp_path: Path) -> None:
         (BASE + "database:\n  pool_size: 0\n", "database.pool_size: must be from 1 to 100, not 0 (FILE, line 4)"),
         (BASE + "database:\n  url: mysql://x\n", "database.url: must begin with sqlite:/// or postgresql://"),
         (BASE + "database:\n  url: 'sqlite:///'\n", "database.url: needs a path after sqlite:///"),
-        (BASE + "limits:\n  max_body_bytes: 5 parsecs\n", "limits.max_body_bytes: must be a whole number"),
+        (BASE + "limits:\n  max_sync_timeout_ms: 5 parsecs\n", "limits.max_sync_timeout_ms: must be a"),
         (BASE + "logging:\n  level: loud\n", "logging.level: must be one of debug, info, warning, error, not 'loud'"),
         (BASE + "rooms:\n  default_version: 13\n", "rooms.default_version: must be one of 1, 2,"),
         (BASE + "listeners: []\n", "listeners: must not be empty (FILE, line 3)"),
