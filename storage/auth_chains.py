@@ -117,6 +117,8 @@ def conflicted_subgraph(cursor: Cursor, conflicted: Collection[int]) -> set[int]
 
     Spec: https://spec.matrix.org/v1.19/rooms/v12/#state-resolution (conflicted state subgraph).
     """
+    if not conflicted:
+        return set()
     places = _places_of(cursor, conflicted)
     graph = _Graph(cursor)
     upper = graph.reach(list(places.values()))

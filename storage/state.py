@@ -140,9 +140,9 @@ class _Writing:
         self._rows: list[tuple[int, int, int, int, int]] = []
 
     def add(self, room_nid: int, snapshot: NewSnapshot, nids: dict[str, int]) -> None:
-        height, path_rows = self._find(snapshot.parent)
         if snapshot.nid <= snapshot.parent:
             raise ValueError("a snapshot's nid is greater than its parent's")
+        height, path_rows = self._find(snapshot.parent)
         height += 1
         base = snapshot.parent
         delta: Delta = {(nids[key[0]], nids[key[1]]): event_nid for key, event_nid in snapshot.delta}

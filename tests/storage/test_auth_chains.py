@@ -1,0 +1,157 @@
+"""The chain cover against a plain walk over the auth graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage import auth_chains
+from storage.database import Database
+from storage.ports import EventAppend, NewEvent
+from tests.fixtures_db import Pump
+from tests.storage.histories import ALICE, SERVER, Room, append_all
+
+TYPES = ("m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.member", "m.room.topic")
+
+
+class Graph:
+    """State events with auth events of any shape, by number, as outliers of one room."""
+
+    def __init__(self, database: Database, pump: Pump) -> None:
+        self.database = database
+        self.pump = pump
+        self.room = Room(database.counters)
+        self.nids: list[int] = []
+        self.ids: list[str] = []
+        self.cited: list[list[int]] = []
+
+    def add(self, *events: tuple[str, Collection[int]]) -> None:
+        """Append (type, numbers of the cited events) in one unit."""
+        new: list[NewEvent] = []
+        for event_type, cited in events:
+            number = len(self.ids)
+            event = self.room.event(
+                event_type, {"number": number}, state_key=str(number), auth_events=[self.ids[each] for each in cited]
+            )
+            stored = self.room.store(event, position=0)
+            self.ids.append(event.event_id)
+            self.nids.append(stored.nid)
+            self.cited.append(sorted(cited))
+            new.append(NewEvent(stored))
+        append = EventAppend(self.room.nid, new, None, new_room=self.room.take_new_room())
+        append_all(self.pump, self.database, append)
+
+    def auth_chain(self, numbers: Iterable[int]) -> set[int]:
+        """The events and all that they cite, however indirectly."""
+        found: set[int] = set()
+        todo = list(numbers)
+        while todo:
+            number = todo.pop()
+            if number not in found:
+                found.add(number)
+                todo += self.cited[number]
+        return found
+
+    def difference(self, forks: Collection[Collection[int]]) -> set[int]:
+        """By the index."""
+        nids = self.pump.wait(
+            self.database.run(auth_chains.auth_difference, [[self.nids[each] for each in fork] for fork in forks])
+        )
+        return {self.nids.index(nid) for nid in nids}
+
+    def subgraph(self, conflicted: Collection[int]) -> set[int]:
+        """By the index."""
+        nids = self.pump.wait(
+            self.database.run(auth_chains.conflicted_subgraph, [self.nids[each] for each in conflicted])
+        )
+        return {self.nids.index(nid) for nid in nids}
+
+    def walked_difference(self, forks: Collection[Collection[int]]) -> set[int]:
+        chains = [self.auth_chain(fork) for fork in forks]
+        somewhere: set[int] = set().union(*chains)
+        return {number for number in somewhere if not all(number in chain for chain in chains)}
+
+    def walked_subgraph(self, conflicted: Collection[int]) -> set[int]:
+        return {
+            number for number in self.auth_chain(conflicted) if not self.auth_chain([number]).isdisjoint(conflicted)
+        }
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[tuple[str, set[int]]]:
+    """Events that cite a few of those before them, recent ones rather than old ones."""
+    events: list[tuple[str, set[int]]] = [("m.room.create", set())]
+    for number in range(1, draw(st.integers(1, 25))):
+        near = st.integers(max(0, number - 4), number - 1)
+        far = st.integers(0, number - 1)
+        events.append((draw(st.sampled_from(TYPES)), draw(st.sets(near | far, max_size=4))))
+    return events
+
+
+def test_the_index_agrees_with_a_walk(database: Database, pump: Pump) -> None:
+    @settings(max_examples=60 if database.dialect == "sqlite" else 25)
+    @given(data=st.data(), events=graphs(), cuts=st.sets(st.integers(1, 24), max_size=3))
+    def check(data: st.DataObject, events: list[tuple[str, set[int]]], cuts: set[int]) -> None:
+        graph = Graph(database, pump)
+        edges = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
+        for start, end in pairwise(edges):
+            graph.add(*events[start:end])
+        some = st.sets(st.integers(0, len(events) - 1), max_size=6)
+        for _ in range(4):
+            forks = data.draw(st.lists(some, min_size=2, max_size=4), label="forks")
+            shared = data.draw(some, label="in all forks")
+            forks = [fork | shared for fork in forks]
+            assert graph.difference(forks) == graph.walked_difference(forks)
+            conflicted = data.draw(some, label="conflicted")
+            assert graph.subgraph(conflicted) == graph.walked_subgraph(conflicted)
+
+    check()
+
+
+def test_without_memory_of_earlier_events(database: Database, pump: Pump) -> None:
+    """After a restart the writer reads places and tips from the tables: forgetting them all is the same."""
+    graph = Graph(database, pump)
+    graph.add(("m.room.create", []), ("m.room.member", [0]), ("m.room.power_levels", [0, 1]))
+
+    def forget(cursor: object) -> None:
+        memory = database._writer._memory
+        memory.chain_places._memory._young.clear()
+        memory.chain_tips._memory._young.clear()
+
+    pump.wait(database.write(forget))
+    graph.add(("m.room.member", [0, 2]), ("m.room.power_levels", [0, 1, 2]), ("m.room.power_levels", [0, 1, 2]))
+    forks = [[3, 4], [3, 5], [1, 2]]
+    assert graph.difference(forks) == graph.walked_difference(forks)
+
+
+def test_a_thousand_members_cost_a_link_or_two_each(database: Database, pump: Pump) -> None:
+    room = Room(database.counters)
+    append_all(pump, database, *room.create(), *(room.member(f"@user{n}:{SERVER}", "join") for n in range(1000)))
+    links = pump.wait(database.run(lambda cursor: cursor.execute("SELECT COUNT(*) FROM auth_chain_links").fetchone()))
+    assert links is not None
+    assert links[0] <= 2 * 1000
+    # Two forks that differ in who is power level holder: the difference is those two events and nothing else.
+    everybody = {ref.nid for ref in room.state.values()}
+    append = room.set("m.room.power_levels", "", {"users": {ALICE: 100, f"@user1:{SERVER}": 50}})
+    append_all(pump, database, append)
+    new = append.events[0].stored.nid
+    other = {ref.nid for ref in room.state.values()}
+    assert pump.wait(database.run(auth_chains.auth_difference, [everybody, other])) == {new}
+
+
+def test_forks_that_agree_differ_in_nothing(database: Database, pump: Pump) -> None:
+    graph = Graph(database, pump)
+    graph.add(("m.room.create", []), ("m.room.member", [0]))
+    assert graph.difference([]) == set()
+    assert graph.difference([[0, 1]]) == set()
+    assert graph.difference([[0, 1], [0, 1]]) == set()
+    assert graph.difference([[], [1]]) == {0, 1}
+
+
+def test_an_event_without_a_place_is_an_error(database: Database, pump: Pump) -> None:
+    with pytest.raises(LookupError):
+        pump.wait(database.run(auth_chains.auth_difference, [[7], [8]]))
