@@ -85,8 +85,11 @@ class Passwords:
         if kept.startswith(("$2a$", "$2b$", "$2y$")):
             import bcrypt
 
-            # bcrypt never looked at more than 72 bytes; today's library refuses them.
-            matches = bcrypt.checkpw(password.encode()[:72], kept.encode())
+            try:
+                # bcrypt never looked at more than 72 bytes; today's library refuses them.
+                matches = bcrypt.checkpw(password.encode()[:72], kept.encode())
+            except ValueError:  # no hash of bcrypt after all
+                matches = False
             return Judgement(matches, outdated=matches)
         return Judgement(matches=False)
 
