@@ -92,7 +92,7 @@ class Town:
     def send(
         self, name: str, room_id: str, event_type: str, content: Mapping[str, Any], state_key: str | None = None
     ) -> StoredEvent:
-        template = Template(event_type, user(name), content, state_key)
+        template = Template(event_type, user(name), dict(content), state_key)
         return self.wait(self.door.send(room_id, [template]))[0]
 
     def say(self, name: str, room_id: str, text: str) -> str:
