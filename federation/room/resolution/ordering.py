@@ -64,17 +64,22 @@ class Mainline:
 
     def __init__(self, power_levels: Event | None, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._next = power_levels
         self._line: dict[str, int] = {}
         """The line as far as it is drawn: the position of each power levels event."""
+        self._last = power_levels
+        """The last event drawn; None once there is nothing to draw after it."""
         self._joins: dict[str, float] = {}
         """For power levels off the line, where their own line joins it."""
+        if power_levels is not None:
+            self._line[power_levels.event_id] = 0
 
     def position(self, event: Event) -> float:
         """How far back on the mainline is the first power levels event that `event` rests on; infinite if none is.
 
         Raises `MissingEvent`.
         """
+        if not self._line:
+            return math.inf
         aside: dict[str, None] = {}  # the line of `event`, in order, as far as it is not known to be on the mainline
         cited = self._evidence.cited_power_levels(event)
         while cited is not None and cited.event_id not in aside:
@@ -86,20 +91,23 @@ class Mainline:
             aside[cited.event_id] = None
             cited = self._evidence.cited_power_levels(cited)
         else:
-            self._draw(aside, 0)
+            if aside:
+                self._draw(aside, -math.inf)
         # What follows on the way aside after the first that is on the mainline, is the mainline itself.
-        before_joining = dict.fromkeys(takewhile(lambda event_id: event_id not in self._line, aside))
+        before_joining = list(takewhile(lambda event_id: event_id not in self._line, aside))
         joined = next((self._line[event_id] for event_id in aside if event_id in self._line), math.inf)
         return self._remember(before_joining, joined)
 
-    def _draw(self, aside: Collection[str], depth: int) -> bool:
+    def _draw(self, aside: Collection[str], depth: float) -> bool:
         """Draw the line down to a depth, or until it meets one of those met aside. Tells whether it did."""
-        while self._next is not None and self._next.depth >= depth:
-            event = self._next
-            following = self._evidence.cited_power_levels(event)  # may raise: nothing was changed yet
-            self._line[event.event_id] = len(self._line)
-            self._next = following if following is not None and following.event_id not in self._line else None
-            if event.event_id in aside:
+        while self._last is not None and self._last.depth > depth:
+            following = self._evidence.cited_power_levels(self._last)  # may raise: nothing was changed yet
+            if following is None or following.event_id in self._line:
+                self._last = None
+                return False
+            self._line[following.event_id] = len(self._line)
+            self._last = following
+            if following.event_id in aside:
                 return True
         return False
 
