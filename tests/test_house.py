@@ -110,7 +110,7 @@ def _imported() -> set[str]:
 
 
 #: Imported, though no requirement of ours by name: they come with Twisted, and its `tls`.
-BROUGHT = {"cryptography", "zope-interface"}
+BROUGHT = {"cryptography", "pyopenssl", "zope-interface"}
 
 
 def test_what_is_imported_is_declared() -> None:

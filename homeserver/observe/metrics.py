@@ -16,6 +16,9 @@ from attrs import Factory, define, frozen
 #: Upper bounds of the latency buckets, in seconds. Long polls end up in the last ones.
 BOUNDS: Sequence[float] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+#: Methods that are told apart; strangers can send any word.
+METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"))
+
 #: Gives the figure when asked; with a label, one figure for each value of the label.
 Reading = Callable[[], float | Mapping[str, float]]
 
@@ -57,7 +60,7 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is the path's pattern, never the path itself: there are too many."""
-        key = (method, route, status)
+        key = (method if method in METHODS else "other", route, status)
         self.answers[key] = self.answers.get(key, 0) + 1
         histogram = self.latencies.get(route)
         if histogram is None:
