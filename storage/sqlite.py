@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.errors import DatabaseBusy, DuplicateRow
+from storage.errors import DatabaseBusy, DatabaseUnusable, DuplicateRow
 from storage.ports import Dialect
 from storage.shared import Shared, WriterMemory
 
@@ -110,11 +110,13 @@ class SqliteEngine:
         self._lock: int | None = None
 
     def open_writer(self) -> SqliteConnection:
-        self._take_lock()
-        connection = self._connect(WRITER_CACHE_KIB)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA wal_autocheckpoint=1000")
+        try:
+            self._take_lock()
+            connection = self._connect(WRITER_CACHE_KIB)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise DatabaseUnusable(f"{self._path} cannot be opened: {error}") from error
         return SqliteConnection(connection, self._shared, self._writer_memory)
 
     def open_reader(self) -> SqliteConnection:

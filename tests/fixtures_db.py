@@ -168,7 +168,10 @@ def _somebody_else() -> pwd.struct_passwd:
 
 
 def _die_with_parent() -> None:
-    """In the child: if the test process is killed, so is the server (by SIGQUIT, at which it leaves nothing behind)."""
+    """In the child: the server ends with the thread that started it, however that ends.
+
+    SIGQUIT is its way to end at once and leave no processes or shared memory behind.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
