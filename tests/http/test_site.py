@@ -466,7 +466,9 @@ def test_any_bytes_at_all(pieces: list[bytes], polite_start: bool) -> None:
 
 
 VERBS = st.sampled_from(["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH"])
-PATHS = st.sampled_from(["/open", "/who", "/send/a/b", "/large", "/send/%2F/%ff", "/who?access_token=%ff", "/%", "/?%=&%zz"])
+PATHS = st.sampled_from(
+    ["/open", "/who", "/send/a/b", "/large", "/send/%2F/%ff", "/who?access_token=%ff", "/%", "/?%=&%zz"]
+)
 TOKENS = st.sampled_from([None, "alice", "guest", "stranger"])
 
 
