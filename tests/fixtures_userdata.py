@@ -1,9 +1,9 @@
 """What people keep and what passes between them, in a town (`tests.fixtures_rooms`) and on one fake clock.
 
-    def test_something(household: Household) -> None:
-        room_id = household.town.create("alice", preset="public_chat")
-        feed = household.feed("alice")
-        household.advance(0.5)
+def test_something(household: Household) -> None:
+    room_id = household.town.create("alice", preset="public_chat")
+    feed = household.feed("alice")
+    household.advance(0.5)
 """
 
 from __future__ import annotations

@@ -341,4 +341,3 @@ def _wish(state: str) -> Wish:
             return state
         case _:
             return OFFLINE
-

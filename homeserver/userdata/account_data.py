@@ -30,7 +30,7 @@ MAX_HELD_BYTES = 2 * 1024 * 1024
 MAX_HELD_EACH_BYTES = 64 * 1024
 """And of one person's."""
 OVERHEAD_BYTES = 250
-"""What a change costs beside its bytes."""
+"""What a change costs beside its bytes, and a person beside the changes."""
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Changes a content that it is given afresh ({} if there is none); None: leave it as it is. Called in the writer's
@@ -135,7 +135,8 @@ class AccountData:
         """A change was committed: keep it at hand. For notices only, in commit order."""
         recent = self._recent.get(user_id)
         if recent is None:
-            recent = self._recent[user_id] = _Recent(self._floor)
+            recent = self._recent[user_id] = _Recent(self._floor, size_bytes=OVERHEAD_BYTES)
+            self._size_bytes += OVERHEAD_BYTES
         else:
             self._recent.move_to_end(user_id)
         json = event_json(datum.type, datum.content)
@@ -145,7 +146,7 @@ class AccountData:
         recent.held[key] = (datum.position, json)
         recent.size_bytes += len(json) + OVERHEAD_BYTES
         self._size_bytes += len(json) + OVERHEAD_BYTES
-        while recent.size_bytes > MAX_HELD_EACH_BYTES:
+        while recent.held and recent.size_bytes > MAX_HELD_EACH_BYTES:
             oldest = next(iter(recent.held))
             recent.floor, json = recent.held.pop(oldest)
             self._shrink(recent, json)

@@ -74,7 +74,7 @@ def test_many_changes_are_told_at_once_and_only_the_last(household: Household) -
     ann = Reader(household, "ann")
     household.feed("bob")
     for presence in ("online", "unavailable", "offline", "unavailable"):
-        household.presence.set(user("bob"), "PHONE", presence, None)  # type: ignore[arg-type]
+        household.presence.set(user("bob"), "PHONE", presence, None)
     household.advance(0.5)
     assert [content["presence"] for content in ann.news().values()] == ["unavailable"]
 

@@ -21,7 +21,13 @@ from homeserver.sync.filters import (
 
 
 def test_nothing_said_is_all_let_through() -> None:
-    for json in ({}, {"room": {}}, {"room": {"timeline": {}, "state": None}, "presence": None}, {"unknown": [1]}):
+    shapes: list[Any] = [
+        {},
+        {"room": {}},
+        {"room": {"timeline": {}, "state": None}, "presence": None},
+        {"unknown": [1]},
+    ]
+    for json in shapes:
         filter = parse_filter(json)
         assert filter == NO_FILTER
         for part in (filter.room.timeline, filter.room.state, filter.room.ephemeral, filter.presence):
