@@ -15,7 +15,7 @@ from homeserver.errors import InvalidParam
 from homeserver.http.route import GUEST, Requester, route
 from homeserver.rooms.history import History
 from homeserver.rooms.render import Reader, client_event
-from homeserver.rooms.visibility import Seen
+from homeserver.rooms.tracing import Seen
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_inline_event_filter
 

@@ -13,7 +13,8 @@ import orjson
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam
 from homeserver.http.route import GUEST, Requester, route
-from homeserver.rooms.history import History, PageAsk
+from homeserver.rooms.history import History
+from homeserver.rooms.paging import PageAsk
 from homeserver.rooms.render import Reader, client_event
 from homeserver.streams.tokens import parse_room_token, room_token
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_inline_event_filter

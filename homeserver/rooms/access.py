@@ -4,7 +4,7 @@
     left, kicked or banned          the room as it was when that happened, unless the user has forgotten it
     anybody else, guests too        the room as it is, if it is world-readable now; nothing otherwise
 
-An invitation or a knock opens nothing by itself. Who may see which *event* is `homeserver.rooms.visibility`'s business.
+An invitation or a knock opens nothing by itself. Who may see which *event* is `homeserver.rooms.tracing`'s business.
 
 Spec: https://spec.matrix.org/v1.19/client-server-api/#room-previews
 """
@@ -16,7 +16,8 @@ from attrs import frozen
 from homeserver.errors import Forbidden
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
-from homeserver.rooms.visibility import WORLD_READABLE, Visibility, last_stay
+from homeserver.rooms.tracing import WORLD_READABLE
+from homeserver.rooms.visibility import Visibility, last_stay
 from storage.database import Database
 from storage.events import load_events
 from storage.memberships import membership_history, membership_of

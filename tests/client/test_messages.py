@@ -11,7 +11,7 @@ from homeserver.client.context import Context, get_context
 from homeserver.client.event import OneEvent, get_event
 from homeserver.client.messages import Messages, get_messages
 from homeserver.errors import BadJson, InvalidParam, NotFound
-from homeserver.rooms import history
+from homeserver.rooms import paging
 from homeserver.rooms.accept import Template
 from storage.ports import Transaction
 from tests.fixtures_rooms import Town, user
@@ -101,7 +101,7 @@ def test_limits(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidParam):
         read(town, "alice", room_id, limit=-1)
     assert read(town, "alice", room_id, limit=0)["chunk"] == []
-    monkeypatch.setattr(history, "MOST_EVENTS", 2)
+    monkeypatch.setattr(paging, "MOST_EVENTS", 2)
     page = read(town, "alice", room_id, limit=10**9)
     assert bodies(page) == ["2", "1"]
     assert bodies(read(town, "alice", room_id, limit=1, start=page["end"])) == ["0"]
@@ -133,8 +133,8 @@ def test_filters_look_further_for_what_they_want(town: Town) -> None:
 
 
 def test_one_request_does_not_search_forever(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "SCAN_EVENTS", 5)
-    monkeypatch.setattr(history, "MOST_SCANNED", 10)
+    monkeypatch.setattr(paging, "SCAN_EVENTS", 5)
+    monkeypatch.setattr(paging, "MOST_SCANNED", 10)
     room_id = town.create("alice")
     talk(town, room_id, 30)
     creation = {"types": ["m.room.create"]}
@@ -147,8 +147,8 @@ def test_one_request_does_not_search_forever(town: Town, monkeypatch: pytest.Mon
 
 def test_hidden_stretches_are_skipped(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who was there twice, long ago and now, with much between that is not for them."""
-    monkeypatch.setattr(history, "SCAN_EVENTS", 10)
-    monkeypatch.setattr(history, "MOST_SCANNED", 40)
+    monkeypatch.setattr(paging, "SCAN_EVENTS", 10)
+    monkeypatch.setattr(paging, "MOST_SCANNED", 40)
     setting = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
     room_id = town.create("alice", preset="public_chat", initial_state=[setting])
     hidden = talk(town, room_id, 20)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from federation.room.event import Event
 from homeserver.errors import MatrixError
-from homeserver.rooms.visibility import SETTINGS, STILL, Viewer, trace
+from homeserver.rooms.tracing import SETTINGS, STILL, Viewer, trace
 from storage.database import open_database
 from storage.events import timeline
 from storage.ports import StoredEvent

@@ -1,0 +1,128 @@
+"""Walking along a room's timeline until enough of it is visible and wanted.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.rooms.tracing import Seen, Viewer
+from homeserver.rooms.visibility import Visibility
+from homeserver.sync.filters import EventFilter
+from storage.events import FIRST, LAST, timeline
+from storage.ports import Cursor, StoredEvent
+from storage.visibility import next_turn
+
+MOST_EVENTS = 1000
+"""In one page, whatever the client asks for."""
+SCAN_EVENTS = 100
+"""How many events are read at once where the page that was asked for turned out to hold too few."""
+MOST_SCANNED = 2000
+"""Events that one request looks at where few are visible or wanted; then it answers with what it has."""
+
+
+class PageAsk(msgspec.Struct, frozen=True, gc=False):
+    """Which page: from `start` towards `stop` (both between events; None: as far as there is anything)."""
+
+    backwards: bool
+    start: int | None
+    stop: int | None
+    limit: int
+    filter: EventFilter
+
+
+class Walk:
+    """Reads a timeline piece by piece until enough of it is visible and wanted, or nothing more can be."""
+
+    def __init__(self, cursor: Cursor, visibility: Visibility, viewer: Viewer, ask: PageAsk) -> None:
+        self._cursor = cursor
+        self._visibility = visibility
+        self._viewer = viewer
+        self._ask = ask
+        if ask.backwards:
+            self._after = FIRST if ask.stop is None else ask.stop
+            self._upto = LAST if ask.start is None else ask.start
+        else:
+            self._after = FIRST if ask.start is None else ask.start
+            self._upto = LAST if ask.stop is None else ask.stop
+        self.first: int | None = None
+        """Position of the first event that was looked at."""
+        self.end: int | None = None
+        """Where to read on; None where there is nothing more."""
+
+    def stop_after(self, position: int) -> None:
+        """Nothing past that position is for this reader."""
+        self._upto = min(self._upto, position)
+
+    def collect(self) -> list[Seen]:
+        ask = self._ask
+        limit = min(ask.limit, MOST_EVENTS)
+        found: list[Seen] = []
+        scanned = 0
+        size = limit + 1
+        while True:
+            events = self._read(size)
+            if events and self.first is None:
+                self.first = events[0].position
+            seen = self._visibility.seen_with(self._cursor, self._viewer, events)
+            for one in seen:
+                if not wanted(ask.filter, one[0]):
+                    continue
+                if len(found) == limit:
+                    # One more than was asked for: so there is a next page, and it begins here.
+                    self.end = self._passed(found[-1][0].position)
+                    return found
+                found.append(one)
+            if len(events) < size:
+                return found
+            self._move(events[-1].position)
+            if not seen and not self._skip_hidden(events[-1].position):
+                return found
+            scanned += len(events)
+            if len(found) == limit or scanned >= MOST_SCANNED:
+                self.end = self._upto if ask.backwards else self._after
+                return found
+            size = max(SCAN_EVENTS, limit + 1 - len(found))
+
+    def _read(self, size: int) -> list[StoredEvent]:
+        if self._upto <= self._after:
+            return []
+        return timeline(
+            self._cursor,
+            self._viewer.room_nid,
+            after=self._after,
+            upto=self._upto,
+            limit=size,
+            backwards=self._ask.backwards,
+        )
+
+    def _passed(self, position: int) -> int:
+        """The place behind the event at `position`, in reading direction."""
+        return position - 1 if self._ask.backwards else position
+
+    def _move(self, position: int) -> None:
+        if self._ask.backwards:
+            self._upto = position - 1
+        else:
+            self._after = position
+
+    def _skip_hidden(self, position: int) -> bool:
+        """The reader saw nothing of a whole piece: go on where that can change. False if it never does."""
+        turn = next_turn(self._cursor, self._viewer.room_nid, self._viewer.user_id, position, self._ask.backwards)
+        if turn is None:
+            return False
+        if self._ask.backwards:
+            self._upto = min(self._upto, turn)
+        else:
+            self._after = max(self._after, turn - 1)
+        return True
+
+
+def wanted(filter: EventFilter, stored: StoredEvent) -> bool:
+    """Whether a client's filter lets an event through."""
+    if filter.is_open:
+        return True
+    event = stored.event
+    has_url = None if filter.contains_url is None else "url" in event.content
+    return filter.admits(event.type, event.sender, has_url)
