@@ -26,7 +26,8 @@ class Conflict:
     """What all forks have in common; it may also hold keys that are in conflict."""
 
     forks: tuple[StateMap, ...]
-    """For each fork what it has at the keys in conflict. One that has nothing at a key lacks the key."""
+    """For each fork what it has at the keys in conflict. One that has nothing at a key lacks the key, which is a
+    disagreement in itself, but not in version 1 (see `find_conflict`)."""
 
     keys: frozenset[StateKey] = field(init=False)
     event_ids: frozenset[str] = field(init=False)
@@ -50,15 +51,14 @@ def find_conflict(version: RoomVersion, forks: Sequence[StateMap]) -> Conflict:
 
     In version 1 of state resolution a key that some forks lack is in conflict only if the others disagree about it.
     """
-    absence_agrees = version.state_resolution is StateResolution.V1
-    unconflicted: dict[StateKey, str] = {}
-    conflicted: set[StateKey] = set()
-    for fork in forks:
-        for key, event_id in fork.items():
-            if unconflicted.setdefault(key, event_id) != event_id:
-                conflicted.add(key)
-    if not absence_agrees:
-        conflicted.update(key for key in unconflicted if any(key not in fork for fork in forks))
-    for key in conflicted:
-        del unconflicted[key]
-    return Conflict(unconflicted, tuple({key: fork[key] for key in conflicted if key in fork} for fork in forks))
+    told = [set(fork.items()) for fork in forks]
+    agreed = told[0].intersection(*told[1:])
+    disputed = {key for key, _ in told[0].union(*told[1:]) - agreed}
+    unconflicted = {key: event_id for key, event_id in forks[0].items() if key not in disputed}
+    if version.state_resolution is StateResolution.V1:
+        for key in sorted(disputed):
+            event_ids = {fork[key] for fork in forks if key in fork}
+            if len(event_ids) == 1:
+                disputed.remove(key)
+                unconflicted[key] = event_ids.pop()
+    return Conflict(unconflicted, tuple({key: fork[key] for key in sorted(disputed) if key in fork} for fork in forks))

@@ -64,10 +64,9 @@ def test_members_come_after_the_power_that_they_depend_on() -> None:
     bob = member("BOB", BOB)
     ban = member("BAN", BOB, "ban", by=ALICE, depth=5)
     assert outcome([power("POWER", ALICE, 3), bob], [power("POWER", ALICE, 3), ban])[ban.type, BOB] == "$BAN"
-    above = {"ALICE_FELL": 0}  # in the deeper power levels Alice has lost hers, so that the ban is not allowed
-    fallen = make_event(
-        VERSION, "FALLEN", "m.room.power_levels", ALICE, {"users": {ALICE: 0}, **above}, state_key="", depth=4
-    )
+    # In the deeper power levels Alice has lost hers, so that she may not ban anybody.
+    levels = {"users": {ALICE: 0}}
+    fallen = make_event(VERSION, "FALLEN", "m.room.power_levels", ALICE, levels, state_key="", depth=4)
     assert outcome([power("POWER", ALICE, 3), bob], [fallen, ban])[ban.type, BOB] == "$BOB"
 
 
