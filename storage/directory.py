@@ -1,6 +1,6 @@
 """The rooms that this server shows to everybody, and what a listing tells of a room.
 
-Spec: https://spec.matrix.org/v1.19/client-server-api/#published-room-directory
+Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The first listing after a start reads a summary of every published room (a few queries each, about a KiB of memory);
 from then on the directory watches what is committed, and reads again only those rooms whose summary changed.
 
-Spec: https://spec.matrix.org/v1.19/client-server-api/#published-room-directory
+Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms
 """
 
 from __future__ import annotations
