@@ -7,8 +7,8 @@ Everything is made once, in the order of the layers, and given over by construct
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import structlog
 from attrs import field, frozen
@@ -64,6 +64,8 @@ EVENT_CACHE_BYTES = 12 * 1024 * 1024
 GRACE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 60.0
 
+T = TypeVar("T")
+
 log = structlog.get_logger("homeserver")
 
 
@@ -84,6 +86,8 @@ class House:
     table: RouteTable
     metrics: Metrics
     limits: RateLimiter
+    parts: Mapping[type[Any], object]
+    """What handlers take as collaborators, by type; for tests and the shell too."""
     reactor: Any
     """The reactor, of which Twisted has no one type: it listens, keeps time and takes calls from threads."""
     _sites: list[Site] = field(factory=list)
@@ -94,6 +98,12 @@ class House:
         housekeeping = LoopingCall(self.hub.close_idle_feeds)
         housekeeping.clock = self.reactor
         object.__setattr__(self, "_housekeeping", housekeeping)
+
+    def part(self, kind: type[T]) -> T:
+        """The one instance of a type among `parts`."""
+        found = self.parts[kind]
+        assert isinstance(found, kind)
+        return found
 
     def listen(self) -> list[IListeningPort]:
         """Open the listeners of the settings. Raises CannotListenError."""
@@ -241,6 +251,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         table=RouteTable(ALL_ROUTES, collaborators),
         metrics=metrics,
         limits=limits,
+        parts=collaborators,
         reactor=reactor,
     )
 

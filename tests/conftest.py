@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import hypothesis
+import pytest
 
 from homeserver.reactor import install_reactor
 
@@ -16,3 +17,4 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500
 hypothesis.settings.load_profile("everyday")
 
 pytest_plugins = [f"tests.{file.stem}" for file in sorted(Path(__file__).parent.glob("fixtures_*.py"))]
+pytest.register_assert_rewrite(*pytest_plugins)  # they import each other

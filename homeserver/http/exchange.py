@@ -272,7 +272,10 @@ class Exchange(Request):
     def info(self) -> RequestInfo:
         agent = self.requestHeaders.getRawHeaders(b"User-Agent")
         text = agent[0].decode("utf-8", "replace")[:512].replace("\0", "") if agent else ""
-        return RequestInfo(self.address, text, self.request_id)
+        header = self.requestHeaders.getRawHeaders(b"Authorization")
+        authorization = header[0].decode("latin-1") if header else ""
+        is_direct = not (self.site.forwarded or self.requestHeaders.hasHeader(b"X-Forwarded-For"))
+        return RequestInfo(self.address, text, self.request_id, authorization, is_direct)
 
     def _find_token(self) -> str | None:
         header = self.requestHeaders.getRawHeaders(b"Authorization")

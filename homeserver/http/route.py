@@ -65,6 +65,10 @@ class RequestInfo:
     """The client's IP address, after trusted proxies."""
     user_agent: str
     request_id: str
+    authorization: str = field(default="", repr=False)
+    """The header as it came, for routes that have tokens of their own."""
+    is_direct: bool = True
+    """Whether the client itself is at the other end of the connection, and no proxy."""
 
 
 @frozen
