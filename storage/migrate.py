@@ -47,8 +47,11 @@ def load_migrations(dialect: Dialect) -> list[Migration]:
     """All migrations in order. `0007_x.postgresql.sql` stands in for `0007_x.sql` on that database."""
     chosen: dict[int, Migration] = {}
     for file in sorted(resources.files("storage.migrations").iterdir(), key=lambda file: file.name):
-        stem, *kind, suffix = file.name.split(".")
-        if suffix != "sql" or kind not in ([], [dialect]):
+        # An installed package keeps its __pycache__ there too.
+        if not file.name.endswith(".sql"):
+            continue
+        stem, *kind = file.name.removesuffix(".sql").split(".")
+        if kind not in ([], [dialect]):
             continue
         version = int(stem.partition("_")[0])
         if not kind and version in chosen:

@@ -160,3 +160,12 @@ def test_the_connection_is_closed_if_reading_fails(
         open_database(database_url, pump, server_name=SERVER_NAME)
     monkeypatch.undo()
     pump.wait(open_database(database_url, pump, server_name=SERVER_NAME).close())
+
+
+def test_other_files_beside_the_migrations_are_no_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0001_a.sql").write_text("SELECT 1")
+    (tmp_path / "0001_a.postgresql.sql").write_text("SELECT 2")
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "__pycache__").mkdir()
+    monkeypatch.setattr("storage.migrate.resources.files", lambda _package: tmp_path)
+    assert [migration.sql for migration in load_migrations("sqlite")] == ["SELECT 1"]
