@@ -38,6 +38,7 @@ def with_house(settings: Settings, work: Callable[[House], Awaitable[T]]) -> T:
     install_reactor()
     from twisted.internet import reactor
 
+    from federation.room.signing import BadSigningKey
     from homeserver.app import build
     from homeserver.errors import MatrixError
     from storage.errors import StorageError
@@ -60,6 +61,6 @@ def with_house(settings: Settings, work: Callable[[House], Awaitable[T]]) -> T:
     (result,) = outcome
     if not isinstance(result, Failure):
         return result
-    if isinstance(result.value, MatrixError | StorageError | OSError | ValueError):
+    if isinstance(result.value, MatrixError | StorageError | BadSigningKey | OSError):
         raise click.ClickException(str(result.value))
     result.raiseException()

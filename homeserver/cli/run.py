@@ -32,12 +32,14 @@ def command(path: Path, listen: str | None) -> None:
 
     from twisted.internet.error import CannotListenError
 
+    from federation.room.signing import BadSigningKey
     from homeserver.app import run
+    from homeserver.http.tls import BadCertificate
     from storage.errors import DatabaseUnusable
 
     try:
         run(settings)
-    except (DatabaseUnusable, CannotListenError, OSError, ValueError) as error:
+    except (DatabaseUnusable, CannotListenError, BadSigningKey, BadCertificate, OSError) as error:
         # What whoever runs the server can mend: a traceback would hide it.
         structlog.get_logger().error("cannot start", why=str(error))
         sys.exit(1)

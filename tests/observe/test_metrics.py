@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from homeserver.observe.exposition import exposition
 from homeserver.observe.metrics import Histogram, Metrics
+from tests.fixtures_server import ServerProcess
 
 ROUTE = "/_matrix/client/v3/sync"
 
@@ -59,3 +62,14 @@ def test_histogram_counts_everything_once() -> None:
         histogram.observe(value)
     assert sum(histogram.counts) == 4
     assert histogram.counts[-1] == 1
+
+
+def test_of_a_real_server(shared_server: ServerProcess) -> None:
+    alice = shared_server.register(f"alice-{secrets.token_hex(4)}")
+    alice.say(alice.create_room(), "hello")
+    answer = shared_server.request("GET", "/_guildhall/metrics")
+    assert answer.status == 200
+    families = {family.name for family in text_string_to_metric_families(answer.body.decode())}
+    assert {"guildhall_http_requests", "guildhall_http_request_seconds", "guildhall_stream_position"} <= families
+    assert {"guildhall_waiting_syncs", "guildhall_database_queue", "process_cpu_seconds"} <= families
+    assert b'method="POST",route="/_matrix/client/v3/createRoom",status="200"' in answer.body
