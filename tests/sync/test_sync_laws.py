@@ -73,7 +73,7 @@ class ModelClient:
 
 
 step = st.one_of(
-    st.tuples(st.just("say"), st.sampled_from(PEOPLE), st.integers(0, 1), st.integers(1, 4)),
+    st.tuples(st.just("say"), st.sampled_from(PEOPLE), st.integers(0, 1), st.integers(1, 6)),
     st.tuples(st.just("topic"), st.sampled_from(PEOPLE), st.integers(0, 1), st.integers(1, 2)),
     st.tuples(st.just("join"), st.sampled_from(PEOPLE), st.integers(0, 1), st.just(1)),
     st.tuples(st.just("leave"), st.sampled_from(PEOPLE), st.integers(0, 1), st.just(1)),
@@ -96,6 +96,7 @@ def test_small_syncs_add_up_to_a_large_one(tmp_path: Path, steps: list[tuple[str
 def _live(house: LivedInHouse, steps: list[tuple[str, Any, int, int]]) -> None:
     power = {"events": {"m.room.topic": 0}}
     rooms = [house.create("alice", preset="public_chat", power_level_content_override=power) for _ in range(2)]
+    house.join(READER, rooms[0])
     client = ModelClient(house)
     client.sync(3, False)
     for kind, who, which, count in steps:
