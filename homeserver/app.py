@@ -186,6 +186,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     door.observers.append(RoomWatch(typing, presence, server_name))
     account_data = AccountData(hub, database)
+    markers = ReadMarkers(database, receipts, account_data, clock)
     filters = FilterService(database)
 
     visibility = Visibility(database, events, server_name)
@@ -223,7 +224,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         hub=hub,
         transactions=transactions,
     )
-    accounts.listeners.accounts += [departures, profiles, account_data, filters, presence]
+    accounts.listeners.accounts += [departures, profiles, account_data, filters, markers, presence]
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync]
 
@@ -232,7 +233,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles),
         access, History(database, access, visibility, events, hub), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
-        Tags(account_data), ReadMarkers(database, receipts, account_data, clock), Threads(database, events),
+        Tags(account_data), markers, Threads(database, events),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())

@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#receipts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -104,7 +104,6 @@ def of_user(cursor: Cursor, room_nids: Sequence[int], user_id: str) -> list[Rece
     return [Receipt(*row) for row in rows]
 
 
-def delete_private(cursor: Cursor, user_id: str, types: Iterable[str] = ("m.read.private",)) -> None:
+def delete_private(cursor: Cursor, user_id: str) -> None:
     """The account is no more: forget what nobody else could see."""
-    for receipt_type in types:
-        cursor.later("DELETE FROM receipts WHERE user_id = ? AND type = ?", (user_id, receipt_type))
+    cursor.later("DELETE FROM receipts WHERE user_id = ? AND type = 'm.read.private'", (user_id,))

@@ -90,6 +90,13 @@ class ReadMarkers:
         if not all_known:
             raise NotFound("There is no such event in this room")
 
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """A new account has read nothing yet (`homeserver.accounts.ports.AccountListener`)."""
+
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed: nobody can see its private receipts any more, so they go."""
+        await self.database.write(receipt_rows.delete_private, user_id)
+
 
 def _move(
     cursor: Cursor, notice: MarksMoved, room_nid: int, user_id: str, marks: Sequence[Mark], ts: int, position: int

@@ -146,7 +146,8 @@ def test_filters(pair: Pair) -> None:
     room = pair.ann.sync(filter=filter_id)["rooms"]["join"][pair.room_id]
     assert {event["type"] for event in room["timeline"]["events"]} == {"m.room.message"}
     assert not room.get("ephemeral", {}).get("events") and not room.get("state", {}).get("events")
-    for wrong in ({"room": {"timeline": {"limit": "x"}}}, {"presence": []}):
+    no_filters: list[Any] = [{"room": {"timeline": {"limit": "x"}}}, {"presence": []}]
+    for wrong in no_filters:
         assert pair.ann.request("POST", path, wrong).json["errcode"] == "M_BAD_JSON"
     assert pair.ann.request("GET", f"{V3}/sync", query={"filter": "77"}).status == 400
 

@@ -13,7 +13,6 @@ from homeserver.ephemeral import receipts as board_module
 from homeserver.ephemeral.receipts import PRIVATE, READ, ReceiptBoard, render
 from homeserver.errors import NotFound
 from homeserver.userdata.read_markers import FULLY_READ, Mark
-from storage import receipts as rows
 from storage.receipts import UNTHREADED, Receipt
 from tests.fixtures_userdata import Household, user
 
@@ -255,7 +254,7 @@ def test_a_closed_account_leaves_no_private_receipts(household: Household) -> No
     scene = Scene(household)
     scene.mark("bob", 0)
     scene.mark("bob", 1, PRIVATE)
-    household.wait(household.town.database.write(rows.delete_private, user("bob")))
+    household.wait(household.markers.account_deactivated(user("bob"), erase=False))
     assert scene.seen_by("bob", 0, scene.fresh()) == {"0 m.read": ["bob"]}
 
 
