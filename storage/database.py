@@ -11,6 +11,7 @@ of them can be called by one function: they are then one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 
 from storage import strings
 from storage.connection import Connection, Engine
-from storage.counters import read_counters
+from storage.counters import read_counters, write_next_position
 from storage.errors import (
     CommitUnknown,
     ConnectionLost,
@@ -82,7 +83,9 @@ class Database:
         self._engine = engine
         self._listeners: list[Callable[[Sequence[object]], None]] = []
         self._readers = ReaderPool(engine, reactor.callFromThread, most_readers)
-        self._writer = Writer(engine, writer_connection, writer_memory, reactor.callFromThread, self._announce)
+        self._writer = Writer(
+            engine, writer_connection, writer_memory, counters, reactor.callFromThread, self._announce
+        )
 
     @property
     def dialect(self) -> Dialect:
@@ -142,6 +145,8 @@ class Database:
 
     async def close(self) -> None:
         """Write what is queued, answer what was asked, then let go of the database."""
+        with suppress(DatabaseClosed, ConnectionLost, CommitUnknown):  # closed already, or it stays a rougher bound
+            await self.write(write_next_position, self.counters.position)
         await self._writer.close()
         await self._readers.close()
         self._engine.close()

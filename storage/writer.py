@@ -23,8 +23,9 @@ from twisted.internet.defer import Deferred
 
 from storage.append import append as append_events
 from storage.connection import Connection, Engine
+from storage.counters import POSITIONS_AT_A_TIME, write_next_position
 from storage.errors import CommitUnknown, ConnectionLost, DatabaseBusy, DatabaseClosed, RoomPoisoned
-from storage.ports import Cursor, EventAppend
+from storage.ports import Counters, Cursor, EventAppend
 from storage.shared import WriterMemory
 
 LARGEST_BATCH = 500
@@ -60,6 +61,7 @@ class Writer:
         engine: Engine,
         connection: Connection,
         memory: WriterMemory,
+        counters: Counters,
         from_thread: FromThread,
         announce: Callable[[Sequence[object]], None],
     ) -> None:
@@ -67,6 +69,8 @@ class Writer:
         self._engine = engine
         self._connection = connection
         self._memory = memory
+        self._counters = counters
+        self._reserved = counters.position
         self._from_thread = from_thread
         self._announce = announce
         self._gathered: list[Unit] = []
@@ -215,7 +219,13 @@ class Writer:
             self._thread_reconnect()
         connection = self._connection
         try:
-            outcomes = _apply(connection.begin(), units)
+            cursor = connection.begin()
+            # The reactor's thread may take more meanwhile, but not for these units.
+            reserved = self._counters.position
+            if reserved > self._reserved:
+                reserved += POSITIONS_AT_A_TIME
+                write_next_position(cursor, reserved)
+            outcomes = _apply(cursor, units)
             try:
                 connection.commit()
             except CommitUnknown as unknown:
@@ -225,6 +235,7 @@ class Writer:
             self._memory.drop()
             raise
         self._memory.keep()
+        self._reserved = max(reserved, self._reserved)
         return outcomes
 
     def _thread_find_out(self, units: list[Unit], unknown: CommitUnknown) -> None:

@@ -308,6 +308,22 @@ def test_counters_go_on_where_they_were(database_url: str, pump: Pump) -> None:
     pump.wait(database.close())
 
 
+def test_no_position_is_given_twice(database_url: str, pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if its row is deleted and the server is killed: some client may have been told of it."""
+    monkeypatch.setattr("storage.writer.POSITIONS_AT_A_TIME", 7)
+    told = 0
+    for _ in range(3):
+        database = open_database(database_url, pump, server_name=SERVER_NAME)
+        assert told < database.counters.position <= told + 1 + 7
+        for _ in range(10):
+            told = database.next_position()
+            pump.wait(database.write(meta, f"{told}"))
+        pump.wait(database.write(lambda cursor: cursor.execute("DELETE FROM meta WHERE value = 'x'").rowcount))
+        # As near as a test comes to being killed: nothing is written at the end.
+        monkeypatch.setattr("storage.database.write_next_position", lambda cursor, position: None)
+        pump.wait(database.close())
+
+
 def test_a_function_that_goes_on_after_a_failed_statement(database: Database, pump: Pump) -> None:
     """PostgreSQL then commits nothing, and says so in passing; that must not look like success."""
 
