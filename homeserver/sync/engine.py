@@ -32,7 +32,7 @@ from homeserver.sync.filters import EventFilter, Filter
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.timeline import Span
-from homeserver.userdata.account_data import AccountData
+from homeserver.userdata.account_data import GLOBAL, AccountData
 from storage import spans
 from storage.database import Database
 
@@ -75,7 +75,7 @@ class Sync:
             marks = feed.marks
             upto = StreamToken(self.hub.position, self.hub.serial)
             reader = Reader(who.user_id, who.device_id, self.clock.now_ms(), self.events.peek)
-            manner = Manner(reader, ask.filter, ask.use_state_after)
+            manner = Manner(reader, ask.filter, ask.use_state_after, await self._ignored(feed))
             if ask.since is None or ask.full_state:
                 return await self._whole(feed, manner, ask.since, upto)
             answer = await self._changes(feed, manner, ask.since, upto)
@@ -85,6 +85,19 @@ class Sync:
             if feed.marks == marks:
                 await self._wait(feed, who.device_id, remaining_ms)
                 feed = await self.feeds.get(who.user_id)
+
+    async def _ignored(self, feed: Feed) -> frozenset[str]:
+        """Whom the feed's user ignores; read again when the user's account data changed.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
+        """
+        if feed.ignored is None or feed.ignored_at < feed.account:
+            at = feed.account
+            found = await self.account_data.get(feed.user_id, GLOBAL, "m.ignored_user_list")
+            named = orjson.loads(found).get("ignored_users") if found is not None else None
+            feed.ignored = frozenset(named) if isinstance(named, dict) else frozenset()
+            feed.ignored_at = at
+        return feed.ignored
 
     async def devices_removed(self, user_id: str, device_ids: Sequence[str]) -> None:
         """These devices are logged out: what they wait for is over (`homeserver.accounts.ports.DeviceListener`)."""
@@ -124,7 +137,7 @@ class Sync:
             {
                 **rooms,
                 **_events("account_data", manner.filter.account_data, data.global_events),
-                **_events("presence", manner.filter.presence, await self._presence(feed, 0)),
+                **_events("presence", manner.filter.presence, self.presence.changes(feed, 0)),
             },
         )
 
@@ -152,9 +165,10 @@ class Sync:
             answer.update(_events("account_data", manner.filter.account_data, data.global_events))
         if wanted or moved or not recent:
             answer.update(await self._changed_sections(feed, manner, since, upto, list(wanted), stirred, data_rooms))
-        if feed.presence > since.serial or not known_serial:
-            events = await self._presence(feed, since.serial if known_serial else 0)
-            answer.update(_events("presence", manner.filter.presence, events))
+        people = self.presence.changes(feed, since.serial) if feed.presence > since.serial or not known_serial else []
+        if entered := self._entered(feed, since):
+            people += self.presence.present(feed, entered)
+        answer.update(_events("presence", manner.filter.presence, people))
         return answer
 
     async def _changed_sections(
@@ -227,8 +241,11 @@ class Sync:
                 parts.append(b'"%b":{%b}' % (name, b",".join(entries)))
         return {"rooms": b"{" + b",".join(parts) + b"}"} if parts else {}
 
-    async def _presence(self, feed: Feed, serial: int) -> list[bytes]:
-        return self.presence.changes(feed, serial)
+    def _entered(self, feed: Feed, since: StreamToken) -> list[int]:
+        """Rooms that the user has joined since then."""
+        if since.position >= feed.floor:
+            return [nid for nid in newer(feed.moved, since.position) if nid in feed.joined]
+        return [nid for nid, position in feed.joined.items() if position > since.position]
 
     async def _changed_rooms(self, feed: Feed, since: StreamToken, upto: StreamToken) -> list[int]:
         """The token is older than the feed: ask the database which of the user's rooms have something newer."""

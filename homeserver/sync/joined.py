@@ -15,7 +15,7 @@ from homeserver.rooms.render import Reader, client_event, federation_event, is_p
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import StateWanted, before_timeline, outcome, summary
-from homeserver.sync.timeline import Span, Timeline, Timelines, admits
+from homeserver.sync.timeline import Span, Timeline, Timelines, Viewer, admits
 from storage import spans
 from storage.database import Database
 from storage.ports import StoredEvent
@@ -44,6 +44,12 @@ class Manner:
     reader: Reader
     filter: Filter
     use_state_after: bool
+    ignored: frozenset[str] = frozenset()
+    """Whose messages the reader does not want to see."""
+
+    @property
+    def viewer(self) -> Viewer:
+        return Viewer(self.reader.user_id, self.ignored)
 
     @property
     def limit(self) -> int:
@@ -125,12 +131,12 @@ class RoomSections:
 
     async def _read(self, wants: Sequence[Want], manner: Manner) -> list[_Part]:
         rooms = {want.room.nid: want.room for want in wants}
-        newest = await self.timelines.read_many(rooms, {want.room.nid: want.span for want in wants}, manner.limit)
+        spans_of = {want.room.nid: want.span for want in wants}
+        newest = await self.timelines.read_many(rooms, spans_of, manner.limit, manner.viewer)
         parts = []
-        user_id = manner.reader.user_id
         for want in wants:
             timeline = await self.timelines.narrow(
-                want.room, user_id, want.span, newest[want.room.nid], manner.filter.room.timeline, manner.limit
+                want.room, manner.viewer, want.span, newest[want.room.nid], manner.filter.room.timeline, manner.limit
             )
             if want.full:
                 state, changed = self._full_state(want, timeline, manner), True
@@ -222,6 +228,7 @@ def _sharable(want: Want, manner: Manner) -> bool:
         not want.full
         and want.end_state is None
         and not manner.lazy
+        and not manner.ignored
         and manner.filter.room.timeline.is_open
         and manner.filter.room.state.is_open
         and manner.filter.event_fields is None

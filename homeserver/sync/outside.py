@@ -70,6 +70,8 @@ class OutsideSections:
             if stored is None or stored.position > upto.position:
                 continue
             if ref.membership == "invite":
+                if stored.event.sender in manner.ignored:
+                    continue
                 state = await self.stripped(room, feed.user_id)
                 found.invite[room.room_id] = b'{"invite_state":{"events":[%b]}}' % b",".join(state)
             elif ref.membership == "knock":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
+from attrs import frozen
 
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.tracing import Seen
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.filters import EventFilter
 from storage import spans
@@ -20,7 +22,7 @@ MAX_PAGES = 8
 class Timeline(msgspec.Struct, gc=False):
     """Events oldest first, each with the reader's membership at it. All lie in (`start`, `upto`]."""
 
-    events: list[tuple[StoredEvent, str]]
+    events: list[Seen]
     start: int
     """Everything in the room after this position, as far as the reader may see it and the filter wants it, is here."""
     limited: bool
@@ -32,6 +34,21 @@ class Span(msgspec.Struct, frozen=True, gc=False):
 
     after: int
     upto: int
+
+
+class Page(msgspec.Struct, gc=False):
+    """Some of a room's events, oldest first, and those among them that the viewer may see."""
+
+    events: list[StoredEvent]
+    seen: list[Seen]
+
+
+@frozen
+class Viewer:
+    """Who reads, and whose messages that person does not want to see."""
+
+    user_id: str
+    ignored: frozenset[str] = frozenset()
 
 
 class Timelines:
@@ -60,9 +77,12 @@ class Timelines:
         return found
 
     async def read_many(
-        self, rooms: Mapping[int, LiveRoom], wanted: Mapping[int, Span], limit: int
-    ) -> dict[int, list[StoredEvent]]:
-        """For every room the newest events of its span, at most `limit + 1`, oldest first; one crossing at most."""
+        self, rooms: Mapping[int, LiveRoom], wanted: Mapping[int, Span], limit: int, viewer: Viewer
+    ) -> dict[int, Page]:
+        """For every room the newest events of its span, at most `limit + 1`, and what of them the viewer may see.
+
+        One crossing at most for the events of all rooms, and one for what decides who may see them.
+        """
         found: dict[int, list[StoredEvent]] = {}
         cold: list[spans.Span] = []
         for nid, span in wanted.items():
@@ -73,37 +93,39 @@ class Timelines:
                 found[nid] = events
         if cold:
             found.update(await self._database.run(spans.newest_in_spans, cold, limit + 1))
-        return found
+        nids = list(wanted)
+        pages = [(rooms[nid], found[nid]) for nid in nids]
+        seen = await self._visibility.filter_many(viewer.user_id, pages, viewer.ignored)
+        return {nid: Page(found[nid], visible) for nid, visible in zip(nids, seen, strict=True)}
 
     async def narrow(
         self,
         room: LiveRoom,
-        user_id: str,
+        viewer: Viewer,
         span: Span,
-        newest: Sequence[StoredEvent],
+        newest: Page,
         filter: EventFilter,
         limit: int,
     ) -> Timeline:
         """What of the newest events the reader may see and the filter wants; reads further back if too little is."""
-        page = newest
+        page, seen = newest.events, newest.seen
         more = len(page) > limit
-        wanted: list[tuple[StoredEvent, str]] = []
+        wanted: list[Seen] = []
         for _ in range(MAX_PAGES):
-            seen = self._visibility.filter_fast(room, user_id, page)
-            if seen is None:
-                seen = await self._visibility.filter(room, user_id, page)
+            is_whole = len(seen) == len(page)
             if not filter.is_open:
                 seen = [(stored, membership) for stored, membership in seen if admits(filter, stored)]
             wanted = seen + wanted
-            if not more or len(wanted) > limit or (len(wanted) == limit and page is not newest):
+            if not more or len(wanted) > limit or (len(wanted) == limit and page is not newest.events):
                 break
-            if filter.is_open and len(seen) == len(page):
+            if filter.is_open and is_whole:
                 break  # nothing was hidden: the page itself is the answer
             end = page[0].position - 1
             page = (await self._database.run(spans.newest_in_spans, [(room.nid, span.after, end)], limit + 1))[room.nid]
             more = len(page) > limit
             if not page:
                 break
+            seen = await self._visibility.filter(room, viewer.user_id, page, viewer.ignored)
         if len(wanted) > limit:
             wanted = wanted[len(wanted) - limit :]
             more = True

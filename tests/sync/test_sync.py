@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from homeserver.errors import UnknownToken
 from homeserver.sync.engine import Sync
+from homeserver.userdata.account_data import GLOBAL, AccountData
 from tests.fixtures_house import LivedInHouse
 from tests.fixtures_rooms import user
 
@@ -208,3 +209,22 @@ def test_filters_by_type_sender_and_room(house: LivedInHouse) -> None:
     only = {"room": {"timeline": {"senders": [user("bob")], "types": ["m.room.message"]}, "rooms": [room_id]}}
     answer = house.sync("alice", filter=only)
     assert ids(answer["rooms"]["join"][room_id]) == [wanted] and other not in answer["rooms"]["join"]
+
+
+def test_ignored_people_are_not_heard(house: LivedInHouse) -> None:
+    room_id = house.create("alice", preset="public_chat")
+    house.join("bob", room_id)
+    house.join("carol", room_id)
+    since = house.sync("alice")["next_batch"]
+    unwanted = house.say("bob", room_id, "buy my things")
+    ignored = {"ignored_users": {user("bob"): {}}}
+    house.wait(house.house.part(AccountData).put(user("alice"), GLOBAL, "m.ignored_user_list", ignored))
+    wanted = house.say("carol", room_id, "hello")
+    named = house.set_state("bob", room_id, "m.room.member", {"membership": "join", "displayname": "B"}, user("bob"))
+    house.create("bob", invite=[user("alice")])
+    answer = house.sync("alice", since)
+    # What somebody is called is state, and stays: the room would be another one without it.
+    assert ids(answer["rooms"]["join"][room_id]) == [wanted, named]
+    assert "invite" not in answer["rooms"]
+    assert unwanted not in ids(house.sync("alice")["rooms"]["join"][room_id])
+    assert unwanted in ids(house.sync("carol", since)["rooms"]["join"][room_id])
