@@ -235,9 +235,7 @@ def _read_cited(cursor: Cursor, events: Sequence[StoredEvent]) -> None:
         for event_id in stored.event.auth_events
         if (place := memory.chain_places.get(event_id)) is not None and memory.chain_tips.get(place[0]) is None
     }
-    if chains:
-        condition, parameters = among(cursor, "chain", sorted(chains))
-        for chain, seq in cursor.execute(
-            f"SELECT chain, MAX(chain_seq) FROM events WHERE {condition} GROUP BY chain", parameters
-        ).fetchall():
-            memory.chain_tips.put(chain, seq)
+    for chain in sorted(chains):  # one by one: each is a look at the end of an index, however long the chain is
+        row = cursor.execute("SELECT MAX(chain_seq) FROM events WHERE chain = ?", (chain,)).fetchone()
+        assert row is not None
+        memory.chain_tips.put(chain, row[0])

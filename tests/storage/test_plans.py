@@ -1,0 +1,222 @@
+"""Every query finds its rows by an index: none reads a table from end to end, so none grows with the server.
+
+Each statement that the functions of `storage` send is explained on the way. What may read a whole table is listed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import (
+    account_data,
+    accounts,
+    aliases,
+    auth_chains,
+    directory,
+    events,
+    filters,
+    memberships,
+    presence,
+    profiles,
+    receipts,
+    registration_tokens,
+    rooms,
+    sessions,
+    spans,
+    state,
+    transactions,
+    visibility,
+)
+from storage.account_data import AccountDatum
+from storage.accounts import Account
+from storage.database import Database
+from storage.ports import Cursor, Transaction
+from storage.postgresql import PostgresCursor
+from storage.presence import SavedPresence
+from storage.receipts import Receipt
+from storage.sessions import DeviceUse, TokenPair
+from storage.sqlite import SqliteCursor
+from tests.fixtures_db import Pump
+from tests.storage.histories import ALICE, BOB, Room, append_all
+
+#: Beginnings of statements that are rare and of which all rows are wanted.
+WHOLE_TABLES = (
+    "SELECT COUNT(*) FROM users",  # a figure for metrics
+    "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0",  # at start
+    "SELECT room_nid FROM published_rooms",  # the public list
+    "DELETE FROM transactions WHERE ts",  # once a day
+    "DELETE FROM receipts WHERE user_id",  # an account is closed
+)
+PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
+
+Ask = Callable[[Cursor], object]
+
+
+def calls(room: Room, snapshot: int) -> list[Ask]:
+    """All functions that take a cursor, with arguments of the usual kind."""
+    nids = [ref.nid for ref in room.state.values()]
+    ids = [ref.event_id for ref in room.state.values()]
+    member = ("m.room.member", BOB)
+    pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
+    return [
+        lambda cursor: events.load_events(cursor, nids),
+        lambda cursor: events.load_events(cursor, list(range(1, 1000))),
+        lambda cursor: events.load_by_ids(cursor, ids),
+        lambda cursor: events.find_nids(cursor, ids),
+        lambda cursor: events.timeline(cursor, room.nid, limit=10),
+        lambda cursor: events.timeline(cursor, room.nid, limit=10, after=3, upto=7, backwards=True),
+        lambda cursor: events.recent_timelines(cursor, [room.nid], 10),
+        lambda cursor: events.events_of_sender(cursor, ALICE),
+        lambda cursor: events.apply_redaction(cursor, 999, b"{}", 4),
+        lambda cursor: events.events_of_sender(cursor, ALICE, room_nid=room.nid, after_nid=2),
+        lambda cursor: spans.newest_in_spans(cursor, [(room.nid, 0, 10), (room.nid, 3, 10)], 10),
+        lambda cursor: spans.changed_since(cursor, [room.nid], 3),
+        lambda cursor: spans.state_steps(cursor, room.nid, 0, 10),
+        lambda cursor: state.read_state(cursor, snapshot),
+        lambda cursor: state.read_state(cursor, snapshot, [member]),
+        lambda cursor: state.read_state(cursor, snapshot, types=["m.room.member"]),
+        lambda cursor: state.read_state_refs(cursor, snapshot),
+        lambda cursor: visibility.state_at(cursor, snapshot, BOB),
+        lambda cursor: visibility.next_turn(cursor, room.nid, BOB, 3, backwards=False),
+        lambda cursor: visibility.next_turn(cursor, room.nid, BOB, 3, backwards=True),
+        lambda cursor: auth_chains.auth_difference(cursor, [nids[:3], nids[2:]]),
+        lambda cursor: auth_chains.conflicted_subgraph(cursor, nids),
+        lambda cursor: rooms.load_room(cursor, room.nid),
+        lambda cursor: rooms.find_room(cursor, room.room_id),
+        lambda cursor: rooms.find_nid(cursor, room.room_id),
+        lambda cursor: rooms.load_rows(cursor, [room.nid, 77]),
+        lambda cursor: rooms.missing_prev(cursor, room.nid),
+        lambda cursor: memberships.rooms_of(cursor, BOB, ["join"]),
+        lambda cursor: memberships.membership_of(cursor, room.nid, BOB),
+        lambda cursor: memberships.members_of(cursor, room.nid, ["join", "invite"]),
+        lambda cursor: memberships.membership_history(cursor, room.nid, BOB),
+        lambda cursor: memberships.set_forgotten(cursor, room.nid, BOB),
+        lambda cursor: transactions.load_transactions(cursor, ALICE, "PHONE", 0),
+        lambda cursor: transactions.forget_transactions(cursor, 0),
+        lambda cursor: accounts.add_account(cursor, Account(ALICE, "hash", 0)),
+        lambda cursor: accounts.get_account(cursor, ALICE),
+        lambda cursor: accounts.set_password_hash(cursor, ALICE, "new", only_if="hash"),
+        lambda cursor: accounts.count_accounts(cursor),
+        lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
+        lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
+        lambda cursor: sessions.find_session(cursor, pair.access),
+        lambda cursor: sessions.find_refresh(cursor, b"r" * 32),
+        lambda cursor: sessions.refresh_session(cursor, b"r" * 32, TokenPair(b"b" * 32, None, b"s" * 32, None), 0),
+        lambda cursor: sessions.settle(cursor, b"s" * 32),
+        lambda cursor: sessions.rename_device(cursor, ALICE, "PHONE", "mine"),
+        lambda cursor: sessions.record_uses(cursor, [DeviceUse(ALICE, "PHONE", 0, "::1", "curl")]),
+        lambda cursor: sessions.list_devices(cursor, ALICE),
+        lambda cursor: sessions.get_device(cursor, ALICE, "PHONE"),
+        lambda cursor: sessions.delete_devices(cursor, ALICE, ["TABLET"]),
+        lambda cursor: sessions.delete_all_devices(cursor, ALICE),
+        lambda cursor: accounts.deactivate_account(cursor, ALICE, erase=True),
+        lambda cursor: registration_tokens.add_token(cursor, "t", 1, None),
+        lambda cursor: registration_tokens.is_valid(cursor, "t", 0),
+        lambda cursor: registration_tokens.use_token(cursor, "t", 0),
+        lambda cursor: account_data.put(cursor, ALICE, AccountDatum(0, "m.direct", b"{}", 5)),
+        lambda cursor: account_data.get(cursor, ALICE, 0, "m.direct"),
+        lambda cursor: account_data.changed(cursor, ALICE, 0, 9),
+        lambda cursor: account_data.delete_all(cursor, ALICE),
+        lambda cursor: receipts.place_of(cursor, room.nid, ids[0]),
+        lambda cursor: receipts.move(cursor, Receipt(room.nid, ALICE, "m.read", "", ids[0], 0, 6), 1),
+        lambda cursor: receipts.newest(cursor, [room.nid], 0, 9, 10),
+        lambda cursor: receipts.of_user(cursor, [room.nid], ALICE),
+        lambda cursor: receipts.delete_private(cursor, ALICE),
+        lambda cursor: profiles.put(cursor, ALICE, "displayname", b'"Alice"', 65536),
+        lambda cursor: profiles.read(cursor, ALICE),
+        lambda cursor: profiles.delete(cursor, ALICE, "displayname"),
+        lambda cursor: profiles.delete_all(cursor, ALICE),
+        lambda cursor: presence.save(cursor, [SavedPresence(ALICE, "online", None, 0)]),
+        lambda cursor: presence.read(cursor, [ALICE]),
+        lambda cursor: presence.not_offline(cursor),
+        lambda cursor: presence.delete(cursor, ALICE),
+        lambda cursor: presence.joined_rooms(cursor, [ALICE, BOB]),
+        lambda cursor: presence.share_a_room(cursor, ALICE, BOB),
+        lambda cursor: filters.add(cursor, ALICE, b"{}"),
+        lambda cursor: filters.get(cursor, ALICE, 0),
+        lambda cursor: filters.delete_all(cursor, ALICE),
+        lambda cursor: aliases.add(cursor, "#a:x", room.room_id, ALICE),
+        lambda cursor: aliases.find(cursor, "#a:x"),
+        lambda cursor: aliases.of_room(cursor, room.room_id),
+        lambda cursor: aliases.remove(cursor, "#a:x"),
+        lambda cursor: directory.publish(cursor, room.nid),
+        lambda cursor: directory.is_published(cursor, room.nid),
+        lambda cursor: directory.published(cursor),
+        lambda cursor: directory.published(cursor, [room.nid]),
+        lambda cursor: directory.listed(cursor, [room.nid]),
+        lambda cursor: directory.unpublish(cursor, room.nid),
+    ]
+
+
+def complaints_of_sqlite(cursor: SqliteCursor, sql: str, parameters: Sequence[Any]) -> list[str]:
+    rows = cursor._cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+    return [row[3] for row in rows if PLAINLY_SCANNED.match(row[3])]
+
+
+def complaints_of_postgresql(cursor: PostgresCursor, sql: str, parameters: Sequence[Any]) -> list[str]:
+    if cursor._waiting:
+        cursor.flush()
+    raw = cursor._raw
+    raw.execute(b"EXPLAIN (FORMAT JSON) " + cursor._text(sql, parameters))
+    row = raw.fetchone()
+    assert row is not None
+    return list(scans_of(row[0][0]["Plan"]))
+
+
+def scans_of(node: dict[str, Any]) -> Iterator[str]:
+    """The steps of a plan that read a table from end to end, be it in the order of an index."""
+    kind = node["Node Type"]
+    if kind == "Seq Scan" or (kind.startswith("Index") and "Index Cond" not in node):
+        yield f"{kind} on {node['Relation Name']}"
+    for child in node.get("Plans", ()):
+        yield from scans_of(child)
+
+
+def test_every_query_goes_by_an_index(database: Database, pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(database.counters)
+    transaction = Transaction(ALICE, "PHONE", "send", "1")
+    append_all(pump, database, *room.create(), room.member(BOB, "join"), room.send(transaction=transaction))
+    complaints: list[str] = []
+    explained: list[str] = []
+
+    def watch(kind: type, explain: Callable[..., list[str]]) -> None:
+        for name in ("execute", "later"):
+            original = getattr(kind, name)
+
+            def explaining(cursor: Any, sql: str, parameters: Sequence[Any] = (), *, original: Any = original) -> Any:
+                if not sql.startswith(("INSERT", *WHOLE_TABLES)):
+                    explained.append(sql)
+                    complaints.extend(f"{complaint}: {sql}" for complaint in explain(cursor, sql, parameters))
+                return original(cursor, sql, parameters)
+
+            monkeypatch.setattr(kind, name, explaining)
+
+    watch(SqliteCursor, complaints_of_sqlite)
+    watch(PostgresCursor, complaints_of_postgresql)
+    for call in calls(room, room.head.snapshot):
+        pump.wait(database.write(call))
+    append_all(pump, database, room.send(transaction=Transaction(ALICE, "PHONE", "send", "2")), room.member(BOB, "ban"))
+    assert complaints == []
+    assert len(set(explained)) > 60
+
+
+def test_no_function_is_left_out() -> None:
+    """Whoever adds a function that takes a cursor adds it to `calls`."""
+    modules = [module for module in globals().values() if getattr(module, "__name__", "").startswith("storage.")]
+    source = Path(__file__).read_text(encoding="utf-8")
+    missing = {
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name, function in vars(module).items()
+        if not name.startswith("_")
+        and getattr(function, "__module__", None) == module.__name__
+        and "cursor" in getattr(function, "__annotations__", {})
+        and f".{name}(" not in source
+    }
+    # Steps of every append.
+    assert missing == {"storage.auth_chains.assign_places", "storage.state.write_snapshots"}
