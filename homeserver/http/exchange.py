@@ -14,6 +14,8 @@ that costs time on the usual way, which is a small JSON body in and out, is done
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -41,6 +43,12 @@ MOST_DISCARDED = 1024 * 1024
 
 PREFLIGHT = Answer(204, b"", {"Access-Control-Max-Age": "86400"})
 
+INTERRUPTED = answer_of_error(Unavailable("The server is going down; try again in a moment"))
+HUNG_UP = Answer(499, b"")
+"""Never sent: the client is gone. For whoever counts answers."""
+
+NO_HEADERS = Headers()
+
 _log = structlog.get_logger("homeserver.http")
 _WITH_TOKEN = (Auth.USER, Auth.GUEST, Auth.ADMIN)
 
@@ -64,20 +72,30 @@ class Exchange(Request):
         assert channel.transport is not None
         self.transport = channel.transport
         self.requestHeaders = Headers()
-        self.responseHeaders = Headers()
-        self.notifications = []
-        self.cookies = []
-        self.queued = False
-        self.started = 0.0
-        self.request_id = ""
-        self._method = ""
-        self._query = b""
-        self._token: str | None = None
-        self._match: Match | None = None
-        self._early: Answer | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._running: Deferred[None] | None = None
+
+    # A thousand of these may wait at once for something to happen, so what most never need is not made for each.
+    queued = False
+    cookies: list[bytes] = ()  # type: ignore[assignment]
+    notifications: list[Deferred[None]] = ()  # type: ignore[assignment]
+    started = 0.0
+    request_id = ""
+    _method = ""
+    _query = b""
+    _token: str | None = None
+    _match: Match | None = None
+    _early: Answer | None = None
+    _chunks: list[bytes] | None = None
+    _size = 0
+    _running: Deferred[None] | None = None
+
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        """Only for what writes by Twisted's own means."""
+        return Headers()
+
+    def notifyFinish(self) -> Deferred[None]:
+        self.notifications = [*self.notifications, Deferred()]
+        return self.notifications[-1]
 
     # What HTTPChannel calls, in this order.
 
@@ -105,8 +123,10 @@ class Exchange(Request):
         assert self._match is not None
         limit = self._match.endpoint.route.max_body
         if self._size > limit:
-            self._chunks.clear()
+            self._chunks = None
             self._refuse(answer_of_error(TooLarge(limit)), None)
+        elif self._chunks is None:
+            self._chunks = [data]
         else:
             self._chunks.append(data)
 
@@ -119,18 +139,17 @@ class Exchange(Request):
         elif self._early is not None:
             self._answer(self._early)
         else:
-            body = b"".join(self._chunks)
-            self._chunks.clear()
-            self._running = running = Deferred.fromCoroutine(self._serve(body))
-            running.addErrback(self._fell_through)
-            if running.called:
-                self._running = None
+            body = b"".join(self._chunks) if self._chunks is not None else b""
+            self._chunks = None
+            running = Deferred.fromCoroutine(self._serve(body))
+            if not running.called:
+                self._running = running
 
     def connectionLost(self, reason: Failure) -> None:
         """The client went away before it was answered."""
         self._disconnected = True
         self.channel = None
-        self._chunks.clear()
+        self._chunks = None
         if self._running is None:
             self.site.exchanges.discard(self)
         elif self._match is not None and self._match.endpoint.interruptible:
@@ -166,28 +185,38 @@ class Exchange(Request):
         self.request_id = self.site.next_request_id()
         request_id.set(self.request_id)
         assert self._match is not None
+        route = self._match.endpoint.route
         try:
-            answer = answer_of(await self._handle(self._match, body))
-        except MatrixError as error:
-            answer = answer_of_error(error)
-        except CancelledError:
-            answer = answer_of_error(Unavailable("The server is going down; try again in a moment"))
-        except Exception:
-            _log.exception("handler failed", method=self._method, path=self._match.endpoint.route.path)
-            answer = answer_of_error(
-                MatrixError(500, "M_UNKNOWN", f"Internal server error (request {self.request_id})")
-            )
-        self._answer(answer)
+            try:
+                who: Any = None
+                if route.auth is Auth.FEDERATION:
+                    who = await self._judge_federation(body)
+                elif self._token is not None:
+                    who = self.site.authenticate.recall(self._token) or await self._find_requester(self._token)
+                handling = self._enter(who, body)
+                del body, who  # while the handler waits, only it decides what is kept
+                answer = answer_of(await handling)
+            except MatrixError as error:
+                answer = answer_of_error(error)
+            except CancelledError:
+                answer = INTERRUPTED if self.channel is not None else HUNG_UP
+            except Exception:
+                _log.exception("handler failed", method=self._method, path=route.path)
+                answer = answer_of_error(
+                    MatrixError(500, "M_UNKNOWN", f"Internal server error (request {self.request_id})")
+                )
+            self._answer(answer)
+        except Exception:  # the client must not wait for ever
+            _log.exception("answer failed", method=self._method, path=route.path)
+            self.site.exchanges.discard(self)
+            self.loseConnection()
 
-    async def _handle(self, match: Match, body: bytes) -> Any:
-        endpoint = match.endpoint
+    def _enter(self, who: Any, body: bytes) -> Awaitable[Any]:
+        """Begin the handler, if the requester may, and the ask is one. Raises `MatrixError`."""
+        assert self._match is not None
+        endpoint, site = self._match.endpoint, self.site
         route = endpoint.route
-        site = self.site
-        who: Any = None
-        if route.auth is Auth.FEDERATION:
-            who = await self._judge_federation(body)
-        elif self._token is not None:
-            who = site.authenticate.recall(self._token) or await self._find_requester(self._token)
+        if who is not None and route.auth is not Auth.FEDERATION:
             if route.auth is not Auth.OPTIONAL:
                 _check_rank(who, route.auth)
             site.authenticate.note_use(who, self.info)
@@ -197,10 +226,13 @@ class Exchange(Request):
         if endpoint.reader is not None:
             if not endpoint.reads_body:
                 body = b""
-            ask = endpoint.reader.read(match.values, self._query.decode("latin-1"), body)
+            ask = endpoint.reader.read(self._match.values, self._query.decode("latin-1"), body)
         elif body and endpoint.reads_body:
             site.check_body(body)
-        return await endpoint.call(who, ask, self.info() if endpoint.wants_info else None)
+        info = self.info() if endpoint.wants_info else None
+        self.requestHeaders = NO_HEADERS
+        self._token = None
+        return endpoint.call(who, ask, info)
 
     async def _find_requester(self, token: str) -> Requester:
         try:
@@ -250,12 +282,6 @@ class Exchange(Request):
         if self.site.on_answer is not None:
             pattern = self._match.endpoint.route.path if self._match is not None else ""
             self.site.on_answer(self._method, pattern, answer.status, self.site.reactor.seconds() - self.started)
-
-    def _fell_through(self, failure: Failure) -> None:
-        """Nothing may leave `_serve`; if something does, the client must not wait for ever."""
-        _log.error("request failed outside of its handler", exc_info=(failure.type, failure.value, failure.tb))
-        self.site.exchanges.discard(self)
-        self.loseConnection()
 
     # What handlers and others may want to know.
 

@@ -55,6 +55,8 @@ class Channel(HTTPChannel):
     MAX_LENGTH = 16384
     totalHeadersSize = 16384
     maxHeaders = 100
+    timeOut = None
+    factory = None
     peer = "unknown"
     heard = 0.0
     """When bytes last came, by the site's sweep."""
@@ -142,9 +144,6 @@ class Site(HTTPFactory):
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]
         channel = Channel()
         channel.site = self
-        channel.timeOut = None
-        channel.factory = self
-        channel.callLater = self.reactor.callLater  # type: ignore[method-assign, assignment]
         return channel
 
     def startFactory(self) -> None:
