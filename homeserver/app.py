@@ -32,9 +32,10 @@ from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
 from homeserver.http.table import RouteTable
 from homeserver.observe.metrics import Metrics
-from homeserver.rooms.accept import Door, Identity
+from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
+from homeserver.rooms.compose import Identity, Means
 from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
@@ -175,7 +176,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
     database.on_commit(hub.committed)
     events = EventCache(database, EVENT_CACHE_BYTES)
     rooms = Rooms(database, events, hub, server_name)
-    door = Door(identity, clock, database, counters, events, rooms, hub)
+    door = Door(Means(identity, clock, counters, events), database, rooms, hub)
     transactions = TransactionLog(database, clock)
 
     # What people keep for themselves, and what passes.

@@ -111,6 +111,8 @@ class NewEvent(msgspec.Struct, gc=False):
     changes: Sequence[StateChange] = ()
     """What it changed in the room's current state (for a local event: itself or nothing). An outlier's changes tell
     of memberships only: an invite to a room that this server is not in."""
+    is_outlier: bool = False
+    """It has no place in the timeline: it is kept because others cite it."""
     was_outlier: bool = False
     """The database has it already, as an outlier under the same nid: it now gets its place and its verdict."""
 

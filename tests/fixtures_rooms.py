@@ -23,9 +23,10 @@ from federation.room.signing import SigningKey
 from homeserver.clock import Clock
 from homeserver.http.answer import encode_json
 from homeserver.http.route import Reply, Requester
-from homeserver.rooms.accept import Door, Identity, Template
+from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
+from homeserver.rooms.compose import Identity, Means, Template
 from homeserver.rooms.create import CreateRoom, RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
@@ -148,7 +149,7 @@ def build_town(database: Database, pump: Pump) -> Town:
     events = EventCache(database, 4 * 1024 * 1024)
     rooms = Rooms(database, events, hub, SERVER_NAME)
     identity = Identity(SERVER_NAME, SigningKey.generate("test"))
-    door = Door(identity, clock, database, database.counters, events, rooms, hub)
+    door = Door(Means(identity, clock, database.counters, events), database, rooms, hub)
     visibility = Visibility(database, events, SERVER_NAME)
     access = RoomAccess(rooms, visibility, database)
     aliases = Aliases(door, access, database, NoRemoteAliases())

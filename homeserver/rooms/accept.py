@@ -1,249 +1,38 @@
 """The one door: every event, local or from a peer, enters a room here, and is seen by nobody before its commit.
 
-    compose (this server's own) ──┐
-                                  ├── Draft: judged, one after another ── Door.append ── group commit ── Accepted
-    gather (a peer's) ────────────┘                                                                        │
-                                                       event cache, room, hub's feeds, observers  ◄────────┘
-
-Between the making of a `Draft` and `Door.append` nothing may be awaited: that is what makes a room have one writer at
-a time without a lock. What a draft turns out to need and is not in memory is read first, and the draft made again.
+compose (this server's own people) ──┐
+                                     ├── Advance ── Door.append ── group commit ── Accepted
+receive (peers) ─────────────────────┘                                                │
+                             event cache, room, hub's feeds, observers  ◄─────────────┘
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
-import msgspec
-from attrs import define, frozen
-from immutables import Map
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from federation.room.auth import PowerLevels, Refused, auth_types_for, check_auth
-from federation.room.build import build_event
-from federation.room.event import Event
-from federation.room.format import BadEvent, EventTooLarge
-from federation.room.hashing import encode_base64, reference_hash
+from federation.room.auth import PowerLevels
 from federation.room.identifiers import server_of
-from federation.room.signing import SigningKey
-from federation.room.versions import EventIdFormat, RoomVersion
-from homeserver.clock import Clock
-from homeserver.errors import BadJson, Forbidden, MatrixError, Unavailable
-from homeserver.rooms.events import EventCache
+from homeserver.errors import Unavailable
+from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Recent, Standing
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
 from storage.database import Database, RoomPoisoned
-from storage.ports import (
-    Counters,
-    Cursor,
-    EventAppend,
-    NewEvent,
-    NewRoom,
-    NewSnapshot,
-    RoomHead,
-    StateChange,
-    StateRef,
-    StoredEvent,
-    Transaction,
-)
-
-MAX_PREV_EVENTS = 10
-"""How many extremities one of our events joins; the specification allows 20, Synapse uses 10."""
+from storage.ports import Cursor, EventAppend, NewEvent, NewRoom, StoredEvent, Transaction
 
 T = TypeVar("T")
-
-
-class Template(msgspec.Struct, frozen=True, gc=False):
-    """What somebody wants to say in a room, before the room's version, graph and keys give it its form."""
-
-    type: str
-    sender: str
-    content: dict[str, Any]
-    """The event's own from then on: nobody may change it afterwards."""
-    state_key: str | None = None
-    redacts: str | None = None
-    extra: Mapping[str, Any] | None = None
-    """Further top-level keys of the event, such as a sticky event's."""
-    origin_server_ts: int | None = None
-
-
-@frozen
-class Identity:
-    """Who this server is among servers."""
-
-    server_name: str
-    key: SigningKey
 
 
 class Observer(Protocol):
     """Told of every committed acceptance, in order, in the reactor's thread: must not wait and must not raise."""
 
     def accepted(self, accepted: Accepted) -> None: ...
-
-
-class NeedEvents(Exception):
-    """A draft needs events that are not in memory. The door reads them and tries again."""
-
-    def __init__(self, nids: Iterable[int] = (), event_ids: Iterable[str] = ()) -> None:
-        super().__init__()
-        self.nids = list(nids)
-        self.event_ids = list(event_ids)
-
-
-class Have(msgspec.Struct):
-    """What was read for a draft, held until it is done however small the event cache is."""
-
-    by_nid: dict[int, StoredEvent] = msgspec.field(default_factory=dict)
-    by_id: dict[str, StoredEvent] = msgspec.field(default_factory=dict)
-
-
-class Draft:
-    """Events composed onto one room, each judged against the room as the ones before it leave it."""
-
-    def __init__(self, door: Door, room: LiveRoom, have: Have, device: tuple[str, str] | None = None) -> None:
-        """`device`: the sending device's id and transaction id, which it will be shown with the event."""
-        self._door = door
-        self._have = have
-        self._device = device
-        self.room = room
-        self.standing = room.standing
-        self.new: list[NewEvent] = []
-        self.snapshots: list[NewSnapshot] = []
-
-    def add(self, template: Template) -> StoredEvent:
-        """Compose, sign and judge one event. Raises Forbidden, BadJson or NeedEvents; nothing is changed then."""
-        event = self._compose(template)
-        verdict = check_auth(self.room.version, event, self.lookup, self.power_levels())
-        if isinstance(verdict, Refused):
-            raise Forbidden(verdict.why)
-        return self.advance(event)
-
-    def lookup(self, event_type: str, state_key: str) -> Event | None:
-        """The room's state as it stands after the events added so far."""
-        ref = self.standing.state.get((event_type, state_key))
-        return None if ref is None else self.stored(ref.nid).event
-
-    def stored(self, nid: int) -> StoredEvent:
-        for new in self.new:
-            if new.stored.nid == nid:
-                return new.stored
-        found = self.room.unwritten.get(nid) or self._door.events.peek(nid) or self._have.by_nid.get(nid)
-        if found is None:
-            raise NeedEvents([nid])
-        return found
-
-    def power_levels(self) -> PowerLevels:
-        """The room's power levels as they stand after the events added so far."""
-        ref = self.standing.state.get(POWER_LEVELS)
-        if ref is None:
-            return self.room.power_levels(0, None)
-        return self.room.power_levels(ref.nid, self.stored(ref.nid).event)
-
-    def _compose(self, template: Template) -> Event:
-        room, head, state = self.room, self.standing.head, self.standing.state
-        identity = self._door.identity
-        if server_of(template.sender) != identity.server_name:
-            raise ValueError("only local users' events are composed")  # our mistake, not a caller's
-        wanted = auth_types_for(
-            room.version,
-            type=template.type,
-            sender=template.sender,
-            state_key=template.state_key,
-            content=template.content,
-        )
-        refs = [ref for key in wanted if (ref := state.get(key)) is not None]
-        missing = [ref.nid for ref in refs if not self._holds(ref.nid)]
-        if missing:
-            raise NeedEvents(missing)
-        prev_events = head.extremities[-MAX_PREV_EVENTS:]
-        auth_events = [ref.event_id for ref in refs]
-        try:
-            return build_event(
-                room.version,
-                room_id=room.room_id,
-                type=template.type,
-                sender=template.sender,
-                content=template.content,
-                state_key=template.state_key,
-                redacts=template.redacts,
-                prev_events=prev_events,
-                auth_events=auth_events,
-                depth=head.depth + 1,
-                origin_server_ts=template.origin_server_ts or self._door.clock.now_ms(),
-                server_name=identity.server_name,
-                key=identity.key,
-                extra=template.extra,
-                event_id=self._door.own_event_id(room.version),
-                references=self._references([*prev_events, *auth_events]) if room.version.cites_with_hashes else None,
-            )
-        except EventTooLarge as error:
-            raise MatrixError(413, "M_TOO_LARGE", str(error)) from None
-        except BadEvent as error:
-            raise BadJson(str(error)) from None
-
-    def _holds(self, nid: int) -> bool:
-        return (
-            nid in self.room.unwritten
-            or self._door.events.peek(nid) is not None
-            or nid in self._have.by_nid
-            or any(new.stored.nid == nid for new in self.new)
-        )
-
-    def _references(self, event_ids: Sequence[str]) -> dict[str, str]:
-        """Room versions 1 and 2 cite events together with their hashes."""
-        mine = {new.stored.event.event_id: new.stored for new in self.new}
-        mine.update((stored.event.event_id, stored) for stored in self.room.unwritten.values())
-        known = {event_id: mine.get(event_id) or self._have.by_id.get(event_id) for event_id in event_ids}
-        missing = [event_id for event_id, stored in known.items() if stored is None]
-        if missing:
-            raise NeedEvents(event_ids=missing)
-        return {
-            event_id: encode_base64(reference_hash(self.room.version, stored.event.to_json()))
-            for event_id, stored in known.items()
-            if stored is not None
-        }
-
-    def advance(self, event: Event) -> StoredEvent:
-        """Let the draft's standing move on over an event that was judged."""
-        head, state = self.standing.head, self.standing.state
-        counters = self._door.counters
-        nid = counters.event
-        counters.event += 1
-        before = after = head.snapshot
-        changes: tuple[StateChange, ...] = ()
-        replaces = 0
-        if event.state_key is not None:
-            key = (event.type, event.state_key)
-            old = state.get(key)
-            replaces = 0 if old is None else old.nid
-            membership = event.content.get("membership") if event.type == "m.room.member" else None
-            ref = StateRef(nid, event.event_id, membership)
-            changes = (StateChange(key, ref, old),)
-            state = state.set(key, ref)
-            after = counters.snapshot
-            counters.snapshot += 1
-            self.snapshots.append(NewSnapshot(after, before, ((key, nid),)))
-        device_id, txn_id = self._device or (None, None)
-        stored = StoredEvent(
-            nid=nid,
-            position=0,  # given by `Door.append`, in the order of the queue
-            room_nid=self.room.nid,
-            event=event,
-            before=before,
-            after=after,
-            replaces=replaces,
-            received_ts=self._door.clock.now_ms(),
-            device_id=device_id,
-            txn_id=txn_id,
-        )
-        unjoined = head.extremities[:-MAX_PREV_EVENTS]
-        self.standing = Standing(RoomHead((*unjoined, event.event_id), event.depth, after), state)
-        self.new.append(NewEvent(stored, changes))
-        return stored
 
 
 @define(eq=False)
@@ -268,58 +57,19 @@ class Door:
 
     def __init__(
         self,
-        identity: Identity,
-        clock: Clock,
+        means: Means,
         database: Database,
-        counters: Counters,
-        events: EventCache,
         rooms: Rooms,
         hub: Hub,
     ) -> None:
-        self.identity = identity
-        self.clock = clock
-        self.counters = counters
-        self.events = events
+        self.means = means
+        self.identity = means.identity
+        self.clock = means.clock
+        self.events = means.events
         self._database = database
         self._rooms = rooms
         self._hub = hub
         self.observers: list[Observer] = []
-
-    def found(self, version: RoomVersion, room_id: str | None, create: Template) -> Draft:
-        """Begin a room: a draft that holds its create event. `room_id` is None where it is the event's hash.
-
-        Raises Forbidden or BadJson. Nothing is known of the room before the draft is appended.
-        """
-        counters = self.counters
-        try:
-            event = build_event(
-                version,
-                room_id=room_id,
-                type=create.type,
-                sender=create.sender,
-                content=create.content,
-                state_key="",
-                prev_events=(),
-                auth_events=(),
-                depth=1,
-                origin_server_ts=create.origin_server_ts or self.clock.now_ms(),
-                server_name=self.identity.server_name,
-                key=self.identity.key,
-                event_id=self.own_event_id(version),
-            )
-        except EventTooLarge as error:
-            raise MatrixError(413, "M_TOO_LARGE", str(error)) from None
-        except BadEvent as error:
-            raise BadJson(str(error)) from None
-        verdict = check_auth(version, event, lambda event_type, state_key: None)
-        if isinstance(verdict, Refused):
-            raise Forbidden(verdict.why)
-        nothing = Standing(RoomHead((), 0, 0), Map())
-        room = LiveRoom(counters.room, version, event, nothing, counters.position - 1, self.identity.server_name)
-        counters.room += 1
-        draft = Draft(self, room, Have())
-        draft.advance(event)
-        return draft
 
     async def with_draft(self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None) -> T:
         """Run `work` on a draft of the room, reading what it needs and running it again until nothing is missing.
@@ -330,15 +80,9 @@ class Door:
         while True:
             room = await self._rooms.require(room_id)
             try:
-                return work(Draft(self, room, have, device))
+                return work(Draft(self.means, room, have, device))
             except NeedEvents as need:
                 await self._read(need, have)
-
-    def own_event_id(self, version: RoomVersion) -> str | None:
-        """A new event id where the room version lets its sender choose one; None where it is a hash."""
-        if version.event_id_format is not EventIdFormat.DOMAIN:
-            return None
-        return f"${secrets.token_urlsafe(18)}:{self.identity.server_name}"
 
     async def power_levels(self, room: LiveRoom) -> PowerLevels:
         """The room's power levels as readers see them."""
@@ -377,37 +121,39 @@ class Door:
 
     def append(
         self,
-        draft: Draft,
+        advance: Advance,
         *,
         transaction: Transaction | None = None,
         also: Sequence[Callable[[Cursor], None]] = (),
         new_room: NewRoom | None = None,
         redacted: Sequence[StoredEvent] = (),
     ) -> Deferred[None]:
-        """Queue a draft for the group commit and move the room on. Fires when it is durable and visible."""
-        room, counters = draft.room, self.counters
-        for new in draft.new:
-            new.stored.position = counters.position
-            counters.position += 1
+        """Queue an advance for the group commit and move the room on. Fires when it is durable and visible."""
+        room, counters = advance.room, self.means.counters
+        for new in advance.new:
+            if not new.is_outlier:
+                new.stored.position = counters.position
+                counters.position += 1
             room.unwritten[new.stored.nid] = new.stored
-        notice = Accepted(self, room, draft.standing, draft.new, redacted, counters.position - 1)
-        room.standing = draft.standing
+        notice = Accepted(self, room, advance.standing, advance.new, redacted, counters.position - 1)
+        room.standing = advance.standing
         room.queued += 1
         if new_room is not None:
             self._rooms.add(room)
         durable = self._database.append(
             EventAppend(
                 room_nid=room.nid,
-                events=draft.new,
-                head=draft.standing.head,
-                snapshots=draft.snapshots,
+                events=advance.new,
+                head=advance.standing.head,
+                snapshots=advance.snapshots,
+                missing_prev=advance.missing_prev,
                 new_room=new_room,
                 transaction=transaction,
                 also=also,
                 notice=notice,
             )
         )
-        durable.addErrback(self._failed, room, draft.new)
+        durable.addErrback(self._failed, room, advance.new)
         return durable
 
     def show(self, accepted: Accepted) -> None:

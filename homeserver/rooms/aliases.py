@@ -15,8 +15,9 @@ from attrs import frozen
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_room_id, server_of
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.http.route import Requester
-from homeserver.rooms.accept import Door, Template
+from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
+from homeserver.rooms.compose import Template
 from homeserver.rooms.live import CANONICAL_ALIAS, LiveRoom
 from homeserver.rooms.membership import in_room
 from homeserver.rooms.registry import NOT_IN_ROOM

@@ -18,7 +18,8 @@ from config import Settings
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias
 from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
-from homeserver.rooms.accept import Door, Draft, Template
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Draft, Template, found
 from homeserver.rooms.membership import MemberProfiles, check_invitable, member_content
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
@@ -163,7 +164,9 @@ class RoomMaker:
             letters = "".join(secrets.choice(ROOM_ID_LETTERS) for _ in range(18))
             room_id = f"!{letters}:{self.door.identity.server_name}"
         try:
-            return self.door.found(version, room_id, Template("m.room.create", creator, content, "", None, None, ts))
+            return found(
+                self.door.means, version, room_id, Template("m.room.create", creator, content, "", None, None, ts)
+            )
         except Forbidden as error:
             raise MatrixError(400, "M_INVALID_ROOM_STATE", error.error) from None
 

@@ -15,7 +15,8 @@ from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
-from homeserver.rooms.accept import Door, Draft, Template
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import JOIN_RULES, LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from storage import memberships as membership_rows

@@ -17,7 +17,8 @@ from federation.room.canonical import canonical_json
 from federation.room.redaction import redact_event
 from homeserver.errors import Forbidden, NotFound
 from homeserver.http.route import Requester
-from homeserver.rooms.accept import Door, Draft, Template
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.membership import in_room
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.transactions import TransactionLog
@@ -45,9 +46,7 @@ class Sender:
     state_checks: Mapping[str, StateCheck]
     """By event type."""
 
-    async def message(
-        self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str
-    ) -> str:
+    async def message(self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str) -> str:
         """Send a message event; the same transaction id gives the same event. Answers the event id when durable."""
         path = f"send/{room_id}/{event_type}"
         if event_type == REDACTION and isinstance(content.get("redacts"), str):

@@ -129,6 +129,10 @@ def _members_at(cursor: Cursor, access: Access, at: int | None) -> list[StoredEv
     if at is not None and (last is None or at < last.position):
         events = timeline(cursor, access.room.nid, upto=at, limit=1, backwards=True)
         if not events:
+            # COMPAT Complement: a first sync that shows all of a room's timeline has a `prev_batch` from before the
+            # room's creation. Nobody was in it then: the first who came are the answer, not an empty list.
+            events = timeline(cursor, access.room.nid, limit=2, backwards=False)[-1:]
+        if not events:
             return []
         last = events[0]
     assert last is not None

@@ -12,7 +12,7 @@ from homeserver.client.event import OneEvent, get_event
 from homeserver.client.messages import Messages, get_messages
 from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.rooms import paging
-from homeserver.rooms.accept import Template
+from homeserver.rooms.compose import Template
 from storage.ports import Transaction
 from tests.fixtures_rooms import Town, user
 
