@@ -217,7 +217,7 @@ def test_ignored_people_are_not_heard(house: LivedInHouse) -> None:
     house.join("carol", room_id)
     since = house.sync("alice")["next_batch"]
     unwanted = house.say("bob", room_id, "buy my things")
-    ignored = {"ignored_users": {user("bob"): {}}}
+    ignored: dict[str, Any] = {"ignored_users": {user("bob"): {}}}
     house.wait(house.house.part(AccountData).put(user("alice"), GLOBAL, "m.ignored_user_list", ignored))
     wanted = house.say("carol", room_id, "hello")
     named = house.set_state("bob", room_id, "m.room.member", {"membership": "join", "displayname": "B"}, user("bob"))
