@@ -50,8 +50,8 @@ test: check ## everything that the project promises; 2 processes, about 15 minut
 	tests/tools/need_postgres.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-fuzz: setup ## hostile bytes against parsers and the HTTP edge, for FUZZ_SECONDS (60) each
-	$(BIN)/python -m pytest tests/fuzz -o python_files='fuzz_*.py'
+fuzz: setup ## hostile bytes against parsers and the HTTP edge, FUZZ_SECONDS (60) for each test
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/fuzz
 
 bench: setup ## micro-benchmarks
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' -s

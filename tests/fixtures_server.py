@@ -224,6 +224,12 @@ class ServerProcess:
                 wrong.append(line)
         return wrong
 
+    def check_log(self) -> None:
+        """Fail if the log tells of an error, showing the first few."""
+        wrong = self.errors()
+        if wrong:
+            pytest.fail(f"the server logged {len(wrong)} errors:\n" + "\n".join(wrong[:3]))
+
 
 class StartServer(Protocol):
     def __call__(
@@ -283,7 +289,7 @@ def running_servers(new_directory: Callable[[], Path]) -> Iterator[StartServer]:
     for server in servers:
         server.stop()
     for server in servers:
-        assert not server.errors(), "\n".join(server.errors())
+        server.check_log()
 
 
 @pytest.fixture
