@@ -45,11 +45,10 @@ async def get_members(view: StateView, clock: Clock, who: Requester, ask: Member
 @route("GET", "/_matrix/client/v3/rooms/{room_id}/joined_members", auth=USER, rate="read")
 async def get_joined_members(view: StateView, who: Requester, ask: JoinedMembers) -> dict[str, Any]:
     members = await view.joined_members(ask.room_id, who.user_id)
-    joined: dict[str, dict[str, str]] = {}
-    for user_id, profile in members.items():
-        joined[user_id] = known = {}
-        if profile.display_name is not None:
-            known["display_name"] = profile.display_name
-        if profile.avatar_url is not None:
-            known["avatar_url"] = profile.avatar_url
-    return {"joined": joined}
+    # COMPAT Complement, as Synapse has it: both members are there, null for those who have no name or picture.
+    return {
+        "joined": {
+            user_id: {"display_name": profile.display_name, "avatar_url": profile.avatar_url}
+            for user_id, profile in members.items()
+        }
+    }

@@ -22,7 +22,8 @@ from homeserver.sync.filters import NO_EVENT_FILTER, parse_inline_event_filter
 
 class Messages(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     room_id: str
-    dir: Literal["b", "f"]
+    # COMPAT: the specification requires it; older clients leave it out, and Synapse then goes forwards.
+    dir: Literal["b", "f"] = "f"
     from_: str | None = None
     to: str | None = None
     limit: int = 10

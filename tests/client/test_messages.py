@@ -75,6 +75,8 @@ def test_a_page_tells_where_it_begins_and_ends(town: Town) -> None:
     assert oldest["chunk"][0]["type"] == "m.room.create"
     again = read(town, "alice", room_id, limit=1, dir="f", start=oldest["start"])
     assert again["chunk"][0]["event_id"] == oldest["chunk"][0]["event_id"]
+    without = town.answer(get_messages(town.history, town.clock, town.who("alice"), Messages(room_id, limit=1)))
+    assert bodies(without) == ["m.room.create"]
 
 
 def test_a_sync_token_is_a_place_too(town: Town) -> None:

@@ -220,7 +220,8 @@ def test_joined_members_are_for_the_joined(scene: Scene) -> None:
     for name in (*OUTSIDERS, *FORMER):
         with pytest.raises(Forbidden):
             scene.joined_members(name)
-    assert scene.joined_members("early")["joined"] == {user(name): {"display_name": name.title()} for name in INSIDERS}
+    named = {user(name): {"display_name": name.title(), "avatar_url": None} for name in INSIDERS}
+    assert scene.joined_members("early")["joined"] == named
 
 
 def test_membership_is_told_with_each_event(scene: Scene) -> None:
