@@ -104,8 +104,8 @@ class Route:
     is, and anything that changes something runs to its end, unheard; a POST that only waits says True."""
 
 
-JSON_BODY = 128 * 1024
-"""The usual `max_body`: an event of 64 KiB with room for escapes."""
+JSON_BODY = 256 * 1024
+"""The usual `max_body`: an event of 64 KiB, even where every character of it is written as an escape."""
 
 
 def route(
