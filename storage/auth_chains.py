@@ -39,6 +39,9 @@ _CITED_TYPES = frozenset(
 )
 """Only these extend a chain: a topic that took the place after the power levels would be a dead end there."""
 
+FEW_LINKS = 64
+ALL_LINKS = 2**31
+
 
 def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Place]:
     """Give each state event its place, and write the links. Cited events come before those that cite them.
@@ -98,15 +101,16 @@ def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]]) -> set[int
     conflicted = frozenset.union(*sets) - common
     if not conflicted:
         return set()
-    places = _places_of(cursor, conflicted | common)
+    places = _places_of(cursor, conflicted)
     graph = _Graph(cursor)
-    # What all forks hold, they all reach; and only what a conflicted event reaches can be in the difference.
-    shared = graph.reach([places[nid] for nid in common])
     reaches = [graph.reach([places[nid] for nid in fork - common]) for fork in sets]
+    # What all forks hold is most of a large room, so it is not followed downwards. Only what some conflicted event
+    # reaches can be in the difference, and from there one looks upwards for an event that all forks hold.
     spans: dict[int, Place] = {}
     for chain in {chain for reach in reaches for chain in reach}:
-        everywhere = max(min(reach.get(chain, 0) for reach in reaches), shared.get(chain, 0))
+        everywhere = min(reach.get(chain, 0) for reach in reaches)
         somewhere = max(reach.get(chain, 0) for reach in reaches)
+        everywhere = graph.highest_under(common, chain, everywhere, somewhere)
         if somewhere > everywhere:
             spans[chain] = everywhere + 1, somewhere
     return _events_in(cursor, spans)
@@ -156,9 +160,7 @@ class _Graph:
 
         `within` must be closed: a `reach`.
         """
-        lowest: Reach = {}
-        for chain, seq in places:
-            lowest[chain] = min(seq, lowest.get(chain, seq))
+        lowest = _lowest(places)
         self._read(within)
         changed = True
         while changed:
@@ -174,6 +176,61 @@ class _Graph:
                         changed = True
         return lowest
 
+    def highest_under(self, tops: Set[int], chain: int, above: int, upto: int) -> int:
+        """The greatest seq of a chain that an event among `tops` (nids) reaches, if it is > `above` and <= `upto`.
+
+        Otherwise `above`.
+        """
+        if not tops:
+            return above
+        refuted: Reach = {}
+        for seq in range(upto, above, -1):
+            if self._is_under(tops, chain, seq, refuted):
+                return seq
+        return above
+
+    def _is_under(self, tops: Set[int], chain: int, seq: int, refuted: Reach) -> bool:
+        """Whether one of `tops` reaches a place. `refuted`: chain → seq from which upwards none of them is."""
+        if seq >= refuted.get(chain, seq + 1):
+            return False
+        todo: Reach = {chain: seq}
+        while todo:
+            if self._any_at_or_after(tops, todo):
+                return True
+            refuted.update(todo)
+            further: Reach = {}
+            for target, target_seq in todo.items():
+                citing = self._citing(target, target_seq, FEW_LINKS)
+                if len(citing) == FEW_LINKS:
+                    # What half the room cites is found with the first few.
+                    if self._any_at_or_after(tops, _lowest(citing)):
+                        return True
+                    citing = self._citing(target, target_seq, ALL_LINKS)
+                for origin, origin_seq in _lowest(citing).items():
+                    if origin_seq < refuted.get(origin, origin_seq + 1):
+                        further[origin] = min(origin_seq, further.get(origin, origin_seq))
+            todo = further
+        return False
+
+    def _citing(self, target: int, target_seq: int, limit: int) -> list[Place]:
+        """The places with a link to a place or to a later one of its chain."""
+        return [
+            (chain, seq)
+            for chain, seq in self._cursor.execute(
+                "SELECT chain, seq FROM auth_chain_links WHERE target = ? AND target_seq >= ? LIMIT ?",
+                (target, target_seq, limit),
+            ).fetchall()
+        ]
+
+    def _any_at_or_after(self, tops: Set[int], places: Reach) -> bool:
+        condition, parameters = among(self._cursor, "chain", list(places))
+        return any(
+            nid in tops and seq >= places[chain]
+            for nid, chain, seq in self._cursor.execute(
+                f"SELECT nid, chain, chain_seq FROM events WHERE {condition}", parameters
+            ).fetchall()
+        )
+
     def _read(self, chains: Iterable[int]) -> None:
         missing = [chain for chain in chains if chain not in self._links]
         if not missing:
@@ -185,6 +242,14 @@ class _Graph:
             f"SELECT chain, seq, target, target_seq FROM auth_chain_links WHERE {condition}", parameters
         ).fetchall():
             self._links[chain].append((link[0], link[1], link[2]))
+
+
+def _lowest(places: Iterable[Place]) -> Reach:
+    """The lowest seq of each chain."""
+    lowest: Reach = {}
+    for chain, seq in places:
+        lowest[chain] = min(seq, lowest.get(chain, seq))
+    return lowest
 
 
 def _places_of(cursor: Cursor, nids: Collection[int]) -> dict[int, Place]:

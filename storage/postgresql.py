@@ -248,6 +248,10 @@ class PostgresEngine:
             raise ConnectionLost(str(error).strip()) from None
         except psycopg2.ProgrammingError as error:
             raise DatabaseUnusable(f"the database's URL cannot be read: {str(error).strip()}") from None
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise DatabaseUnusable(f"the database's encoding is {encoding}; it has to be UTF8")
         connection.autocommit = True  # transactions are begun and ended in words, together with other statements
         extensions.register_type(_BYTES, connection)
         with connection.cursor() as cursor:

@@ -18,7 +18,7 @@ _UNIQUE_ERRORS = frozenset(
 )
 
 WRITER_CACHE_KIB = 8_000
-READER_CACHE_KIB = 4_000
+READER_CACHE_KIB = 2_000
 
 
 class SqliteCursor:

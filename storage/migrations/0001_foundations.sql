@@ -70,6 +70,7 @@ CREATE TABLE auth_chain_links (
     target_seq  INTEGER NOT NULL,
     PRIMARY KEY (chain, seq, target)
 ) WITHOUT ROWID;
+CREATE INDEX auth_chain_links_target ON auth_chain_links (target, target_seq);
 
 -- A state is a chain of deltas: a snapshot's rows in state_deltas are laid over those of its base (0: nothing below).
 -- Every 64th snapshot takes the last 64 deltas together: storage/state.py.
