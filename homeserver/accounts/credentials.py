@@ -74,14 +74,14 @@ class Credentials:
             raise MissingParam("Missing parameter 'password'")
         account = await self._find(named)
         key = account.user_id if account is not None else named[:255]
-        self._limits.check("login_failed", key)
+        self._limits.charge("login_failed", key)
         kept = account.password_hash if account is not None else None
         judgement = await self._passwords.judge(password, kept)
         if account is None or not judgement.matches:
-            self._limits.charge("login_failed", key)
             if account is not None and account.deactivated:
                 raise Forbidden("This account has been deactivated", "M_USER_DEACTIVATED")
             raise Forbidden(WRONG)
+        self._limits.refund("login_failed", key)
         if judgement.outdated:
             renewed = await self._passwords.hash(password)
             await self._database.write(set_password_hash, account.user_id, renewed, only_if=kept)

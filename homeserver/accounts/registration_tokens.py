@@ -54,8 +54,8 @@ class RegistrationTokenStage:
         if not isinstance(token, str):
             raise MatrixError(401, "M_MISSING_PARAM", "Missing parameter 'auth.token'")
         key = address_key(attempt.address)
-        self._limits.check("login_failed", key)
+        self._limits.charge("login_failed", key)
         if not await self._tokens.is_valid(token):
-            self._limits.charge("login_failed", key)
             raise MatrixError(401, "M_UNAUTHORIZED", "This registration token is not valid")
+        self._limits.refund("login_failed", key)
         return token

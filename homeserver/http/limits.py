@@ -50,6 +50,15 @@ class RateLimiter:
         if wait > 0:
             raise LimitExceeded(int(wait) + 1)
 
+    def refund(self, name: str, key: str) -> None:
+        """Put back what one `charge` took: for classes that only count what turned out badly.
+
+        Charging first and asking afterwards is what stops a guesser who tries many at the same moment.
+        """
+        price = self._prices.get(name)
+        if price is not None and (name, key) in self._full_at:
+            self._full_at[name, key] -= price.each_ms
+
     def check(self, name: str, key: str) -> None:
         """Raise `LimitExceeded` if a request of this class would be refused now, without charging for one."""
         price = self._prices.get(name)

@@ -7,8 +7,11 @@ from typing import Any
 
 import bcrypt
 import pytest
+from twisted.internet.defer import Deferred
 
+from config import Passwords as PasswordSettings
 from config import RateLimit, RateLimits, Server, Sessions
+from homeserver.errors import Forbidden, LimitExceeded
 from storage.accounts import get_account, set_password_hash
 from storage.database import Database
 from tests.accounts.desk import PASSWORD, Desk, open_settings
@@ -230,6 +233,27 @@ def test_guessing_is_slowed_down(database: Database, pump: Pump) -> None:
     assert desk.login("bob").status == 200
     desk.later(101)
     assert desk.login("alice").status == 200
+
+
+def test_guessing_many_at_once_helps_nobody(database: Database, pump: Pump) -> None:
+    """All attempts are charged before the first is judged."""
+    settings = open_settings(
+        rate_limits=RateLimits(login_failed=RateLimit(0.01, 3)),
+        passwords=PasswordSettings(argon2_time_cost=1, argon2_memory_kib=1024),
+    )
+    desk = Desk.open(database, pump, settings)
+    desk.register("alice")
+    guesses = [
+        Deferred.fromCoroutine(desk.accounts.credentials.require_account("alice", f"guess {number}"))
+        for number in range(20)
+    ]
+    outcomes: list[Any] = []
+    for guess in guesses:
+        guess.addErrback(lambda failure: outcomes.append(type(failure.value)))
+    while len(outcomes) < 20:
+        pump.wait(database.run(lambda cursor: None))
+    assert (outcomes.count(Forbidden), outcomes.count(LimitExceeded)) == (3, 17)
+    pump.wait(desk.accounts.close())
 
 
 def test_limits_per_address_and_account(database: Database, pump: Pump) -> None:

@@ -59,6 +59,18 @@ def test_check_charges_nothing(time: Time) -> None:
     limits.check("login_failed", "a")
 
 
+def test_refunds(time: Time) -> None:
+    limits = limiter(time, login_failed=RateLimit(1.0, 2))
+    for _ in range(10):
+        limits.charge("login_failed", "a")
+        limits.refund("login_failed", "a")
+    assert [wait_of(limits, "a", "login_failed") for _ in range(3)] == [0, 0, 1001]
+    limits.refund("login_failed", "a")
+    assert [wait_of(limits, "a", "login_failed") for _ in range(2)] == [0, 1001]
+    limits.refund("login_failed", "never charged")
+    limits.refund("no such class", "a")
+
+
 def test_off(time: Time) -> None:
     limits = RateLimiter.of(RateLimits(enabled=False), Clock(Timers(), lambda: time.now))
     assert [wait_of(limits) for _ in range(1000)] == [0] * 1000
