@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import InvalidParam
+from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.aliases import Aliases
 from homeserver.rooms.membership import Memberships
@@ -17,16 +17,21 @@ from homeserver.rooms.membership import Memberships
 
 class JoinRoom(msgspec.Struct, frozen=True):
     room_id: str
-    reason: str | None = None
-    third_party_signed: dict[str, Any] | None = None
+    content: dict[str, Any] = {}
 
 
 class JoinAnywhere(msgspec.Struct, frozen=True):
     room_id_or_alias: str
-    reason: str | None = None
-    third_party_signed: dict[str, Any] | None = None
+    content: dict[str, Any] = {}
     server_name: list[str] = []
     via: list[str] = []
+
+
+class _JoinBody(msgspec.Struct, frozen=True):
+    """What the server reads of a join's body; whatever else is in it goes into the member event."""
+
+    reason: str | None = None
+    third_party_signed: dict[str, Any] | None = None
 
 
 class KnockAnywhere(msgspec.Struct, frozen=True):
@@ -63,12 +68,25 @@ async def room_id_of(aliases: Aliases, name: str) -> str:
     raise InvalidParam("A room is named by its id, which begins with !, or by an alias, which begins with #")
 
 
-@route("POST", "/_matrix/client/v3/rooms/{room_id}/join", auth=GUEST, rate="join_local")
-async def join_room(memberships: Memberships, who: Requester, ask: JoinRoom) -> dict[str, str]:
+async def _join(memberships: Memberships, who: Requester, room_id: str, content: dict[str, Any]) -> dict[str, str]:
+    try:
+        body = msgspec.convert(content, _JoinBody)
+    except msgspec.ValidationError as error:
+        raise BadJson(str(error).replace("`$.", "`")) from None
     await memberships.join(
-        ask.room_id, who.user_id, ask.reason, third_party_signed=ask.third_party_signed, is_guest=who.is_guest
+        room_id,
+        who.user_id,
+        body.reason,
+        third_party_signed=body.third_party_signed,
+        is_guest=who.is_guest,
+        besides=content,
     )
-    return {"room_id": ask.room_id}
+    return {"room_id": room_id}
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/join", auth=GUEST, rate="join_local", body="content")
+async def join_room(memberships: Memberships, who: Requester, ask: JoinRoom) -> dict[str, str]:
+    return await _join(memberships, who, ask.room_id, ask.content)
 
 
 @route(
@@ -77,15 +95,13 @@ async def join_room(memberships: Memberships, who: Requester, ask: JoinRoom) -> 
     auth=GUEST,
     rate="join_local",
     query=("server_name", "via"),
+    body="content",
 )
 async def join_anywhere(
     memberships: Memberships, aliases: Aliases, who: Requester, ask: JoinAnywhere
 ) -> dict[str, str]:
     room_id = await room_id_of(aliases, ask.room_id_or_alias)
-    await memberships.join(
-        room_id, who.user_id, ask.reason, third_party_signed=ask.third_party_signed, is_guest=who.is_guest
-    )
-    return {"room_id": room_id}
+    return await _join(memberships, who, room_id, ask.content)
 
 
 @route(

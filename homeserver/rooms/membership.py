@@ -22,6 +22,19 @@ from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from storage import memberships as membership_rows
 from storage.database import Database
 
+SERVERS_OWN = frozenset(
+    {
+        "membership",
+        "reason",
+        "displayname",
+        "avatar_url",
+        "join_authorised_via_users_server",
+        "third_party_invite",
+        "third_party_signed",
+    }
+)
+"""Members of a join's content that the server itself sets."""
+
 
 class MemberProfiles(Protocol):
     """Where member events get names and pictures from."""
@@ -65,9 +78,13 @@ class Memberships:
 
     async def join(
         self, room_id: str, user_id: str, reason: str | None = None, *, third_party_signed: object = None,
-        is_guest: bool = False,
+        is_guest: bool = False, besides: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Join a room that is known here. Joining twice is no error. Raises NotFound, Forbidden."""
+        """Join a room that is known here. Joining twice is no error. Raises NotFound, Forbidden.
+
+        COMPAT Complement, clients of Synapse: what is in `besides` and is none of the server's business goes into the
+        member event, as it would if the client had sent that event itself.
+        """
         if third_party_signed is not None:
             raise Forbidden("This server accepts no third-party invitations yet")
         room = await self.rooms.get(room_id)
@@ -77,7 +94,8 @@ class Memberships:
             return
         if is_guest:
             await self._check_guest(room)
-        more = _with_reason(reason)
+        more = {key: value for key, value in (besides or {}).items() if key not in SERVERS_OWN}
+        more.update(_with_reason(reason))
         authoriser = await self._authoriser(room, user_id)
         if authoriser is not None:
             more["join_authorised_via_users_server"] = authoriser
