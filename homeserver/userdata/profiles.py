@@ -29,6 +29,8 @@ MAX_HELD = 5000
 """Names and pictures that are kept in memory, for member events."""
 
 _KEY = re.compile(r"[a-z][a-z0-9_.-]*")
+_SOMEWHERE = re.compile(r"[:/\\]")
+"""What a URL that leads somewhere, with a scheme or without, can't do without."""
 
 Names = tuple[str | None, str | None]
 """Display name and avatar URL."""
@@ -159,7 +161,9 @@ def _check_value(key: str, value: Any) -> None:
         _text(key, value, MAX_DISPLAYNAME_CHARACTERS)
     elif key == AVATAR_URL:
         url = _text(key, value, MAX_AVATAR_URL_CHARACTERS)
-        if url and not url.startswith("mxc://"):
+        # COMPAT Complement, as Synapse has it: text that is no URI at all is kept. What readers' clients might follow
+        # to somewhere else is not.
+        if not url.startswith("mxc://") and _SOMEWHERE.search(url):
             raise InvalidParam("`avatar_url` must be an mxc:// URI")
     elif key == "m.tz":
         _text(key, value, MAX_TIME_ZONE_CHARACTERS)

@@ -59,9 +59,11 @@ def test_fields_are_set_read_and_removed(household: Household) -> None:
     assert household.wait(scene.profiles.get_field(ANN, "nick")) is None
     household.wait(scene.profiles.delete_field(ANN, "displayname"))
     household.wait(scene.profiles.delete_field(ANN, "org.never"))
+    scene.set("avatar_url", "no URI at all")
+    assert scene.names() == (None, "no URI at all")
     scene.set("avatar_url", "")
     assert scene.names() == (None, None) and set(scene.get()) == set(fields) - {"displayname", "avatar_url"}
-    assert [field for _, field in scene.told] == [*fields, "displayname", "org.never", "avatar_url"]
+    assert [field for _, field in scene.told] == [*fields, "displayname", "org.never", "avatar_url", "avatar_url"]
     with pytest.raises(NotFound):
         household.wait(scene.profiles.get_field(ANN, "displayname"))
 
@@ -74,6 +76,8 @@ def test_fields_are_set_read_and_removed(household: Household) -> None:
         ("displayname", "x" * 257, "M_INVALID_PARAM"),
         ("avatar_url", {}, "M_BAD_JSON"),
         ("avatar_url", "https://a.org/x.png", "M_INVALID_PARAM"),
+        ("avatar_url", "//a.org", "M_INVALID_PARAM"),
+        ("avatar_url", "data:x", "M_INVALID_PARAM"),
         ("avatar_url", "mxc://" + "x" * 1000, "M_INVALID_PARAM"),
         ("m.tz", 7, "M_BAD_JSON"),
         ("m.tz", "x" * 200, "M_INVALID_PARAM"),
