@@ -28,13 +28,13 @@ $(STAMP):
 
 run: setup ## a server on http://localhost:8008, with its data in ./data
 	@test -e $(DATA)/homeserver.yaml || \
-		$(BIN)/python -m homeserver init --server-name localhost --data-dir $(DATA) --profile dev
+		$(BIN)/python -m homeserver init --server-name localhost --data-dir $(DATA) --profile dev >/dev/null
 	@echo "Make the first account, in another terminal: $(BIN)/python -m homeserver register-user -c $(DATA)/homeserver.yaml -u alice --admin"
 	@exec $(BIN)/python -m homeserver run -c $(DATA)/homeserver.yaml
 
 dev: setup ## a throwaway server on http://localhost:8008, gone when it stops
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && \
-		$(BIN)/python -m homeserver init --server-name localhost --data-dir "$$data" --profile dev && \
+		$(BIN)/python -m homeserver init --server-name localhost --data-dir "$$data" --profile dev >/dev/null && \
 		$(BIN)/python -m homeserver run -c "$$data/homeserver.yaml"
 
 check: setup ## style and types
