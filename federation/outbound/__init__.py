@@ -1,0 +1,1 @@
+"""Requests to other servers: what they are, how they get there, and who signs them."""

@@ -1,0 +1,98 @@
+"""The seam between this server and its peers: what goes out, what comes back, and what can go wrong.
+
+`federation.outbound.https` fills it with connections, tests and the simulation with memory.
+
+    PeerError           nothing came of a request; `destination` says with whom, the message why
+    ├── Unreachable     no answer: no address, no connection, a wrong certificate, or no patience left
+    ├── BadAnswer       an answer that is not what the specification says, or larger than asked for
+    └── Refused         an answer with an error status, and the error that stands in it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from attrs import field, frozen
+
+TIMEOUT_S = 60.0
+"""How long most requests may take, from looking up the name to the last byte of the answer."""
+MAX_BYTES = 10 * 1024 * 1024
+"""How large most answers may be. Room states are larger: whoever asks for one says so."""
+
+
+@frozen
+class Request:
+    """One HTTP request to a server, by the name that people know it by."""
+
+    destination: str
+    method: str
+    path: str
+    """From `/_matrix/` on, percent-encoded, with the query: just as it was signed."""
+    headers: Mapping[str, str] = field(factory=dict)
+    """Without `Host` and `Content-Length`, which the transport knows best."""
+    body: bytes | None = None
+    timeout_s: float = TIMEOUT_S
+    max_bytes: int = MAX_BYTES
+
+
+@frozen
+class Response:
+    """The answer to a `Request`, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name in lower case; repeated headers are joined by commas."""
+    body: bytes
+
+
+class PeerError(Exception):
+    """A request to another server came to nothing."""
+
+    retryable = True
+    """Whether the same request could have another outcome later."""
+
+    def __init__(self, destination: str, why: str) -> None:
+        super().__init__(f"{destination}: {why}")
+        self.destination = destination
+        self.why = why
+
+
+class Unreachable(PeerError):
+    """There was no answer. What was asked may have been done all the same."""
+
+    def __init__(self, destination: str, why: str, *, retryable: bool = True) -> None:
+        super().__init__(destination, why)
+        self.retryable = retryable
+
+
+class BadAnswer(PeerError):
+    """The peer answered, but not as the specification says."""
+
+    retryable = False
+
+
+class Refused(PeerError):
+    """The peer answered with an error."""
+
+    def __init__(
+        self, destination: str, status: int, errcode: str = "", error: str = "", retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(destination, f"{status} {errcode} {error}".rstrip())
+        self.status = status
+        self.errcode = errcode
+        """`M_…`; empty where the answer has none, as those of reverse proxies."""
+        self.error = error
+        self.retry_after_ms = retry_after_ms
+        """How long the peer asks to be left alone, if it does."""
+        self.retryable = status == 429 or status >= 500
+
+
+class Transport(Protocol):
+    """Carries requests to other servers."""
+
+    async def send(self, request: Request) -> Response:
+        """Deliver it and wait for the answer. Raises `Unreachable`, or `BadAnswer` for what is no HTTP or too large."""
+
+    async def close(self) -> None:
+        """Hang up everywhere; requests under way are `Unreachable`."""

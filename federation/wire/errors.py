@@ -1,0 +1,46 @@
+"""The error that a peer's answer carries.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#standard-error-response
+"""
+
+from __future__ import annotations
+
+import msgspec
+from attrs import frozen
+
+MAX_TEXT = 500
+"""Characters of a peer's text that are worth keeping in our logs."""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    errcode: object = None
+    error: object = None
+    retry_after_ms: object = None
+
+
+@frozen
+class ErrorBody:
+    """What of an error's body can be used: anything that is missing or wrong there is empty here."""
+
+    errcode: str = ""
+    error: str = ""
+    retry_after_ms: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def read_error(body: bytes, retry_after: str | None = None) -> ErrorBody:
+    """Read the body of an error, and the `Retry-After` header in seconds; never raises, as it only explains."""
+    try:
+        found = _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        found = _Body()
+    milliseconds = found.retry_after_ms if type(found.retry_after_ms) is int else None
+    if milliseconds is None and retry_after is not None and retry_after.isascii() and retry_after.isdigit():
+        milliseconds = int(retry_after[:9]) * 1000
+    return ErrorBody(
+        found.errcode[:MAX_TEXT] if isinstance(found.errcode, str) else "",
+        found.error[:MAX_TEXT] if isinstance(found.error, str) else "",
+        max(0, milliseconds) if milliseconds is not None else None,
+    )
