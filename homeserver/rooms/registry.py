@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from immutables import Map
 from twisted.internet.defer import Deferred
 
+from federation.room.identifiers import InvalidIdentifier, parse_room_id
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.errors import Forbidden
 from homeserver.rooms.events import EventCache
@@ -20,6 +21,8 @@ from storage.ports import Cursor
 MAX_WEIGHT = 60_000
 """How much state all live rooms may hold together, in state events; a little under half a KiB each."""
 
+RECOUNT_AFTER = 64
+"""After so many new rooms the weights are taken again: rooms grow while they are in use."""
 
 NOT_IN_ROOM = "You are not in this room"
 
@@ -35,7 +38,11 @@ class Rooms:
         self._by_nid: OrderedDict[int, LiveRoom] = OrderedDict()
         self._nids: dict[str, int] = {}
         self._loading: dict[int | str, list[Deferred[None]]] = {}
+        self._weights: dict[int, int] = {}
+        """Of each room in use, when it was last weighed."""
         self._weight = 0
+        """Their sum."""
+        self._added = 0
         self._condemned: set[int] = set()
 
     def peek(self, room_id: str) -> LiveRoom | None:
@@ -64,43 +71,52 @@ class Rooms:
             raise Forbidden(NOT_IN_ROOM)
         return room
 
-    async def get_many(self, nids: Sequence[int]) -> dict[int, LiveRoom]:
-        """Rooms by nid, read in one go where they are not in use. Unknown nids are left out."""
-        found = {nid: room for nid in nids if (room := self._by_nid.get(nid)) is not None}
-        missing = [nid for nid in nids if nid not in found]
+    async def get_many(self, nids: Iterable[int]) -> dict[int, LiveRoom]:
+        """Rooms by nid, read in one go where they are not in use. Unknown nids are left out.
+
+        Where there are more than may be kept, some are as they were when they were read: for readers only.
+        """
+        found: dict[int, LiveRoom] = {}
+        missing = list(dict.fromkeys(nids))
         while missing:
-            busy = [nid for nid in missing if nid in self._loading]
-            if busy:
+            idle: list[int] = []
+            busy: list[int] = []
+            for nid in missing:
+                room = self._by_nid.get(nid)
+                if room is not None:
+                    self._by_nid.move_to_end(nid)
+                    found[nid] = room
+                else:
+                    (busy if nid in self._loading else idle).append(nid)
+            if idle:
+                found.update(await self._load(idle))
+            elif busy:
                 await self._wait_for(busy[0])
-            else:
-                await self._load(missing)
-            found.update((nid, room) for nid in missing if (room := self._by_nid.get(nid)) is not None)
-            missing = [nid for nid in busy if nid not in found]
+            missing = busy
         return found
 
     def add(self, room: LiveRoom) -> None:
         """Take in a room that was just made or read."""
         self._by_nid[room.nid] = room
         self._nids[room.room_id] = room.nid
-        self._weight += _weight(room)
-        self._make_space()
+        self._weights[room.nid] = weight = _weight(room)
+        self._weight += weight
+        self._added += 1
+        if self._weight > MAX_WEIGHT or self._added % RECOUNT_AFTER == 0:
+            self._make_space()
 
     def drop(self, room: LiveRoom) -> None:
         """Forget a room: it is read again when it is next needed."""
         if self._by_nid.get(room.nid) is room:
-            del self._by_nid[room.nid]
-            self._nids.pop(room.room_id, None)
-            self._weight -= _weight(room)
+            self._remove(room)
         if room.nid in self._condemned:
             self._condemned.discard(room.nid)
             self._loaded(room.nid)
 
     def condemn(self, room: LiveRoom) -> None:
         """What the room looks like in memory is not true: nobody gets it any more until `drop`, whoever asks waits."""
-        if self._by_nid.get(room.nid) is room and room.nid not in self._condemned:
-            del self._by_nid[room.nid]
-            self._nids.pop(room.room_id, None)
-            self._weight -= _weight(room)
+        if self._by_nid.get(room.nid) is room:
+            self._remove(room)
             self._condemned.add(room.nid)
             self._loading[room.nid] = []
 
@@ -109,15 +125,22 @@ class Rooms:
 
     # ----------------------------------------------------------------------------------------------------------
 
+    def _remove(self, room: LiveRoom) -> None:
+        del self._by_nid[room.nid]
+        del self._nids[room.room_id]
+        self._weight -= self._weights.pop(room.nid)
+
     def _make_space(self) -> None:
+        self._weights = {nid: _weight(room) for nid, room in self._by_nid.items()}
+        self._weight = sum(self._weights.values())
         if self._weight <= MAX_WEIGHT:
             return
-        self._weight = sum(map(_weight, self._by_nid.values()))  # rooms grow while they are in use
+        # A little more than it must be, so that it is not done again for the next room.
         for room in list(self._by_nid.values())[:-1]:
-            if self._weight <= MAX_WEIGHT:
+            if self._weight <= MAX_WEIGHT * 9 // 10:
                 break
             if not room.queued:
-                self.drop(room)
+                self._remove(room)
 
     async def _wait_for(self, key: int | str) -> None:
         waiter: Deferred[None] = Deferred()
@@ -129,21 +152,28 @@ class Rooms:
             waiter.callback(None)
 
     async def _load_one(self, room_id: str) -> LiveRoom | None:
-        if room_id in self._loading:
-            await self._wait_for(room_id)
-            return await self.get(room_id)
-        self._loading[room_id] = []
-        try:
-            nid = await self._database.run(room_rows.find_nid, room_id)
-            if nid is None:
-                return None
-            return (await self.get_many([nid])).get(nid)
-        finally:
-            self._loaded(room_id)
+        if not _may_exist(room_id):
+            return None
+        while True:
+            if room_id in self._loading:
+                await self._wait_for(room_id)
+            else:
+                self._loading[room_id] = []
+                try:
+                    nid = await self._database.run(room_rows.find_nid, room_id)
+                    if nid is None or nid not in await self.get_many([nid]):
+                        return None
+                finally:
+                    self._loaded(room_id)
+            # Looked up again, as others ran in between: whoever writes must have the one that is in use.
+            room = self.peek(room_id)
+            if room is not None:
+                return room
 
-    async def _load(self, nids: Sequence[int]) -> None:
+    async def _load(self, nids: Sequence[int]) -> dict[int, LiveRoom]:
         for nid in nids:
             self._loading[nid] = []
+        found: dict[int, LiveRoom] = {}
         try:
             # A room that is not live has nothing queued, so what the database says is its newest standing, and
             # nobody can add to it before it is in `_by_nid`: writers, too, wait for this load.
@@ -153,10 +183,23 @@ class Rooms:
                 self._events.put(create)
                 version = ROOM_VERSIONS[loaded.version]
                 standing = Standing(loaded.head, Map(loaded.state))
-                self.add(LiveRoom(loaded.nid, version, create.event, standing, floor, self._server_name))
+                # Newer than the hub knows: committed by a write of which nobody could be told (`CommitUnknown`).
+                known = max(floor, loaded.row.newest)
+                room = LiveRoom(loaded.nid, version, create.event, standing, known, self._server_name)
+                found[room.nid] = room
+                self.add(room)
         finally:
             for nid in nids:
                 self._loaded(nid)
+        return found
+
+
+def _may_exist(room_id: str) -> bool:
+    try:
+        parse_room_id(room_id)
+    except InvalidIdentifier:
+        return False
+    return True
 
 
 def read_rooms(cursor: Cursor, nids: Sequence[int]) -> list[room_rows.LoadedRoom]:
