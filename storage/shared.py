@@ -42,10 +42,6 @@ class Memory(Generic[K, V]):
             self._young = {}
         self._young[key] = value
 
-    def forget(self, key: K) -> None:
-        self._young.pop(key, None)
-        self._old.pop(key, None)
-
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 

@@ -9,7 +9,6 @@ import orjson
 
 from storage.ports import Cursor
 
-Number = int
 Value = int | str | bytes
 
 MOST_PLACEHOLDERS = 256
