@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from federation.room.auth import PowerLevels
-from federation.room.identifiers import server_of
 from homeserver.errors import Unavailable
 from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Recent, Standing
@@ -161,7 +160,7 @@ class Door:
         room = accepted.room
         room.queued -= 1
         for stored in accepted.redacted:
-            self.events.put(stored)
+            self.events.rewrite(stored)
             room.replace_in_window(stored)
             if (stored.event.type, stored.event.state_key) == POWER_LEVELS:
                 room.forget_power_levels()
@@ -178,7 +177,8 @@ class Door:
             room.show(accepted.standing, recent, self.identity.server_name)
         for entry in recent:
             for change in entry.changes:
-                if change.key[0] == "m.room.member" and server_of(change.key[1]) == self.identity.server_name:
+                # A peer may name somebody who can't be: that is no reason to fail.
+                if change.key[0] == "m.room.member" and change.key[1].partition(":")[2] == self.identity.server_name:
                     self._hub.mark_membership(
                         change.key[1],
                         room.nid,

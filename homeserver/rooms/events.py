@@ -21,6 +21,8 @@ class EventCache:
         self._max_bytes = max_bytes
         self._held: OrderedDict[int, StoredEvent] = OrderedDict()
         self._bytes = 0
+        self._rewritten = 0
+        """Counts changes of stored forms: what was being read during one may be the older form."""
 
     def peek(self, nid: int) -> StoredEvent | None:
         """The event if it is in memory. Never waits."""
@@ -30,7 +32,7 @@ class EventCache:
         return found
 
     def put(self, stored: StoredEvent) -> None:
-        """Keep an event that is committed; it takes the place of an older form of itself (a redaction's)."""
+        """Keep an event that is committed."""
         old = self._held.pop(stored.nid, None)
         if old is not None:
             self._bytes -= _size(old)
@@ -40,8 +42,14 @@ class EventCache:
             _, leaving = self._held.popitem(last=False)
             self._bytes -= _size(leaving)
 
+    def rewrite(self, stored: StoredEvent) -> None:
+        """Keep the form that a redaction gave to an event, in the place of the older one."""
+        self._rewritten += 1
+        self.put(stored)
+
     def forget(self, nids: Iterable[int]) -> None:
         """Drop events whose stored form changed, or which are gone."""
+        self._rewritten += 1
         for nid in nids:
             old = self._held.pop(nid, None)
             if old is not None:
@@ -58,9 +66,13 @@ class EventCache:
             else:
                 found[nid] = stored
         if missing:
+            before = self._rewritten
             for stored in (await self._database.run(event_rows.load_events, missing)).values():
-                self.put(stored)
-                found[stored.nid] = stored
+                held = self.peek(stored.nid)
+                if held is None and before == self._rewritten:
+                    self.put(stored)
+                # What came in meanwhile is as new at least as what was read.
+                found[stored.nid] = held or stored
         return found
 
     async def get(self, nid: int) -> StoredEvent | None:

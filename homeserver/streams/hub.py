@@ -14,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import structlog
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from homeserver.clock import Clock
 
 FEED_IDLE_MS = 10 * 60_000
+
+_log = structlog.get_logger("homeserver.streams")
 
 
 class Notice(Protocol):
@@ -110,7 +113,10 @@ class Hub:
         """The database's commit listener: publish a batch in order, then wake readers once."""
         for notice in notices:
             # Everything written with a notice is written with one of these; the database cannot know the type.
-            notice.publish(self)  # type: ignore[attr-defined]
+            try:
+                notice.publish(self)  # type: ignore[attr-defined]
+            except Exception:
+                _log.exception("what was committed could not be shown whole")  # the rest of the batch must be
             position: int = notice.position  # type: ignore[attr-defined]
             if position > self.position:
                 self.position = position
