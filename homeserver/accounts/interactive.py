@@ -105,6 +105,20 @@ class InteractiveAuth:
         self._sessions.pop(session_id, None)
         return session.completed
 
+    def offers(self, session_id: str, kind: str) -> bool:
+        """Whether a session is waiting for this stage: then a page in a browser may pass it, see `pass_stage`."""
+        self._sweep()
+        session = self._sessions.get(session_id)
+        return session is not None and any(kind in flow for flow in session.flows) and kind not in session.completed
+
+    async def pass_stage(self, session_id: str, auth: Mapping[str, Any], address: str) -> None:
+        """Pass a stage outside of the request that it is for, which then comes with the session alone.
+
+        `offers` must have said yes. Raises `MatrixError` if the proof is not good.
+        """
+        session = self._sessions[session_id]
+        await self._try_stage(session_id, session, Attempt(auth, session.user_id, address))
+
     async def _try_stage(self, session_id: str, session: _Session, attempt: Attempt) -> None:
         kind = attempt.auth.get("type")
         if kind is None:

@@ -55,6 +55,7 @@ class Accounts:
             self.shared_secret,
             self.changes,
             self.passwords,
+            self.interactive,
         )
         return {type(part): part for part in parts}
 

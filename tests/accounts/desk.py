@@ -16,6 +16,7 @@ from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client import (
     account,
     admin_register,
+    auth_fallback,
     capabilities,
     devices,
     health,
@@ -40,6 +41,7 @@ PASSWORD = "correct horse battery"
 MODULES = [
     account,
     admin_register,
+    auth_fallback,
     capabilities,
     devices,
     health,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -254,6 +257,43 @@ def test_sessions_are_bounded(desk: Desk) -> None:
         with pytest.raises(Exception, match="401"):
             coroutine.send(None)
     assert len(interactive._sessions) == MAX_SESSIONS
+
+
+def submit(desk: Desk, kind: str, **fields: str) -> Any:
+    return desk.ask("POST", f"/_matrix/client/v3/auth/{kind}/fallback/web", urlencode(fields).encode())
+
+
+def test_stages_in_a_browser(desk: Desk) -> None:
+    token = desk.register("alice")["access_token"]
+    session = delete(desk, "X", token).json["session"]
+    path = "/_matrix/client/v3/auth/m.login.password/fallback/web?session="
+    page = desk.ask("GET", path + session)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert f'name="session" value="{session}"' in page.body.decode()
+    assert 'type="password"' in page.body.decode()
+    wrong = submit(desk, "m.login.password", session=session, password="<b>wrong")
+    assert "Wrong user name or password" in wrong.body.decode()
+    assert delete(desk, "X", token, {"session": session}).status == 401
+    done = submit(desk, "m.login.password", session=session, password=PASSWORD)
+    script = done.body.decode().partition("<script>")[2].partition("</script>")[0]
+    assert "onAuthDone" in script
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in done.headers["content-security-policy"]
+    assert desk.ask("GET", path + session).errcode == "M_NOT_FOUND"
+    assert delete(desk, "X", token, {"session": session}).status == 200
+
+
+def test_stages_in_a_browser_that_are_not_there(desk: Desk) -> None:
+    token = desk.register("alice")["access_token"]
+    session = delete(desk, "X", token).json["session"]
+    for kind, given in (("m.login.password", "made-up"), ("m.login.dummy", session), ("<script>", session)):
+        assert desk.ask("GET", f"/_matrix/client/v3/auth/{quote(kind)}/fallback/web?session={given}").status == 404
+        assert submit(desk, quote(kind), session=given).status == 404
+    path = "/_matrix/client/v3/auth/m.login.password/fallback/web"
+    assert desk.ask("GET", path).errcode == "M_MISSING_PARAM"
+    assert desk.ask("POST", path, b"session=%ff").errcode == "M_INVALID_PARAM"
+    assert desk.ask("POST", path, b"\xff\x00&&==").errcode == "M_NOT_FOUND"
+    assert desk.ask("POST", path, b"x" * 4097).errcode == "M_TOO_LARGE"
 
 
 def test_guessing_by_a_stolen_token(database: Database, pump: Pump) -> None:
