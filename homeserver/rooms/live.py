@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from immutables import Map
@@ -49,12 +49,32 @@ class Recent(msgspec.Struct, gc=False):
     changes: tuple[StateChange, ...]
 
 
+class Eldest(msgspec.Struct, frozen=True, gc=False):
+    """The first members of a room, up to `SIZE` of each kind, by age of their member events."""
+
+    SIZE: ClassVar[int] = 6
+    """One more than a client is told of, because no one is told of itself."""
+
+    present: tuple[str, ...]
+    """Joined or invited."""
+    former: tuple[str, ...]
+    """Who left or is banned."""
+
+    def depends_on(self, user_id: str, new: StateRef | None) -> bool:
+        """Whether these may be others once a user's membership has become `new`, which is younger than all of them."""
+        if user_id in self.present or user_id in self.former:
+            return True
+        into = self.former if new is None or new.membership not in ("join", "invite") else self.present
+        return len(into) < self.SIZE
+
+
 class LiveRoom:
     """One room. Everything but `standing`, `queued` and `unwritten` speaks of what is committed."""
 
     __slots__ = (
         "_power",
         "create",
+        "eldest",
         "invited_count",
         "joined_count",
         "local_joined",
@@ -94,6 +114,8 @@ class LiveRoom:
         """Joined members by server."""
         self.joined_count = 0
         self.invited_count = 0
+        self.eldest: Eldest | None = None
+        """Cache of `homeserver.sync`: by whom a room without a name is known. Emptied when it no longer holds."""
         self._power: tuple[int, PowerLevels] | None = None
         for (event_type, user_id), ref in standing.state.items():
             if event_type == "m.room.member":
@@ -128,6 +150,8 @@ class LiveRoom:
             self.window.append(entry)
             for change in entry.changes:
                 if change.key[0] == "m.room.member":
+                    if self.eldest is not None and self.eldest.depends_on(change.key[1], change.new):
+                        self.eldest = None
                     if change.old is not None:
                         self._count(change.key[1], change.old.membership, -1, local_server)
                     if change.new is not None:

@@ -189,7 +189,7 @@ class Sync:
                 continue  # left: `outside` has it
             is_new = joined_at > since.position
             after = 0 if is_new else since.position
-            want = Want(room, Span(after, upto.position), is_new, after)
+            want = Want(room, Span(after, upto.position), is_new, after, is_entered=is_new)
             want.account_data.extend(data.get(nid, ()))
             wants.append(want)
             receipts[nid] = after

@@ -35,7 +35,7 @@ class FeedLoader:
         feed = self._hub.open_feed(user_id)
         try:
             rows = await self._database.run(membership_rows.rooms_of, user_id)
-            self._hub.fill_feed(feed, {row.room_nid: row.position for row in rows if row.membership == "join"})
+            self._hub.fill_feed(feed, {row.room_nid: row.since for row in rows if row.membership == "join"})
         except BaseException:
             self._hub.close_feed(feed)
             raise

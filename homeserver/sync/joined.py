@@ -10,11 +10,21 @@ from attrs import frozen
 
 from federation.room.event import StateKey
 from homeserver.rooms.events import EventCache
-from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
 from homeserver.rooms.render import Reader, client_event, federation_event, is_personal
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter, keep_fields
-from homeserver.sync.room_state import StateWanted, before_timeline, outcome, summary
+from homeserver.sync.room_state import (
+    ALL_NEWS,
+    NO_NEWS,
+    StateWanted,
+    SummaryNews,
+    before_timeline,
+    heroes,
+    outcome,
+    summary,
+    summary_news,
+)
 from homeserver.sync.timeline import Span, Timeline, Timelines, Viewer, admits
 from storage import spans
 from storage.database import Database
@@ -33,8 +43,25 @@ class Want(msgspec.Struct, gc=False):
     receipts_after: int
     ephemeral: list[bytes] = msgspec.field(default_factory=list)
     account_data: list[bytes] = msgspec.field(default_factory=list)
+    is_entered: bool = False
+    """The reader was not in the room at its last sync: the timeline continues nothing that it has."""
+    is_left: bool = False
+    """The reader has left, and learns nothing of what the room is now."""
     end_state: Mapping[StateKey, int] | None = None
-    """The state at the end of the reader's view where that is not the room's current one: it has left."""
+    """The state at the end of the view of a reader that has left; None where nothing asks for it."""
+
+    def state_now(self) -> Mapping[StateKey, int]:
+        """The state (event nids) at the end of the reader's view."""
+        if self.is_left:
+            return self.end_state or {}
+        return {key: ref.nid for key, ref in self.room.visible.state.items()}
+
+    def nid_now(self, key: StateKey) -> int | None:
+        """One entry of `state_now`."""
+        if self.is_left:
+            return (self.end_state or {}).get(key)
+        ref = self.room.visible.state.get(key)
+        return None if ref is None else ref.nid
 
 
 @frozen
@@ -71,12 +98,14 @@ class Manner:
 
 
 class Core(msgspec.Struct, frozen=True, gc=False):
-    """What members may have in common of a room's section: `timeline`, `state` and `summary`."""
+    """What members may have in common of a room's section: `timeline` and `state`."""
 
     json: bytes
     """Members of the section's object, comma-separated."""
     is_news: bool
     """Whether there is anything in it that the reader does not know."""
+    news: SummaryNews
+    """What the `summary`, which is each reader's own, has to tell."""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -85,7 +114,7 @@ class _Part(msgspec.Struct, gc=False):
     want: Want
     timeline: Timeline
     state: dict[StateKey, int]
-    changed_members: bool
+    news: SummaryNews
 
 
 @frozen
@@ -111,7 +140,7 @@ class RoomSections:
             cores.update(await self._make_cold(cold, manner))
         found: dict[str, bytes] = {}
         for want in wants:
-            section = _assemble(want, cores[want.room.room_id])
+            section = _assemble(want, cores[want.room.room_id], manner.reader.user_id)
             if section is not None:
                 found[want.room.room_id] = section
         return found
@@ -138,32 +167,43 @@ class RoomSections:
             timeline = await self.timelines.narrow(
                 want.room, manner.viewer, want.span, newest[want.room.nid], manner.filter.room.timeline, manner.limit
             )
+            if want.is_entered:
+                timeline.limited = True
             if want.full:
-                state, changed = self._full_state(want, timeline, manner), True
+                state, news = self._full_state(want, timeline, manner), ALL_NEWS
             else:
-                state, changed = await self._changed_state(want, timeline, manner)
-            parts.append(_Part(want, timeline, self._pick(want, state, timeline, manner), changed))
+                steps = await self._steps(want)
+                state, news = self._changed_state(steps, timeline, manner), summary_news(want.room, steps)
+            if want.is_left:
+                news = NO_NEWS
+            elif news.heroes and await self._has_name(want.room):
+                news = SummaryNews(news.counts, False)
+            parts.append(_Part(want, timeline, self._pick(want, state, timeline, manner, news), news))
         return parts
 
-    def _full_state(self, want: Want, timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
-        if want.end_state is not None:
-            return dict(want.end_state)
-        if manner.use_state_after:
-            return {key: ref.nid for key, ref in want.room.visible.state.items()}
-        return before_timeline(want.room.visible.state, [stored for stored, _ in timeline.events])
+    async def _has_name(self, room: LiveRoom) -> bool:
+        for key, field in ((NAME, "name"), (CANONICAL_ALIAS, "alias")):
+            ref = room.visible.state.get(key)
+            stored = None if ref is None else await self.events.get(ref.nid)
+            if stored is not None and stored.event.content.get(field):
+                return True
+        return False
 
-    async def _changed_state(self, want: Want, timeline: Timeline, manner: Manner) -> tuple[dict[StateKey, int], bool]:
-        steps = await self._steps(want)
-        changed_members = any(key[0] == "m.room.member" for _, key, _ in steps)
+    def _full_state(self, want: Want, timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
         if manner.use_state_after:
-            return outcome(steps), changed_members
+            return dict(want.state_now())
+        return before_timeline(want.state_now(), [stored for stored, _ in timeline.events])
+
+    def _changed_state(self, steps: Sequence[StateStep], timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
+        if manner.use_state_after:
+            return outcome(steps)
         shown = {stored.nid for stored, _ in timeline.events}
         before = outcome(step for step in steps if step[0] <= timeline.start)
         # Resolution may change the state with no event of the timeline to show for it.
         besides = outcome(step for step in steps if step[0] > timeline.start and step[2] not in shown)
         if besides and manner.filter.room.timeline.is_open:
             before.update(besides)
-        return before, changed_members
+        return before
 
     async def _steps(self, want: Want) -> list[StateStep]:
         room, span = want.room, want.span
@@ -176,21 +216,26 @@ class RoomSections:
             ]
         return await self.database.run(spans.state_steps, room.nid, span.after, span.upto)
 
-    def _pick(self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
-        """Lazy loading: of the members only those whom the timeline shows, and the reader itself at first."""
+    def _pick(
+        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner, news: SummaryNews
+    ) -> dict[StateKey, int]:
+        """Lazy loading: of the members only those whom the timeline and the summary show, and at first the reader."""
         if not manner.lazy:
             return state
+        user_id = manner.reader.user_id
         members = {stored.event.sender for stored, _ in timeline.events}
         if want.full:
-            members.add(manner.reader.user_id)
+            members.add(user_id)
+        if news.heroes:
+            members.update(heroes(want.room, user_id))
         wanted = StateWanted(True, frozenset(members))
         picked = {key: nid for key, nid in state.items() if wanted.admits(key)}
         shown = {stored.nid for stored, _ in timeline.events}
-        for member in members:
+        for member in sorted(members):
             key = ("m.room.member", member)
-            ref = want.room.visible.state.get(key)
-            if ref is not None and key not in picked and (manner.use_state_after or ref.nid not in shown):
-                picked[key] = ref.nid
+            nid = want.nid_now(key)
+            if nid is not None and key not in picked and (manner.use_state_after or nid not in shown):
+                picked[key] = nid
         return picked
 
     def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> Core:
@@ -209,10 +254,8 @@ class RoomSections:
             b"state_after" if manner.use_state_after else b"state",
             b",".join(state),
         )
-        if manner.lazy and part.changed_members:
-            json += b',"summary":' + orjson.dumps(summary(want.room, manner.reader.user_id))
         is_news = bool(timeline.events or timeline.limited or state or want.full)
-        return Core(json, is_news)
+        return Core(json, is_news, part.news)
 
     def _is_personal(self, want: Want, manner: Manner) -> bool:
         return any(
@@ -226,7 +269,7 @@ def _sharable(want: Want, manner: Manner) -> bool:
     """Whether all members who ask alike are answered alike: nobody joined or left, and nothing is lazy or filtered."""
     return (
         not want.full
-        and want.end_state is None
+        and not want.is_left
         and not manner.lazy
         and not manner.ignored
         and manner.filter.room.timeline.is_open
@@ -245,11 +288,13 @@ def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) 
     return any(membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events)
 
 
-def _assemble(want: Want, core: Core) -> bytes | None:
+def _assemble(want: Want, core: Core, user_id: str) -> bytes | None:
     """The whole section; None where there is nothing to say."""
     if not (core.is_news or want.ephemeral or want.account_data):
         return None
     fields = [core.json]
+    if core.news is not NO_NEWS and (told := summary(want.room, user_id, core.news)):
+        fields.append(b'"summary":' + orjson.dumps(told))
     if want.ephemeral:
         fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
     if want.account_data:

@@ -78,7 +78,7 @@ class OutsideSections:
                 state = await self.stripped(room, feed.user_id)
                 found.knock[room.room_id] = b'{"knock_state":{"events":[%b]}}' % b",".join(state)
             elif ref.membership in ("leave", "ban"):
-                want = await self._left(room, stored, since, first)
+                want = await self._left(room, stored, since, manner, first)
                 if want is None:
                     found.leave[room.room_id] = _only(stored, manner)
                 else:
@@ -116,16 +116,18 @@ class OutsideSections:
             if row.membership in shown and not row.forgotten and (first or row.position > since.position)
         ]
 
-    async def _left(self, room: LiveRoom, stored: StoredEvent, since: StreamToken, first: bool) -> Want | None:
+    async def _left(
+        self, room: LiveRoom, stored: StoredEvent, since: StreamToken, manner: Manner, first: bool
+    ) -> Want | None:
         """How to show a room up to the reader's leaving; None if it was not in it, so that only the end is shown."""
         before = await self.events.get(stored.replaces) if stored.replaces else None
         if before is None or before.event.content.get("membership") != "join":
             return None
         end_state = None
-        if first:
+        if first or manner.lazy:
             end_state = await self.database.run(state_rows.read_state, stored.after)
         span = Span(0 if first else since.position, stored.position)
-        return Want(room, span, first, span.upto, end_state=end_state)
+        return Want(room, span, first, span.upto, is_left=True, end_state=end_state)
 
 
 def _only(stored: StoredEvent, manner: Manner) -> bytes:

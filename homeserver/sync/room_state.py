@@ -6,16 +6,18 @@ Pure functions over a room's state maps; the events themselves are fetched by th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
 from federation.room.event import StateKey
-from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom, State
+from homeserver.rooms.live import CANONICAL_ALIAS, NAME, Eldest, LiveRoom
 from storage.ports import StoredEvent
 from storage.spans import StateStep
 
 HEROES = 5
+PRESENT = ("join", "invite")
+FORMER = ("leave", "ban")
 
 
 @frozen
@@ -29,12 +31,12 @@ class StateWanted:
         return not self.lazy or key[0] != "m.room.member" or key[1] in self.members
 
 
-def before_timeline(state: State, timeline: Sequence[StoredEvent]) -> dict[StateKey, int]:
-    """The state that `state` was before the events of the timeline (oldest first) changed it, as event nids.
+def before_timeline(state: Mapping[StateKey, int], timeline: Sequence[StoredEvent]) -> dict[StateKey, int]:
+    """The state that `state` (event nids) was before the events of the timeline (oldest first) changed it.
 
     A key that the timeline itself set for the first time is left out.
     """
-    nids = {key: ref.nid for key, ref in state.items()}
+    nids = dict(state)
     for stored in reversed(timeline):
         if stored.event.state_key is None:
             continue
@@ -58,29 +60,63 @@ def outcome(steps: Iterable[StateStep]) -> dict[StateKey, int]:
     return found
 
 
-def summary(room: LiveRoom, user_id: str) -> dict[str, object]:
-    """Names for a room that has none, and its counts.
+@frozen
+class SummaryNews:
+    """What of a room's summary may have changed."""
+
+    counts: bool
+    heroes: bool
+
+
+ALL_NEWS = SummaryNews(True, True)
+NO_NEWS = SummaryNews(False, False)
+
+
+def summary_news(room: LiveRoom, steps: Iterable[StateStep]) -> SummaryNews:
+    """What changes of the state mean for the room's summary."""
+    members = {key[1] for _, key, _ in steps if key[0] == "m.room.member"}
+    is_renamed = any(key in (NAME, CANONICAL_ALIAS) for _, key, _ in steps)
+    if not members:
+        return SummaryNews(False, True) if is_renamed else NO_NEWS
+    eldest = eldest_of(room)
+    # Who has gone may have been among them before; of those who come, only they themselves can be new.
+    heroes = is_renamed or any(
+        member in eldest.present or room.membership_of(member) not in PRESENT for member in members
+    )
+    return SummaryNews(True, heroes)
+
+
+def summary(room: LiveRoom, user_id: str, news: SummaryNews) -> dict[str, object]:
+    """How many are in the room, and names for it if it has none.
 
     Spec: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
     """
-    found: dict[str, object] = {
-        "m.joined_member_count": room.joined_count,
-        "m.invited_member_count": room.invited_count,
-    }
-    state = room.visible.state
-    if NAME not in state and CANONICAL_ALIAS not in state:
+    found: dict[str, object] = {}
+    if news.counts:
+        found["m.joined_member_count"] = room.joined_count
+        found["m.invited_member_count"] = room.invited_count
+    if news.heroes:
         found["m.heroes"] = heroes(room, user_id)
     return found
 
 
 def heroes(room: LiveRoom, user_id: str) -> list[str]:
     """Up to five others, joined or invited first come first; where there are none, those who left."""
-    present = _first(room, user_id, ("join", "invite"))
-    return present or _first(room, user_id, ("leave", "ban"))
+    eldest = eldest_of(room)
+    present = [member for member in eldest.present if member != user_id]
+    return (present or [member for member in eldest.former if member != user_id])[:HEROES]
 
 
-def _first(room: LiveRoom, user_id: str, memberships: tuple[str, ...]) -> list[str]:
-    candidates = (
-        (ref.nid, member) for member, ref in room.members() if ref.membership in memberships and member != user_id
-    )
-    return [member for _, member in heapq.nsmallest(HEROES, candidates)]
+def eldest_of(room: LiveRoom) -> Eldest:
+    """The room's first members: remembered, because finding them costs as much as there are members."""
+    if room.eldest is None:
+        members = list(room.members())
+        room.eldest = Eldest(
+            _first((ref.nid, member) for member, ref in members if ref.membership in PRESENT),
+            _first((ref.nid, member) for member, ref in members if ref.membership in FORMER),
+        )
+    return room.eldest
+
+
+def _first(members: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+    return tuple(member for _, member in heapq.nsmallest(Eldest.SIZE, members))

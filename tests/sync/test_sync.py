@@ -62,20 +62,122 @@ def test_a_gap_carries_the_state_that_changed_in_it(house: LivedInHouse) -> None
     assert sorted(types(section["state"]["events"])) == ["m.room.member", "m.room.topic"]
 
 
-def test_lazy_members_are_those_whom_the_timeline_shows(house: LivedInHouse) -> None:
+def test_lazy_members_are_those_whom_the_timeline_or_the_summary_shows(house: LivedInHouse) -> None:
     lazy = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+    others = ("bob", "carol", "dave", "eve", "frank", "grace", "heidi")
     room_id = house.create("alice", preset="public_chat")
-    for name in ("bob", "carol", "dave"):
+    for name in others:
         house.join(name, room_id)
-    house.say("bob", room_id, "hello")
-    section = house.sync("alice", filter=lazy)["rooms"]["join"][room_id]
-    members = {event["state_key"] for event in section["state"]["events"] if event["type"] == "m.room.member"}
-    assert members == {user("alice"), user("bob")}
-    assert section["summary"] == {
-        "m.joined_member_count": 4,
-        "m.invited_member_count": 0,
-        "m.heroes": [user("bob"), user("carol"), user("dave")],
-    }
+    house.say("grace", room_id, "hello")
+
+    def shown() -> tuple[dict[str, Any], set[str]]:
+        section = house.sync("alice", filter=lazy)["rooms"]["join"][room_id]
+        events = [event for event in section["state"]["events"] if event["type"] == "m.room.member"]
+        return section["summary"], {event["state_key"] for event in events}
+
+    summary, members = shown()
+    heroes = [user(name) for name in others[:5]]
+    assert summary == {"m.joined_member_count": 8, "m.invited_member_count": 0, "m.heroes": heroes}
+    assert members == {user("alice"), user("grace"), *heroes}
+    house.set_state("alice", room_id, "m.room.name", {"name": "The pub"})
+    house.say("grace", room_id, "hello again")
+    summary, members = shown()
+    assert summary == {"m.joined_member_count": 8, "m.invited_member_count": 0}
+    assert members == {user("alice"), user("grace")}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_summary_comes_when_it_changed(house: LivedInHouse, lazy: bool) -> None:
+    manner = {"room": {"state": {"lazy_load_members": lazy}}}
+    room_id = house.create("alice", preset="public_chat")
+    since = house.sync("alice", filter=manner)["next_batch"]
+
+    def news() -> Any:
+        nonlocal since
+        answer = house.sync("alice", since, filter=manner)
+        since = answer["next_batch"]
+        section = answer.get("rooms", {}).get("join", {}).get(room_id, {})
+        return section.get("summary")
+
+    def counts(joined: int, invited: int) -> dict[str, Any]:
+        return {"m.joined_member_count": joined, "m.invited_member_count": invited}
+
+    others = ("bob", "carol", "dave", "eve", "frank", "grace", "heidi")
+    house.wait(house.memberships.invite(room_id, user("alice"), user("bob")))
+    assert news() == {**counts(1, 1), "m.heroes": [user("bob")]}
+    for number, name in enumerate(others, start=1):
+        house.join(name, room_id)
+        heroes = {"m.heroes": [user(other) for other in others[:number]]} if number <= 5 else {}
+        assert news() == {**counts(number + 1, 0), **heroes}
+    house.say("bob", room_id, "nothing new")
+    assert news() is None
+    house.leave("heidi", room_id)
+    assert news()["m.joined_member_count"] == 7
+    house.leave("carol", room_id)
+    left = [user(other) for other in others if other not in ("carol", "heidi")]
+    assert news() == {**counts(6, 0), "m.heroes": left}
+    house.set_state("alice", room_id, "m.room.name", {"name": "The pub"})
+    assert news() is None
+    house.leave("bob", room_id)
+    assert news() == counts(5, 0)
+    house.set_state("alice", room_id, "m.room.name", {"name": ""})
+    assert news() == {"m.heroes": left[1:]}
+    for other in left[1:]:
+        house.leave(other.partition(":")[0][1:], room_id)
+    assert news()["m.heroes"] == [user(name) for name in ("heidi", "carol", "bob", "dave", "eve")]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_who_left_is_told_no_summary_and_no_later_state(house: LivedInHouse, lazy: bool) -> None:
+    manner = {"room": {"state": {"lazy_load_members": lazy}, "timeline": {"limit": 1}, "include_leave": True}}
+    room_id = house.create("alice", preset="public_chat")
+    house.join("bob", room_id)
+    since = house.sync("bob", filter=manner)["next_batch"]
+    topic = house.set_state("alice", room_id, "m.room.topic", {"topic": "before"})
+    house.say("alice", room_id, "bye")
+    house.leave("bob", room_id)
+    house.set_state("alice", room_id, "m.room.topic", {"topic": "after"})
+    told = {"displayname": "Alice, later", "membership": "join"}
+    renamed = house.set_state("alice", room_id, "m.room.member", told, user("alice"))
+    for answer in (house.sync("bob", since, filter=manner), house.sync("bob", filter=manner)):
+        section = answer["rooms"]["leave"][room_id]
+        assert "summary" not in section
+        assert types(section["timeline"]["events"]) == ["m.room.member"]
+        assert topic in ids(section, "state") and renamed not in ids(section, "state")
+
+
+def test_a_room_left_is_shown_as_it_was_before_its_timeline(house: LivedInHouse) -> None:
+    wanted = {"types": ["m.room.message", "org.example.state"]}
+    manner = {"room": {"timeline": wanted, "state": {"types": ["org.example.state"]}, "include_leave": True}}
+    room_id = house.create("alice", preset="public_chat")
+    house.join("bob", room_id)
+    event_id = house.set_state("alice", room_id, "org.example.state", {"is": "before"})
+    house.leave("bob", room_id)
+    house.set_state("alice", room_id, "org.example.state", {"is": "after"})
+    section = house.sync("bob", filter=manner)["rooms"]["leave"][room_id]
+    assert ids(section) == [event_id] and ids(section, "state") == []
+    after = house.sync("bob", filter=manner, use_state_after=True)["rooms"]["leave"][room_id]
+    assert ids(after, "state_after") == [event_id]
+
+
+def test_a_room_that_one_enters_continues_nothing(house: LivedInHouse) -> None:
+    room_id = house.create("alice", preset="public_chat")
+    since = house.sync("bob")["next_batch"]
+    house.join("bob", room_id)
+    answer = house.sync("bob", since)
+    assert answer["rooms"]["join"][room_id]["timeline"]["limited"]
+    assert not house.sync("bob")["rooms"]["join"][room_id]["timeline"]["limited"]
+    # A new name is no new entry, for a feed that is opened only now neither.
+    since = answer["next_batch"]
+    told = {"displayname": "Bob the second", "membership": "join"}
+    event_id = house.set_state("bob", room_id, "m.room.member", told, user("bob"))
+    for _ in range(2):
+        section = house.sync("bob", since)["rooms"]["join"][room_id]
+        assert ids(section) == [event_id] and section["state"]["events"] == []
+        assert not section["timeline"]["limited"]
+        hub = house.house.hub
+        if (feed := hub.feed(user("bob"))) is not None:
+            hub.close_feed(feed)
 
 
 def test_only_the_sending_device_sees_the_transaction_id(house: LivedInHouse) -> None:
