@@ -54,7 +54,9 @@ class AskReader:
         elsewhere = {*path, *query, body}
         self._kind = kind
         self._path = tuple(path)
-        self._query = tuple((name, types[name], _is_list(types[name]), fields[name].required) for name in query)
+        self._query = tuple(
+            (name, _without_none(types[name]), _is_list(types[name]), fields[name].required) for name in query
+        )
         self._body = body
         self._body_type = types[body] if body else None
         self._raw_body = self._body_type is bytes
@@ -115,7 +117,7 @@ class AskReader:
                     raise MissingParam(f"Missing query parameter '{name}'")
                 continue
             text: Any = texts if many else texts[0]
-            if kind is str or kind == str | None:
+            if kind is str:
                 found[name] = text
                 continue
             try:
@@ -190,6 +192,13 @@ def _deeper_than(value: object, levels: int) -> bool:
             return False
         layer = below
     return True
+
+
+def _without_none(kind: Any) -> Any:
+    """What a parameter may be where it is given: in a query `null` is a word like any other."""
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(one for one in get_args(kind) if one is not type(None))]  # noqa: UP007
+    return kind
 
 
 def _is_list(kind: Any) -> bool:

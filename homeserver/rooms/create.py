@@ -116,7 +116,7 @@ class RoomMaker:
         return draft.room.room_id
 
     def _version(self, ask: CreateRoom) -> RoomVersion:
-        identifier = ask.room_version or self.settings.rooms.default_version
+        identifier = self.settings.rooms.default_version if ask.room_version is None else ask.room_version
         version = get_room_version(identifier)
         if version is None:
             raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", f"This server has no room version {identifier!r}")

@@ -23,9 +23,10 @@ class Ask(msgspec.Struct, rename={"from_": "from"}):
     typing: bool = False
     timeout: int | None = None
     users: dict[str, int] = {}
+    sort: Literal["up", "down"] | None = None
 
 
-READER = AskReader(Ask, path=["room_id"], query=["from", "limit", "backwards", "via", "kind"])
+READER = AskReader(Ask, path=["room_id"], query=["from", "limit", "backwards", "via", "kind", "sort"])
 
 
 def read(query: str = "", body: bytes = b"") -> Any:
@@ -39,7 +40,7 @@ def read(query: str = "", body: bytes = b"") -> Any:
         ("from=s1_2&limit=5", b"", {"from_": "s1_2", "limit": 5}),
         ("backwards=true&via=a.org&via=b.org", b"{}", {"backwards": True, "via": ["a.org", "b.org"]}),
         ("via=a+b%20c%2Bd", b"", {"via": ["a b c+d"]}),
-        ("from=null", b"", {"from_": "null"}),
+        ("from=null&sort=up", b"", {"from_": "null", "sort": "up"}),
         ("kind=b&unknown=1&&=&x", b"", {"kind": "b"}),
         ("", b'{"typing":true,"timeout":null}', {"typing": True}),
         ("", b'{"users":{"@a:b":50}}', {"users": {"@a:b": 50}}),
@@ -63,6 +64,7 @@ DEEP = b'{"users":' + b"[" * 5000 + b"]" * 5000 + b"}"
         ("limit=99999999999999999999999999", b"", "M_INVALID_PARAM", "'limit'"),
         ("backwards=perhaps", b"", "M_INVALID_PARAM", "'backwards'"),
         ("kind=c", b"", "M_INVALID_PARAM", "'kind'"),
+        ("sort=null", b"", "M_INVALID_PARAM", "'sort'"),
         ("from=%ff", b"", "M_INVALID_PARAM", "UTF-8"),
         ("", b'{"typing":"yes"}', "M_BAD_JSON", "'typing'"),
         ("", b'{"timeout":"5"}', "M_BAD_JSON", "'timeout'"),
