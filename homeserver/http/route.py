@@ -136,4 +136,5 @@ def route(
 
 def routes_of(module: object) -> list[Route]:
     """Every route that a module's functions are marked with, in the order of their definition."""
-    return [row for value in vars(module).values() for row in getattr(value, "routes", ()) if row.handler is value]
+    values = [value.__func__ if isinstance(value, staticmethod) else value for value in vars(module).values()]
+    return [row for value in values for row in getattr(value, "routes", ()) if row.handler is value]

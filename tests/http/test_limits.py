@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.task import Clock as Timers
 
@@ -22,7 +24,8 @@ def time() -> Time:
 
 
 def limiter(time: Time, **limits: RateLimit) -> RateLimiter:
-    return RateLimiter.of(RateLimits(**limits), Clock(Timers(), lambda: time.now))
+    settings: dict[str, Any] = dict(limits)
+    return RateLimiter.of(RateLimits(**settings), Clock(Timers(), lambda: time.now))
 
 
 def wait_of(limits: RateLimiter, key: str = "@a:b", name: str = "message") -> int:

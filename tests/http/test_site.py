@@ -48,32 +48,39 @@ class Log:
 class House:
     """One handler of each kind."""
 
+    @staticmethod
     @route("GET", "/open", auth=NONE, rate="anonymous")
     async def open() -> dict[str, str]:
         return {"hello": "world"}
 
+    @staticmethod
     @route("GET", "/who", auth=USER, rate="read")
     @route("GET", "/guest", auth=GUEST, rate="read")
     @route("GET", "/admin", auth=ADMIN, rate="read")
     async def who(who: Requester) -> dict[str, str]:
         return {"user_id": who.user_id}
 
+    @staticmethod
     @route("GET", "/maybe", auth=OPTIONAL, rate=None)
     async def maybe(who: Requester | None) -> dict[str, str | None]:
         return {"user_id": who.user_id if who else None}
 
+    @staticmethod
     @route("GET", "/info", auth=NONE, rate=None)
     async def info(info: RequestInfo) -> dict[str, str]:
         return {"address": info.address, "agent": info.user_agent}
 
+    @staticmethod
     @route("PUT", "/send/{room_id}/{txn_id}", auth=USER, rate="message", body="content", max_body=1000)
     async def send(log: Log, who: Requester, ask: Send) -> dict[str, str]:
         log.did.append((ask.room_id, ask.txn_id, ask.content))
         return {"event_id": f"${ask.txn_id}"}
 
+    @staticmethod
     @route("POST", "/large", auth=USER, rate=None, max_body=10 * SMALL_BODY)
     async def large(who: Requester) -> None: ...
 
+    @staticmethod
     @route("GET", "/wait", auth=USER, rate=None, query=["timeout"])
     @route("PUT", "/wait", auth=USER, rate=None)
     @route("POST", "/wait", auth=USER, rate=None, interruptible=True)
@@ -86,18 +93,22 @@ class House:
             log.did.append("cancelled")
             raise
 
+    @staticmethod
     @route("GET", "/broken", auth=NONE, rate=None)
     async def broken() -> None:
         raise RuntimeError("the secret is 42")
 
+    @staticmethod
     @route("GET", "/unjson", auth=NONE, rate=None)
     async def unjson() -> dict[str, object]:
         return {"a": object()}
 
+    @staticmethod
     @route("GET", "/forbidden", auth=NONE, rate=None)
     async def forbidden() -> None:
         raise Forbidden("Not you")
 
+    @staticmethod
     @route("GET", "/teapot", auth=NONE, rate=None)
     async def teapot() -> Reply:
         return Reply(418, b"short", {"Content-Type": "text/plain"})

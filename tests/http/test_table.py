@@ -28,15 +28,19 @@ class OneKey(msgspec.Struct):
 class Names:
     """Handlers that only matter by their routes."""
 
+    @staticmethod
     @route("GET", f"{V3}/sync", auth=NONE, rate=None)
     async def sync() -> None: ...
 
+    @staticmethod
     @route("GET", f"{V3}/rooms/{{room_id}}/members", auth=NONE, rate=None)
     async def members(ask: OneRoom) -> None: ...
 
+    @staticmethod
     @route("GET", f"{V3}/rooms/special/state", auth=NONE, rate=None)
     async def special() -> None: ...
 
+    @staticmethod
     @route(
         "GET",
         f"{V3}/rooms/{{room_id}}/state/{{kind}}/{{key}}",
@@ -47,9 +51,11 @@ class Names:
     )
     async def state(ask: OneKey) -> None: ...
 
+    @staticmethod
     @route("PUT", f"{V3}/rooms/{{room_id}}/state/{{kind}}/{{key}}", auth=NONE, rate=None)
     async def set_state(ask: OneKey) -> None: ...
 
+    @staticmethod
     @route("GET", "/", auth=NONE, rate=None)
     async def root() -> None: ...
 
