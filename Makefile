@@ -46,7 +46,7 @@ format: setup ## put the code into its usual form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: check ## everything that the project promises; 2 processes, about 15 minutes
+test: check ## everything that the project promises, in two processes: some minutes
 	tests/tools/need_postgres.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
