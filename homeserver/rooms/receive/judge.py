@@ -1,0 +1,62 @@
+"""The verdicts on a peer's event: by what it cites, by the state before it, by the room as it is now.
+
+Each verdict is a value; nothing is written here.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from federation.room.auth import Refused, Verdict, auth_types_of, check_auth, check_auth_events
+from federation.room.event import Event, StateKey
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import CREATE, LiveRoom, State
+from storage.ports import StoredEvent
+
+
+@frozen
+class Judge:
+    """Judges events against states."""
+
+    events: EventCache
+
+    def by_auth_events(self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent]) -> Verdict:
+        """Step 4. `cited` holds every auth event of the event."""
+        chosen = [cited[event_id] for event_id in event.auth_events]
+        rejected = {stored.event.event_id for stored in chosen if stored.rejected}
+        verdict = check_auth_events(room.version, event, [stored.event for stored in chosen], rejected.__contains__)
+        if isinstance(verdict, Refused):
+            return verdict
+        state: dict[StateKey, Event] = {}
+        for stored in chosen:
+            if stored.event.state_key is not None:
+                state[stored.event.type, stored.event.state_key] = stored.event
+        if room.version.room_id_is_hash:
+            state[CREATE] = room.create
+        return self.against(room, event, state)
+
+    async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
+        """Steps 5 and 6: against a state of the room."""
+        refs = {key: ref for key in auth_types_of(room.version, event) if (ref := state.get(key)) is not None}
+        found: dict[StateKey, Event] = {CREATE: room.create} if CREATE in state else {}
+        missing = []
+        for key, ref in refs.items():
+            stored = room.unwritten.get(ref.nid) or self.events.peek(ref.nid)
+            if stored is None:
+                missing.append(ref.nid)
+            else:
+                found[key] = stored.event
+        if missing:
+            read = await self.events.get_many(missing)
+            for key, ref in refs.items():
+                if ref.nid in read:
+                    found[key] = read[ref.nid].event
+        return self.against(room, event, found)
+
+    def against(self, room: LiveRoom, event: Event, state: Mapping[StateKey, Event]) -> Verdict:
+        """Against a state whose events are at hand."""
+        return check_auth(room.version, event, lambda event_type, key: state.get((event_type, key)))

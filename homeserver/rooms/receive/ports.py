@@ -1,0 +1,51 @@
+"""What receiving needs of the network, stated here and implemented over `federation/outbound/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from federation.room.event import Event
+from federation.room.versions import RoomVersion
+
+
+class StateIds(msgspec.Struct, frozen=True, gc=False):
+    """A peer's word on the state before an event, by event id."""
+
+    state: Sequence[str]
+    auth_chain: Sequence[str]
+
+
+class WholeState(msgspec.Struct, frozen=True, gc=False):
+    """The same with the events themselves, as raw JSON."""
+
+    state: Sequence[bytes]
+    auth_chain: Sequence[bytes]
+
+
+class Peers(Protocol):
+    """Asks other servers for parts of a room's graph. Raises `PeerError`; what comes back is not judged yet.
+
+    Events are raw JSON, at most as many as asked for.
+    """
+
+    async def get_missing_events(
+        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
+    ) -> Sequence[bytes]: ...
+
+    async def state_ids(self, server: str, room_id: str, event_id: str) -> StateIds: ...
+
+    async def state(self, server: str, room_id: str, event_id: str) -> WholeState: ...
+
+    async def event(self, server: str, event_id: str) -> bytes: ...
+
+    async def backfill(self, server: str, room_id: str, *, earliest: Sequence[str], limit: int) -> Sequence[bytes]: ...
+
+
+class Verifier(Protocol):
+    """Checks the signatures that events need."""
+
+    async def verify(self, version: RoomVersion, events: Sequence[Event]) -> Sequence[str | None]:
+        """For each event why it is not validly signed; None where it is."""

@@ -1,0 +1,380 @@
+"""Receiving a peer's events into rooms that this server is in.
+
+raw ── checked (format, signature, hash) ── one room at a time ── gaps filled ── judged ── placed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import structlog
+from attrs import field, frozen
+from twisted.internet.defer import DeferredLock
+
+from federation.room.auth import Refused
+from federation.room.auth import Verdict as AuthVerdict
+from federation.room.event import Event, StateKey
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Advance
+from homeserver.rooms.live import LiveRoom, Standing, State
+from homeserver.rooms.receive.gather import Budget, Gatherer
+from homeserver.rooms.receive.judge import Judge
+from homeserver.rooms.receive.known import KnownEvents
+from homeserver.rooms.receive.ports import StateIds
+from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
+from homeserver.rooms.registry import Rooms
+from storage.database import RoomPoisoned
+from storage.ports import NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
+
+MANY = 50
+"""Missing events of a state past which the whole state is asked for instead of each one."""
+
+log = structlog.get_logger("homeserver.rooms.receive")
+
+Outcome = Literal["accepted", "known", "soft-failed", "rejected", "dropped"]
+
+
+@frozen
+class Verdict:
+    """What became of one event. `why` says more where it was not accepted."""
+
+    outcome: Outcome
+    why: str = ""
+
+
+@frozen
+class _Before:
+    """The state before an event, and what has to be written for it."""
+
+    at: StateAt
+    snapshots: tuple[NewSnapshot, ...] = ()
+    missing_prev: tuple[str, ...] = ()
+
+
+@frozen
+class Receiver:
+    """Takes events into rooms. One event of a room at a time; rooms don't wait for each other."""
+
+    door: Door
+    rooms: Rooms
+    states: RoomStates
+    known: KnownEvents
+    judge: Judge
+    gatherer: Gatherer
+    _turns: dict[str, DeferredLock] = field(factory=dict)
+
+    async def receive(self, origin: str, room_id: str, raws: Sequence[bytes]) -> list[Verdict]:
+        """Take events that a peer sent, in its order. Raises NotFound-like Forbidden for an unknown room."""
+        room = await self.rooms.require(room_id)
+        checked = await self.gatherer.check(room.version, raws)
+        verdicts = []
+        for event in checked:
+            if isinstance(event, str):
+                verdicts.append(Verdict("dropped", event))
+            elif event.room_id != room_id:
+                verdicts.append(Verdict("dropped", "an event of another room"))
+            else:
+                verdicts.append(await self.take(origin, event))
+        return verdicts
+
+    async def take(self, origin: str, event: Event) -> Verdict:
+        """Take one checked event, with what it rests on."""
+        turn = self._turns.setdefault(event.room_id, DeferredLock())
+        await turn.acquire()
+        try:
+            return await self._take(origin, event, Budget())
+        finally:
+            turn.release()
+            if not turn.locked and not turn.waiting:
+                self._turns.pop(event.room_id, None)
+
+    async def _take(self, origin: str, event: Event, budget: Budget) -> Verdict:
+        room = await self.rooms.require(event.room_id)
+        known = (await self.known.find(room, [event.event_id])).get(event.event_id)
+        if known is not None and known.position:
+            return Verdict("known")
+        before = await self._before(origin, room, event, budget)
+        if before is None:
+            return Verdict("dropped", "what it rests on can't be had")
+        cited = await self._cited(origin, room, event, budget)
+        if cited is None:
+            return Verdict("dropped", "what it cites can't be had")
+        verdict = self.judge.by_auth_events(room, event, cited)
+        if not isinstance(verdict, Refused):
+            verdict = await self.judge.by_state(room, event, before.at.state)
+        for _ in range(5):
+            try:
+                return await self._place(event, known, before, verdict)
+            except RoomPoisoned:
+                continue
+        return Verdict("dropped", "the room could not be written to")
+
+    # -- the state before it ----------------------------------------------------------------------------------
+
+    async def _before(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> _Before | None:
+        if not event.prev_events:
+            return _Before(await self.states.get(room, 0))
+        if set(event.prev_events) == set(room.standing.head.extremities):
+            return _Before(StateAt(room.standing.head.snapshot, room.standing.state))
+        found = await self._placed(room, event.prev_events)
+        while len(found) < len(event.prev_events) and budget.rounds > 0:
+            if not await self._fill(origin, room, event, budget):
+                break
+            room = await self.rooms.require(event.room_id)
+            found = await self._placed(room, event.prev_events)
+        missing = [event_id for event_id in event.prev_events if event_id not in found]
+        if missing:
+            return await self._on_word(origin, room, event, found, missing, budget)
+        states = [await self.states.get(room, stored.after) for stored in found.values()]
+        at, snapshot = await self.states.resolve(room, states)
+        return _Before(at, () if snapshot is None else (snapshot,))
+
+    async def _placed(self, room: LiveRoom, event_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """Those that are part of the room's graph here, and not only known because others cite them."""
+        found = await self.known.find(room, event_ids)
+        return {event_id: found[event_id] for event_id in event_ids if event_id in found and found[event_id].position}
+
+    async def _fill(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> bool:
+        """Ask for the events in between and take them. False if nothing came of it."""
+        head = room.standing.head
+        earlier = await self.gatherer.missing_before(
+            origin, room.version, event, list(head.extremities), max(0, head.depth - 100), budget
+        )
+        progress = False
+        for other in earlier:
+            if other.event_id != event.event_id:
+                progress |= (await self._take(origin, other, budget)).outcome not in ("dropped", "known")
+        return progress
+
+    async def _on_word(
+        self,
+        origin: str,
+        room: LiveRoom,
+        event: Event,
+        found: dict[str, StoredEvent],
+        missing: Sequence[str],
+        budget: Budget,
+    ) -> _Before | None:
+        """The gap is too wide: take the state behind it on the peer's word, every event of it judged on its own."""
+        told = await self.gatherer.state_ids(origin, room.room_id, event.event_id)
+        refs = None if told is None else await self._state_of(origin, room, event, told, budget)
+        if refs is None:
+            return None
+        states = [await self.states.get(room, stored.after) for stored in found.values()]
+        snapshots: list[NewSnapshot] = []
+        base = StateAt(room.standing.head.snapshot, room.standing.state)
+        at, snapshot = self.states.laid_over(base, refs)
+        if snapshot is not None:
+            snapshots.append(snapshot)
+        if states:
+            at, snapshot = await self.states.resolve(room, [*states, at])
+            if snapshot is not None:
+                snapshots.append(snapshot)
+        return _Before(at, tuple(snapshots), tuple(missing))
+
+    async def _state_of(
+        self, origin: str, room: LiveRoom, event: Event, told: StateIds, budget: Budget
+    ) -> dict[StateKey, StateRef] | None:
+        """Have all events of a state and its auth chain, as outliers where they are new, and give the state."""
+        event_ids = [*told.auth_chain, *told.state]
+        stored = await self.known.find(room, event_ids)
+        missing = [event_id for event_id in event_ids if event_id not in stored]
+        if len(missing) > MANY:
+            fetched = await self.gatherer.whole_state(origin, room.version, event)
+        else:
+            fetched = await self.gatherer.fetch(origin, room.version, room.room_id, missing, budget)
+        if not set(told.state) <= stored.keys() | fetched.keys():
+            return None
+        await self._keep(room, {key: other for key, other in fetched.items() if key not in stored}, stored)
+        refs: dict[StateKey, StateRef] = {}
+        for event_id in sorted(told.state):
+            found = stored.get(event_id)
+            if found is not None and not found.rejected and found.event.state_key is not None:
+                refs[found.event.type, found.event.state_key] = ref_of(found)
+        return refs
+
+    # -- what it cites ----------------------------------------------------------------------------------------
+
+    async def _cited(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> dict[str, StoredEvent] | None:
+        """Every auth event, fetched with what it cites in turn where it is not here; None if some can't be had."""
+        stored = await self.known.cited(room, event)
+        wanted = [event_id for event_id in event.auth_events if event_id not in stored]
+        fetched: dict[str, Event] = {}
+        while wanted:
+            found = await self.gatherer.fetch(origin, room.version, room.room_id, wanted, budget)
+            if len(found) < len(wanted):
+                return None
+            fetched.update(found)
+            next_ids = {event_id for other in found.values() for event_id in other.auth_events} - set(fetched)
+            known = await self.known.find(room, next_ids - set(stored))
+            stored.update(known)
+            wanted = sorted(next_ids - set(stored))
+        await self._keep(room, fetched, stored)
+        return stored
+
+    async def _keep(self, room: LiveRoom, fetched: dict[str, Event], stored: dict[str, StoredEvent]) -> None:
+        """Judge fetched events by what they cite, those that are cited first, and write them as outliers.
+
+        They are written before the event for whose sake they were fetched: resolution finds them in the database.
+        """
+        outliers: list[StoredEvent] = []
+        for event in cited_first(fetched):
+            known = await self.known.find(room, [other for other in event.auth_events if other not in stored])
+            stored.update(known)
+            if any(event_id not in stored for event_id in event.auth_events):
+                continue
+            verdict = self.judge.by_auth_events(room, event, stored)
+            outlier = self._outlier(room, event, rejected=isinstance(verdict, Refused))
+            stored[event.event_id] = outlier
+            outliers.append(outlier)
+        await self._write(room, outliers)
+
+    def _outlier(self, room: LiveRoom, event: Event, *, rejected: bool = False) -> StoredEvent:
+        counters = self.door.means.counters
+        counters.event += 1
+        return StoredEvent(
+            nid=counters.event - 1,
+            position=0,
+            room_nid=room.nid,
+            event=event,
+            before=0,
+            after=0,
+            rejected=rejected,
+            received_ts=self.door.clock.now_ms(),
+        )
+
+    async def _write(self, room: LiveRoom, outliers: Sequence[StoredEvent]) -> None:
+        """Keep events that have no place in the timeline, without moving the room."""
+        if outliers:
+            advance = Advance(await self.rooms.require(room.room_id))
+            advance.new = [NewEvent(stored, is_outlier=True) for stored in outliers]
+            await self.door.append(advance)
+
+    def _next_nid(self) -> int:
+        counters = self.door.means.counters
+        counters.event += 1
+        return counters.event - 1
+
+    # -- where it leaves the room -----------------------------------------------------------------------------
+
+    async def _place(self, event: Event, known: StoredEvent | None, before: _Before, verdict: AuthVerdict) -> Verdict:
+        refused = verdict if isinstance(verdict, Refused) else None
+        if known is None and refused is None and event.state_key is not None:
+            room = await self.rooms.require(event.room_id)
+            if not set(room.standing.head.extremities) <= set(event.prev_events):
+                # It will meet the other forks' state in resolution, which finds events in the database only.
+                known = self._outlier(room, event)
+                await self._write(room, [known])
+        nid = self._next_nid() if known is None else known.nid
+        while True:
+            room = await self.rooms.require(event.room_id)
+            standing = room.standing
+            soft = None
+            if refused is None:
+                now = await self.judge.by_state(room, event, await self._current(room, before))
+                soft = now if isinstance(now, Refused) else None
+            after, snapshots = self._after(event, nid, before, refused is not None)
+            moved = standing
+            if refused is None and soft is None:
+                moved, more = await self._moved(room, event, after)
+                snapshots = [*snapshots, *more]
+            if room.standing is standing and self.rooms.peek(event.room_id) is room:
+                break  # nobody moved the room while its new state was worked out
+        stored = StoredEvent(
+            nid=nid,
+            position=0,
+            room_nid=room.nid,
+            event=event,
+            before=before.at.snapshot,
+            after=after.snapshot,
+            rejected=refused is not None,
+            soft_failed=soft is not None,
+            replaces=_replaced(standing, event),
+            received_ts=self.door.clock.now_ms(),
+        )
+        advance = Advance(room)
+        advance.new.append(NewEvent(stored, changes_of(standing, moved), was_outlier=known is not None))
+        advance.snapshots = snapshots
+        advance.missing_prev = list(before.missing_prev)
+        advance.standing = moved
+        await self.door.append(advance)
+        if refused is not None:
+            return Verdict("rejected", refused.why)
+        return Verdict("accepted") if soft is None else Verdict("soft-failed", soft.why)
+
+    async def _current(self, room: LiveRoom, before: _Before) -> State:
+        """The room as it is now. Behind a gap it is not known what it is: there, what lies before the event counts too,
+        or everybody who came in the gap would be a stranger.
+        """
+        standing = StateAt(room.standing.head.snapshot, room.standing.state)
+        if not before.missing_prev:
+            return standing.state
+        merged, _ = await self.states.resolve(room, [standing, before.at])
+        return merged.state
+
+    def _after(self, event: Event, nid: int, before: _Before, is_refused: bool) -> tuple[StateAt, list[NewSnapshot]]:
+        snapshots = list(before.snapshots)
+        if event.state_key is None or is_refused:
+            return before.at, snapshots
+        counters = self.door.means.counters
+        snapshot = counters.snapshot
+        counters.snapshot += 1
+        key = (event.type, event.state_key)
+        membership = event.content.get("membership") if event.type == "m.room.member" else None
+        ref = StateRef(nid, event.event_id, membership if isinstance(membership, str) else None)
+        after = StateAt(snapshot, before.at.state.set(key, ref))
+        self.states.put(after)
+        snapshots.append(NewSnapshot(snapshot, before.at.snapshot, ((key, nid),)))
+        return after, snapshots
+
+    async def _moved(self, room: LiveRoom, event: Event, after: StateAt) -> tuple[Standing, list[NewSnapshot]]:
+        """The room once the event is its newest: what it follows is no extremity any more."""
+        head = room.standing.head
+        others = [event_id for event_id in head.extremities if event_id not in event.prev_events]
+        extremities = (*others, event.event_id)
+        depth = max(head.depth, event.depth)
+        if not others:
+            return Standing(RoomHead(extremities, depth, after.snapshot), after.state), []
+        found = await self.known.find(room, others)
+        states = [await self.states.get(room, stored.after) for stored in found.values()]
+        current, snapshot = await self.states.resolve(room, [*states, after])
+        standing = Standing(RoomHead(extremities, depth, current.snapshot), current.state)
+        return standing, [] if snapshot is None else [snapshot]
+
+
+def _replaced(standing: Standing, event: Event) -> int:
+    if event.state_key is None:
+        return 0
+    ref = standing.state.get((event.type, event.state_key))
+    return 0 if ref is None else ref.nid
+
+
+def changes_of(before: Standing, after: Standing) -> list[StateChange]:
+    """How the current state changed, in an explicit order. Costs nothing where it is the same object."""
+    if before.state is after.state:
+        return []
+    keys = {key for key, ref in after.state.items() if (old := before.state.get(key)) is None or old.nid != ref.nid}
+    if len(after.state) < len(before.state) + len(keys):
+        keys.update(key for key in before.state if key not in after.state)
+    return [StateChange(key, after.state.get(key), before.state.get(key)) for key in sorted(keys)]
+
+
+def cited_first(events: dict[str, Event]) -> list[Event]:
+    """Events in an order in which what is cited comes before what cites it. A cycle, which only a lie can make, is
+    left out."""
+    ordered: list[Event] = []
+    done: set[str] = set()
+    waiting = dict(sorted(events.items()))
+    while waiting:
+        ready = [
+            event_id
+            for event_id, event in waiting.items()
+            if all(other in done or other not in events for other in event.auth_events)
+        ]
+        if not ready:
+            break
+        for event_id in ready:
+            ordered.append(waiting.pop(event_id))
+            done.add(event_id)
+    return ordered
