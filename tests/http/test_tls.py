@@ -53,7 +53,8 @@ def test_a_server_with_a_certificate(tmp_path: Path) -> None:
         until = time.monotonic() + 30
         while True:
             try:
-                with urllib.request.urlopen(f"https://localhost:{server.port}/health", context=trusting) as answer:
+                url = f"https://localhost:{server.port}/health"
+                with urllib.request.urlopen(url, timeout=5, context=trusting) as answer:
                     assert answer.read() == b"OK"
                 break
             except OSError:
