@@ -14,6 +14,7 @@ from attrs import frozen
 
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
+from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.redaction import redact_event
 from homeserver.errors import Forbidden, NotFound
 from homeserver.http.route import Requester
@@ -98,7 +99,11 @@ class Sender:
         room = await self.rooms.require(room_id)
         if room.membership_of(sender) != "join":
             raise Forbidden(NOT_IN_ROOM)
-        target = (await self.database.run(event_rows.load_by_ids, [event_id])).get(event_id)
+        try:
+            known = await self.database.run(event_rows.load_by_ids, [parse_event_id(event_id)])
+        except InvalidIdentifier:
+            known = {}
+        target = known.get(event_id)
         if target is None or target.room_nid != room.nid or target.rejected:
             raise NotFound("There is no such event in this room")
         return await self._redact(sender, room_id, [target], content, transaction)

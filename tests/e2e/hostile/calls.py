@@ -1,0 +1,172 @@
+"""Every route of the house with a call that would be a good one, for tests that spoil it in one place at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import count
+from typing import Any, get_type_hints
+from urllib.parse import quote, urlencode
+
+import msgspec
+from attrs import define, evolve, field, frozen
+
+from homeserver.http.asks import is_ask
+from homeserver.http.route import Route
+from tests.e2e.hostile.line import Line, segment
+from tests.fixtures_server import Answer, Person
+from tests.spec.operations import OPERATIONS, Operation, route_table
+
+ROUTES: list[Route] = [endpoint.route for endpoint in route_table().endpoints]
+_fresh = count(1)
+
+
+@frozen
+class Call:
+    """A request before it is text: each part can be replaced by `attrs.evolve`."""
+
+    route: Route
+    values: Mapping[str, str]
+    """Path parameters, not encoded."""
+    query: Mapping[str, str]
+    body: Any
+    """JSON; None where the method has none."""
+    raw: str | None = None
+    """The target instead of the one made from `values` and `query`."""
+
+    @property
+    def target(self) -> str:
+        if self.raw is not None:
+            return self.raw
+        path = re.sub(r"\{(\w+)\}", lambda match: segment(self.values[match[1]]), self.route.path)
+        return f"{path}?{urlencode(self.query, quote_via=quote)}" if self.query else path
+
+    def send(self, line: Line, token: str | None) -> Answer:
+        return line.ask(self.route.method, self.target, self.body, token=token)
+
+    def __str__(self) -> str:
+        return f"{self.route.method} {self.target[:200]} {str(self.body)[:200]}"
+
+
+@define
+class Scene:
+    """What the good calls are about: somebody, a room of theirs, and what they have there."""
+
+    person: Person
+    room_id: str
+    event_id: str
+    friend: Person
+    """Somebody else who is in the room."""
+    filter_id: str
+    alias: str
+    more: dict[str, str] = field(factory=dict)
+    """Path parameters to take instead of the usual ones."""
+
+    def call(self, route: Route) -> Call:
+        """A good call of a route. Raises KeyError where this file knows no example for a parameter."""
+        values = self._values() | self.more
+        names = re.findall(r"\{(\w+)\}", route.path)
+        query = {name: QUERY[name] for name in route.query if name in REQUIRED_QUERY}
+        body = self._body(route) if route.method in ("PUT", "POST", "DELETE") else None
+        return Call(route, {name: values[name] for name in names}, query, body)
+
+    def _values(self) -> dict[str, str]:
+        return {
+            "user_id": self.person.user_id,
+            "room_id": self.room_id,
+            "room_id_or_alias": self.room_id,
+            "room_alias": self.alias,
+            "event_id": self.event_id,
+            "event_type": "org.example.thing",
+            "state_key": "corner",
+            "txn_id": f"txn{next(_fresh)}",
+            "device_id": self.person.device_id,
+            "filter_id": self.filter_id,
+            "type": "org.example.data",
+            "tag": "u.work",
+            "key": "displayname",
+            "receipt_type": "m.read",
+            "kind": "m.login.registration_token",
+        }
+
+    def _body(self, route: Route) -> Any:
+        if takes_bytes(route):
+            return b"session=x&token=y"
+        if route.body is not None:
+            return {"displayname": "Somebody"} if "{key}" in route.path else {}
+        body = {name: self._field(name) for name, required in fields_of(route).items() if required}
+        match route.path.rpartition("/")[2]:
+            case "invite":
+                body["user_id"] = self.friend.user_id
+            case "login":
+                body["identifier"] = {"type": "m.id.user", "user": self.person.user_id}
+                body["password"] = "correct horse"
+            case "register" if "_matrix" in route.path:
+                body |= {"password": "correct horse", "auth": {"type": "m.login.dummy"}}
+        return body
+
+    def _field(self, name: str) -> Any:
+        return {"user_id": self.friend.user_id, "room_id": self.room_id, "devices": [self.person.device_id]}.get(
+            name
+        ) or BODY[name]
+
+
+QUERY = {
+    "dir": "b", "limit": "5", "from": "", "to": "", "filter": "{}", "at": "", "membership": "join",
+    "not_membership": "leave", "server_name": "localhost", "via": "localhost", "since": "", "server": "localhost",
+    "kind": "user", "username": "somebody.new", "token": "sesame", "format": "event", "full_state": "true",
+    "set_presence": "online", "timeout": "0", "use_state_after": "true",
+    "org.matrix.msc4222.use_state_after": "true", "session": "x",
+}  # fmt: skip
+"""Query parameter → a value that some call of it takes."""
+REQUIRED_QUERY = {"dir", "username", "token", "session"}
+
+BODY: Mapping[str, Any] = {
+    "new_password": "another good password",
+    "nonce": "x",
+    "username": "somebody.new",
+    "password": "another good password",
+    "mac": "00",
+    "type": "m.login.password",
+    "refresh_token": "x",
+    "presence": "online",
+    "typing": True,
+}
+"""Required member of a body → a value of the right kind."""
+
+
+def ask_of(route: Route) -> type[msgspec.Struct] | None:
+    for kind in get_type_hints(route.handler).values():
+        if is_ask(kind):
+            return kind
+    return None
+
+
+def takes_bytes(route: Route) -> bool:
+    """Whether a route's body is no JSON."""
+    ask = ask_of(route)
+    return route.body is not None and ask is not None and get_type_hints(ask)[route.body] is bytes
+
+
+def fields_of(route: Route) -> dict[str, bool]:
+    """The members of a route's body by name, and whether each is required. Empty where the whole body is one thing."""
+    ask = ask_of(route)
+    if ask is None or route.body is not None or route.method == "GET":
+        return {}
+    elsewhere = {*re.findall(r"\{(\w+)\}", route.path), *route.query}
+    return {one.encode_name: one.required for one in msgspec.structs.fields(ask) if one.encode_name not in elsewhere}
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+_OPERATIONS = {(one.method, _shape(one.path)): one for one in OPERATIONS if one.id != "inviteBy3PID"}
+
+
+def operation_of(route: Route) -> Operation | None:
+    """What the specification says of a route; None where it is one of our own."""
+    return _OPERATIONS.get((route.method, _shape(route.path)))
+
+
+__all__ = ["BODY", "QUERY", "ROUTES", "Call", "Scene", "ask_of", "evolve", "fields_of", "operation_of", "takes_bytes"]
