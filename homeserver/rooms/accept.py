@@ -25,6 +25,9 @@ from storage import events as event_rows
 from storage.database import Database, RoomPoisoned
 from storage.ports import Cursor, EventAppend, NewEvent, NewRoom, StoredEvent, Transaction
 
+MAX_ATTEMPTS = 20
+"""How often something is composed afresh because what it built upon could not be written."""
+
 T = TypeVar("T")
 
 
@@ -83,6 +86,26 @@ class Door:
             except NeedEvents as need:
                 await self._read(need, have)
 
+    async def settle(
+        self,
+        room_id: str,
+        work: Callable[[Draft], tuple[T, Deferred[None]]],
+        device: tuple[str, str] | None = None,
+    ) -> T:
+        """`with_draft` for work that answers with what it made and its `append`; waits until that is durable.
+
+        Where something that it built upon could not be written, it is done again on the room as it is then. Raises
+        what made the append itself fail.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            made, durable = await self.with_draft(room_id, work, device)
+            try:
+                await durable
+            except RoomPoisoned:
+                continue
+            return made
+        raise Unavailable("The room could not be written to")
+
     async def power_levels(self, room: LiveRoom) -> PowerLevels:
         """The room's power levels as readers see them."""
         ref = room.visible.state.get(POWER_LEVELS)
@@ -109,14 +132,7 @@ class Door:
             stored = [draft.add(template) for template in templates]
             return stored, self.append(draft, transaction=transaction, also=also)
 
-        for _ in range(5):
-            stored, durable = await self.with_draft(room_id, work, device)
-            try:
-                await durable
-            except RoomPoisoned:
-                continue  # an event that this one built upon could not be written: compose it afresh
-            return stored
-        raise Unavailable("The room could not be written to")
+        return await self.settle(room_id, work, device)
 
     def append(
         self,

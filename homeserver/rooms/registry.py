@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from immutables import Map
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id
 from federation.room.versions import ROOM_VERSIONS
@@ -37,7 +38,10 @@ class Rooms:
         self._server_name = server_name
         self._by_nid: OrderedDict[int, LiveRoom] = OrderedDict()
         self._nids: dict[str, int] = {}
-        self._loading: dict[int | str, list[Deferred[None]]] = {}
+        self._asking: dict[str, list[Deferred[bool]]] = {}
+        """Rooms that are looked up by their ids, and who waits to hear whether they are known, first come first."""
+        self._loading: dict[int, list[Deferred[None]]] = {}
+        """Rooms that are being read or condemned, and who waits for the end of that."""
         self._weights: dict[int, int] = {}
         """Of each room in use, when it was last weighed."""
         self._weight = 0
@@ -142,33 +146,43 @@ class Rooms:
             if not room.queued:
                 self._remove(room)
 
-    async def _wait_for(self, key: int | str) -> None:
+    async def _wait_for(self, nid: int) -> None:
         waiter: Deferred[None] = Deferred()
-        self._loading[key].append(waiter)
+        self._loading[nid].append(waiter)
         await waiter
 
-    def _loaded(self, key: int | str) -> None:
-        for waiter in self._loading.pop(key):
+    def _loaded(self, nid: int) -> None:
+        for waiter in self._loading.pop(nid):
             waiter.callback(None)
 
     async def _load_one(self, room_id: str) -> LiveRoom | None:
         if not _may_exist(room_id):
             return None
         while True:
-            if room_id in self._loading:
-                await self._wait_for(room_id)
+            # Who comes first is served first, so that what was sent first to a room is first in it.
+            waiter: Deferred[bool] = Deferred()
+            if room_id in self._asking:
+                self._asking[room_id].append(waiter)
             else:
-                self._loading[room_id] = []
-                try:
-                    nid = await self._database.run(room_rows.find_nid, room_id)
-                    if nid is None or nid not in await self.get_many([nid]):
-                        return None
-                finally:
-                    self._loaded(room_id)
+                self._asking[room_id] = [waiter]
+                Deferred.fromCoroutine(self._find(room_id)).addBoth(self._found, room_id)
+            is_known = await waiter
             # Looked up again, as others ran in between: whoever writes must have the one that is in use.
             room = self.peek(room_id)
-            if room is not None:
+            if room is not None or not is_known:
                 return room
+
+    async def _find(self, room_id: str) -> bool:
+        """Take a room into use; says whether it is known."""
+        nid = await self._database.run(room_rows.find_nid, room_id)
+        return nid is not None and nid in await self.get_many([nid])
+
+    def _found(self, outcome: bool | Failure, room_id: str) -> None:
+        for waiter in self._asking.pop(room_id):
+            if isinstance(outcome, Failure):
+                waiter.errback(outcome)
+            else:
+                waiter.callback(outcome)
 
     async def _load(self, nids: Sequence[int]) -> dict[int, LiveRoom]:
         for nid in nids:

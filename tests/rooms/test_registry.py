@@ -58,6 +58,10 @@ def scene(town: Town) -> Iterator[Scene]:
     yield Scene(town, ledger, rooms, ids, [town.room(room_id).nid for room_id in ids])
 
 
+def at_rest(rooms: Rooms) -> bool:
+    return not rooms._loading and not rooms._asking and not rooms._condemned
+
+
 @on_sqlite
 def test_a_room_is_read_once_however_many_ask(scene: Scene) -> None:
     one, nid = scene.ids[0], scene.nids[0]
@@ -152,13 +156,25 @@ def test_what_is_no_room_id_is_not_looked_up(scene: Scene, room_id: str) -> None
     assert scene.ledger.asked == []
 
 
+@on_sqlite
+def test_who_asks_first_is_served_first(scene: Scene) -> None:
+    served: list[int] = []
+    asked = [scene.begin(scene.rooms.get(scene.ids[0])) for _ in range(4)]
+    for number, answer in enumerate(asked):
+        answer.addCallback(lambda room, number=number: served.append(number))
+    for answer in asked:
+        scene.town.wait(answer)
+    assert served == [0, 1, 2, 3]
+
+
 def test_an_unknown_room_is_none(scene: Scene) -> None:
     unknown = ["!nowhere:test.example", "!" + "A" * 43, "!" + "ö" * 127, "!'); DROP TABLE rooms; --:x", "!%s?:x"]
     asked = [scene.begin(scene.rooms.get(room_id)) for room_id in [*unknown, *unknown]]
     assert [scene.town.wait(answer) for answer in asked] == [None] * 10
+    assert len(scene.ledger.asked) == 5
     assert scene.town.wait(scene.rooms.get_many([77, 78])) == {}
     assert scene.town.wait(scene.rooms.get_many([])) == {}
-    assert scene.rooms._loading == {} and len(scene.rooms) == 0
+    assert at_rest(scene.rooms) and len(scene.rooms) == 0
 
 
 @on_sqlite
@@ -177,7 +193,7 @@ def test_condemned_rooms_are_waited_for(scene: Scene) -> None:
     fresh = scene.town.wait(by_id)
     assert fresh is not condemned and scene.town.wait(by_nid)[a] is fresh
     assert scene.ledger.asked.count(f"read_rooms {[a]}") == 2
-    assert scene.rooms._loading == {}
+    assert at_rest(scene.rooms)
 
 
 def _nothing(cursor: Cursor) -> None:
@@ -196,7 +212,7 @@ def test_a_failed_read_fails_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(RuntimeError, match="the disk is on fire"):
             scene.town.wait(broken)
     monkeypatch.setattr(registry, "read_rooms", good)
-    assert scene.town.wait(scene.rooms.get(one)) is not None and scene.rooms._loading == {}
+    assert scene.town.wait(scene.rooms.get(one)) is not None and at_rest(scene.rooms)
 
 
 def _fail(cursor: Cursor, nids: list[int]) -> list[Any]:
@@ -211,7 +227,7 @@ def test_a_reader_that_hangs_up_takes_nobody_along(scene: Scene) -> None:
         gone.addErrback(lambda failure: None)
         gone.cancel()
     assert scene.town.wait(third) is scene.rooms.peek(one) is not None
-    assert scene.rooms._loading == {}
+    assert at_rest(scene.rooms)
 
 
 @on_sqlite
