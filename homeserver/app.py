@@ -31,7 +31,9 @@ from homeserver.ephemeral.typing import TypingBoard
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
 from homeserver.http.table import RouteTable
+from homeserver.http.tls import make_tls
 from homeserver.observe.metrics import Metrics
+from homeserver.observe.shell import open_shell
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -108,11 +110,15 @@ class House:
 
     def listen(self) -> list[IListeningPort]:
         """Open the listeners of the settings. Raises CannotListenError."""
+        listeners = []
         for listener in self.settings.listeners:
-            self._ports.append(self._listen_at(listener))
+            listeners.append(self._listen_at(listener))
+            self._ports.append(listeners[-1])
+        if (shell := open_shell(self.reactor, self.settings.server.data_dir, {"app": self})) is not None:
+            self._ports.append(shell)
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
-        return self._ports
+        return listeners
 
     async def close(self) -> None:
         """Stop in good order: no new connections, answers under way are finished, what is queued is written.
@@ -143,14 +149,16 @@ class House:
             self.limits,
             reactor=self.reactor,
             forwarded=listener.forwarded,
-            on_answer=self._answered if self.settings.metrics.enabled else None,
+            on_answer=self.metrics.answered if self.settings.metrics.enabled else None,
         )
         self._sites.append(site)
-        port = self.reactor.listenTCP(listener.port, site, backlog=1024, interface=listener.host)
+        if listener.tls is None:
+            port = self.reactor.listenTCP(listener.port, site, backlog=1024, interface=listener.host)
+        else:
+            port = self.reactor.listenSSL(
+                listener.port, site, make_tls(listener.tls), backlog=1024, interface=listener.host
+            )
         return cast(IListeningPort, port)
-
-    def _answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        self.metrics.answered(method, route, status, seconds)
 
 
 def read_key(settings: Settings) -> SigningKey:
@@ -276,7 +284,6 @@ def run(settings: Settings) -> None:
     from twisted.internet import reactor
 
     house = build(settings, reactor)
-    house.tasks.spawn("start presence", house.presence.start())
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(house.close()))
     for port in house.listen():
         log.info("listening", address=str(port.getHost()), server_name=settings.server.name)
