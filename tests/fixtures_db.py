@@ -122,6 +122,12 @@ class PostgresServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children serve the sessions."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, name: str) -> str:
         return f"postgresql://tests@/{name}?host={self.directory}"
 

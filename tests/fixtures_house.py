@@ -128,7 +128,7 @@ class LivedInHouse:
         return [stored.event.event_id for stored, _ in page.events]
 
 
-def open_house(directory: Path, database_url: str) -> LivedInHouse:
+def open_house(directory: Path, database_url: str, reactor: StillReactor | None = None) -> LivedInHouse:
     """Build a house on that database. `directory` is for the signing key, which is kept if it is there."""
     key = directory / "signing.key"
     if not key.exists():
@@ -140,7 +140,7 @@ def open_house(directory: Path, database_url: str) -> LivedInHouse:
             "database": {"url": database_url},
         }
     )
-    reactor = StillReactor()
+    reactor = reactor or StillReactor()
     ticks = iter(range(START_MS, START_MS + 10**12, 10))
     return LivedInHouse(build(settings, reactor, Clock(reactor.timers, lambda: next(ticks))), reactor)
 
