@@ -71,6 +71,10 @@ class Means:
         return f"${secrets.token_urlsafe(18)}:{self.identity.server_name}"
 
 
+class Malformed(BadJson):
+    """The room's rules refuse the content itself, whoever sends it."""
+
+
 class NeedEvents(Exception):
     """A draft needs events that are not in memory. The door reads them and tries again."""
 
@@ -116,7 +120,7 @@ class Draft(Advance):
         event = self._compose(template)
         verdict = check_auth(self.room.version, event, self.lookup, self.power_levels())
         if isinstance(verdict, Refused):
-            raise Forbidden(verdict.why)
+            raise Malformed(verdict.why) if verdict.is_malformed else Forbidden(verdict.why)
         return self.advance(event)
 
     def lookup(self, event_type: str, state_key: str) -> Event | None:

@@ -19,7 +19,7 @@ from federation.room.identifiers import InvalidIdentifier, parse_room_alias
 from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
 from homeserver.rooms.accept import Door
-from homeserver.rooms.compose import Draft, Template, found
+from homeserver.rooms.compose import Draft, Malformed, Template, found
 from homeserver.rooms.membership import MemberProfiles, check_invitable, member_content
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
@@ -109,7 +109,7 @@ class RoomMaker:
         try:
             for template in templates:
                 draft.add(template)
-        except Forbidden as error:
+        except (Forbidden, Malformed) as error:
             why = f"This room would break its own rules: {error.error}"
             raise MatrixError(400, "M_INVALID_ROOM_STATE", why) from None
         await self._append(draft, creator, alias, publish)

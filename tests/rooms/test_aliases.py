@@ -18,8 +18,8 @@ from homeserver.client.aliases import (
 )
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.http.route import Requester
-from homeserver.rooms.compose import Template
 from homeserver.rooms.aliases import ResolvedAlias
+from homeserver.rooms.compose import Template
 from tests.fixtures_db import SERVER_NAME
 from tests.fixtures_rooms import Town, user
 

@@ -53,3 +53,7 @@ class Case:
     def refuse(self, rule: str, why: str) -> Refused:
         """A refusal by the rule of this name, under the number it has in this room version."""
         return Refused(rule_numbers(self.version)[rule], why)
+
+    def refuse_malformed(self, rule: str, why: str) -> Refused:
+        """As `refuse`, where the fault is in the content alone."""
+        return Refused(rule_numbers(self.version)[rule], why, is_malformed=True)

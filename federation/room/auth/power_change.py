@@ -26,7 +26,7 @@ def check_power_levels(case: Case) -> Verdict:
     if case.version.privileged_creators:
         creators = room_creators(case.version, case.create)
         if not creators.isdisjoint(case.event.content.get("users", {})):
-            return case.refuse("power_levels.creators", "it gives a level to a creator of the room")
+            return case.refuse_malformed("power_levels.creators", "it gives a level to a creator of the room")
     if case.state(*POWER_LEVELS) is None:
         return ALLOWED
     return _check_changes(case, case.power, PowerLevels.parse(case.version, case.create, case.event))
@@ -42,18 +42,22 @@ def _check_shape(case: Case) -> Refused | None:
     integers, content = case.version.integer_power_levels, case.event.content
     for name in SETTINGS:
         if name in content and not _is_level(case.version, content[name]):
-            return case.refuse("power_levels." + ("integers" if integers else "users"), f"{name} is no power level")
+            return case.refuse_malformed(
+                "power_levels." + ("integers" if integers else "users"), f"{name} is no power level"
+            )
     for name in ("events", "notifications") if case.version.notifications_auth else ("events",):
         if name in content and not _is_level_map(case.version, content[name]):
-            return case.refuse("power_levels." + ("maps" if integers else "users"), f"{name} has no power levels")
+            return case.refuse_malformed(
+                "power_levels." + ("maps" if integers else "users"), f"{name} has no power levels"
+            )
     users = content.get("users", {})
     if not isinstance(users, dict) or any(read_level(case.version, level) is None for level in users.values()):
-        return case.refuse("power_levels.users", "users is not an object of power levels")
+        return case.refuse_malformed("power_levels.users", "users is not an object of power levels")
     for user_id in users:
         try:
             parse_user_id(user_id)
         except InvalidIdentifier:
-            return case.refuse("power_levels.users", "users has a key that is not a user id")
+            return case.refuse_malformed("power_levels.users", "users has a key that is not a user id")
     return None
 
 

@@ -25,6 +25,8 @@ class Refused:
 
     rule: str
     why: str
+    is_malformed: bool = False
+    """The content is wrong in itself: nobody's power would let it stand."""
 
     def __bool__(self) -> Literal[False]:
         return False
