@@ -204,7 +204,8 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
     policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
     directory = Directory(database, rooms, aliases, policy, NoRemoteDirectory())
     door.observers.append(directory)
-    sender = Sender(door, rooms, database, transactions, {"m.room.canonical_alias": aliases.check_canonical_alias})
+    checks = {"m.room.canonical_alias": aliases.check_canonical_alias}
+    sender = Sender(door, rooms, database, transactions, memberships, checks)
     sections = RoomSections(database, events, Timelines(database, visibility))
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(

@@ -55,7 +55,10 @@ async def send_message(sender: Sender, who: Requester, ask: SendMessage) -> dict
     body="content",
 )
 async def set_state(sender: Sender, who: Requester, ask: SetState) -> dict[str, str]:
-    return {"event_id": await sender.state(who.user_id, ask.room_id, ask.event_type, ask.state_key, ask.content)}
+    event_id = await sender.state(
+        who.user_id, ask.room_id, ask.event_type, ask.state_key, ask.content, is_guest=who.is_guest
+    )
+    return {"event_id": event_id}
 
 
 @route(

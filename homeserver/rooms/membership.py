@@ -21,6 +21,10 @@ from homeserver.rooms.live import JOIN_RULES, LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from storage import memberships as membership_rows
 from storage.database import Database
+from storage.ports import Cursor
+
+MEMBER = "m.room.member"
+AUTHORISER = "join_authorised_via_users_server"
 
 SERVERS_OWN = frozenset(
     {
@@ -28,12 +32,16 @@ SERVERS_OWN = frozenset(
         "reason",
         "displayname",
         "avatar_url",
-        "join_authorised_via_users_server",
+        AUTHORISER,
         "third_party_invite",
         "third_party_signed",
     }
 )
 """Members of a join's content that the server itself sets."""
+
+
+Check = Callable[[Draft], None]
+"""Looks at the room as it is when something is composed, and raises."""
 
 
 class MemberProfiles(Protocol):
@@ -87,25 +95,52 @@ class Memberships:
         """
         if third_party_signed is not None:
             raise Forbidden("This server accepts no third-party invitations yet")
-        room = await self.rooms.get(room_id)
-        if room is None:
-            raise NotFound("No room of that id is known here")
-        if room.membership_of(user_id) == "join":
-            return
-        if is_guest:
-            await self._check_guest(room)
         more = {key: value for key, value in (besides or {}).items() if key not in SERVERS_OWN}
         more.update(_with_reason(reason))
-        authoriser = await self._authoriser(room, user_id)
-        if authoriser is not None:
-            more["join_authorised_via_users_server"] = authoriser
-        content = await member_content(self.profiles, user_id, "join", more)
-        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+        while True:
+            room = await self.rooms.get(room_id)
+            if room is None:
+                raise NotFound("No room of that id is known here")
+            if room.membership_of(user_id) == "join":
+                return
+            admission = await self._admission(room, user_id, is_guest)
+            content = await member_content(self.profiles, user_id, "join", {**more, **admission})
+            try:
+                await self.door.send(room_id, [_member(user_id, user_id, content)], check=_not_in_room(user_id))
+                return
+            except _AlreadyJoining:
+                # Another call of the same user's is on its way to disk: once this is written, it was, or it failed.
+                await self.database.write(_nothing)
+
+    async def prepare(
+        self, room: LiveRoom, sender: str, target: str, content: Mapping[str, Any], is_guest: bool
+    ) -> tuple[dict[str, Any], Check | None]:
+        """A member event that a client words itself, as a piece of state: its content, and what must hold of the room
+        when it is composed.
+
+        It opens no door that is closed to the calls below. Raises InvalidParam, Forbidden.
+        """
+        _user(target)
+        wording = {key: value for key, value in content.items() if key != AUTHORISER}
+        membership = wording.get("membership")
+        if is_guest and (sender != target or membership not in ("join", "leave")):
+            raise Forbidden("Guests may only join and leave", "M_GUEST_ACCESS_FORBIDDEN")
+        if sender != target:
+            if membership == "invite":
+                check_invitable(target, self.door.identity.server_name)
+            return wording, in_room(sender)
+        before = room.membership_of(sender)
+        if membership == "join":
+            if before != "join":
+                wording.update(await self._admission(room, sender, is_guest))
+        elif membership == "leave" and before is None:
+            raise Forbidden(NOT_IN_ROOM)
+        return wording, None
 
     async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         check_invitable(target, self.door.identity.server_name)
         content = await member_content(self.profiles, target, "invite", _with_reason(reason))
-        await self.door.send(room_id, [Template("m.room.member", sender, content, target)], check=in_room(sender))
+        await self.door.send(room_id, [_member(sender, target, content)], check=in_room(sender))
 
     async def leave(self, room_id: str, user_id: str, reason: str | None = None) -> None:
         """Leave, or decline an invitation, or take back a knock. Leaving twice is no error."""
@@ -116,7 +151,7 @@ class Memberships:
         if membership not in ("join", "invite", "knock"):
             raise Forbidden(NOT_IN_ROOM)
         content = {"membership": "leave", **_with_reason(reason)}
-        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+        await self.door.send(room_id, [_member(user_id, user_id, content)])
 
     async def kick(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         def check(draft: Draft) -> None:
@@ -125,13 +160,11 @@ class Memberships:
                 raise Forbidden(f"{target} is not in this room")
 
         content = {"membership": "leave", **_with_reason(reason)}
-        await self.door.send(room_id, [Template("m.room.member", sender, content, _user(target))], check=check)
+        await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
     async def ban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
-        content = await member_content(self.profiles, _user(target), "ban", _with_reason(reason))
-        content.pop("displayname", None)  # a ban is no place to show somebody's new name
-        content.pop("avatar_url", None)
-        await self.door.send(room_id, [Template("m.room.member", sender, content, target)], check=in_room(sender))
+        content = {"membership": "ban", **_with_reason(reason)}  # no place to show somebody's new name
+        await self.door.send(room_id, [_member(sender, _user(target), content)], check=in_room(sender))
 
     async def unban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         def check(draft: Draft) -> None:
@@ -140,14 +173,14 @@ class Memberships:
                 raise Forbidden(f"{target} is not banned from this room")
 
         content = {"membership": "leave", **_with_reason(reason)}
-        await self.door.send(room_id, [Template("m.room.member", sender, content, _user(target))], check=check)
+        await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
     async def knock(self, room_id: str, user_id: str, reason: str | None = None) -> None:
         room = await self.rooms.get(room_id)
         if room is None:
             raise NotFound("No room of that id is known here")
         content = await member_content(self.profiles, user_id, "knock", _with_reason(reason))
-        await self.door.send(room_id, [Template("m.room.member", user_id, content, user_id)])
+        await self.door.send(room_id, [_member(user_id, user_id, content)])
 
     async def forget(self, room_id: str, user_id: str) -> None:
         """Stop remembering a room that one has left: its history is closed to the user, also after a rejoin's end.
@@ -171,14 +204,15 @@ class Memberships:
             return
         content = await member_content(self.profiles, user_id, "join")
         for found in await self.database.run(membership_rows.rooms_of, user_id):
-            if found.membership != "join":
+            room = await self.rooms.get(found.room_id)
+            ref = None if room is None else room.visible.state.get((MEMBER, user_id))
+            if ref is None or ref.membership != "join":
+                continue
+            current = await self.door.events.get(ref.nid)
+            if current is not None and current.event.content == content:
                 continue
             try:
-                await self.door.send(
-                    found.room_id,
-                    [Template("m.room.member", user_id, content, user_id)],
-                    check=in_room(user_id),
-                )
+                await self.door.send(found.room_id, [_member(user_id, user_id, content)], check=in_room(user_id))
             except MatrixError:
                 continue  # kicked meanwhile, or the room lets nobody speak: the profile itself has changed
 
@@ -190,6 +224,15 @@ class Memberships:
                     await self.leave(found.room_id, user_id)
                 except MatrixError:
                     continue
+
+    async def _admission(self, room: LiveRoom, user_id: str, is_guest: bool) -> dict[str, str]:
+        """What a join must carry beside the usual. Raises Forbidden where the rules would let in whom they should not,
+        as they don't know about guests, nor what other rooms say.
+        """
+        if is_guest:
+            await self._check_guest(room)
+        authoriser = await self._authoriser(room, user_id)
+        return {} if authoriser is None else {AUTHORISER: authoriser}
 
     async def _check_guest(self, room: LiveRoom) -> None:
         ref = room.visible.state.get(("m.room.guest_access", ""))
@@ -228,6 +271,17 @@ class Memberships:
         return False
 
 
+class _AlreadyJoining(Exception):
+    """The user is in the room as the writer has it, if not yet as readers see it."""
+
+
+def _nothing(cursor: Cursor) -> None: ...
+
+
+def _member(sender: str, target: str, content: dict[str, Any]) -> Template:
+    return Template(MEMBER, sender, content, target)
+
+
 def _with_reason(reason: str | None) -> dict[str, Any]:
     return {} if reason is None else {"reason": reason}
 
@@ -240,11 +294,19 @@ def _user(user_id: str) -> str:
 
 
 def _membership(draft: Draft, user_id: str) -> str | None:
-    ref = draft.standing.state.get(("m.room.member", user_id))
+    ref = draft.standing.state.get((MEMBER, user_id))
     return None if ref is None else ref.membership
 
 
-def in_room(user_id: str) -> Callable[[Draft], None]:
+def _not_in_room(user_id: str) -> Check:
+    def check(draft: Draft) -> None:
+        if _membership(draft, user_id) == "join":
+            raise _AlreadyJoining
+
+    return check
+
+
+def in_room(user_id: str) -> Check:
     """A check that refuses those who are not in the room before anything else is said of it."""
 
     def check(draft: Draft) -> None:

@@ -5,26 +5,27 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.redaction import redact_event
-from homeserver.errors import Forbidden, NotFound
+from homeserver.errors import BadJson, Forbidden, MissingParam, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
-from homeserver.rooms.membership import in_room
+from homeserver.rooms.membership import MEMBER, Check, Memberships, in_room
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.transactions import TransactionLog
 from storage import events as event_rows
-from storage.database import Database, RoomPoisoned
+from storage.database import Database
 from storage.ports import Cursor, StoredEvent, Transaction
 
 REDACTION = "m.room.redaction"
@@ -44,32 +45,48 @@ class Sender:
     rooms: Rooms
     database: Database
     transactions: TransactionLog
+    memberships: Memberships
     state_checks: Mapping[str, StateCheck]
     """By event type."""
 
     async def message(self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str) -> str:
         """Send a message event; the same transaction id gives the same event. Answers the event id when durable."""
         path = f"send/{room_id}/{event_type}"
-        if event_type == REDACTION and isinstance(content.get("redacts"), str):
-            more = {key: value for key, value in content.items() if key != "redacts"}
-            return await self.redact(who, room_id, content["redacts"], more, txn_id, path=path)
+        if event_type == REDACTION:
+            return await self.redact(who, room_id, _redacts(content), content, txn_id, path=path)
         transaction = Transaction(who.user_id, who.device_id, path, txn_id)
         template = Template(event_type, who.user_id, content)
         return await self.transactions.once(transaction, partial(self._send_one, room_id, template, transaction))
 
-    async def state(self, sender: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]) -> str:
+    async def state(
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        state_key: str,
+        content: dict[str, Any],
+        is_guest: bool = False,
+    ) -> str:
         """Set a piece of state. Setting what is already set makes no new event."""
-        template = Template(event_type, sender, content, state_key)
+        if event_type == REDACTION:
+            raise BadJson("A redaction is not a piece of state")
         room = await self.rooms.require(room_id)
+        may: Check | None = in_room(sender)
+        if event_type == MEMBER:
+            content, may = await self.memberships.prepare(room, sender, state_key, content, is_guest)
+        template = Template(event_type, sender, content, state_key)
         if room.membership_of(sender) == "join":
             ref = room.visible.state.get((event_type, state_key))
             current = None if ref is None else await self.door.events.get(ref.nid)
             if current is not None and current.event.sender == sender and _is_same(content, current):
                 return current.event.event_id
+            if event_type == "m.room.create":
+                raise BadJson("A room begins with its m.room.create, and has no other")
             check = self.state_checks.get(event_type)
             if check is not None:
                 await check(room_id, template, None if current is None else current.event.content)
-        return await self._send_one(room_id, template, None)
+        stored = await self.door.send(room_id, [template], check=may)
+        return stored[-1].event.event_id
 
     async def redact(
         self,
@@ -106,7 +123,12 @@ class Sender:
         target = known.get(event_id)
         if target is None or target.room_nid != room.nid or target.rejected:
             raise NotFound("There is no such event in this room")
-        return await self._redact(sender, room_id, [target], content, transaction)
+        echoes: list[StoredEvent] = []
+        if target.event.redacts is not None:
+            # What a redaction redacted is shown with a copy of it, which must not keep what this one takes away.
+            redacted = await self.database.run(event_rows.load_by_ids, [target.event.redacts])
+            echoes = [stored for stored in redacted.values() if stored.redacted_by == target.nid]
+        return await self._redact(sender, room_id, [target], content, transaction, echoes)
 
     async def _redact(
         self,
@@ -115,8 +137,9 @@ class Sender:
         targets: Sequence[StoredEvent],
         content: dict[str, Any],
         transaction: Transaction | None,
+        echoes: Sequence[StoredEvent] = (),
     ) -> str:
-        def work(draft: Draft) -> tuple[str, Awaitable[None]]:
+        def work(draft: Draft) -> tuple[str, Deferred[None]]:
             in_room(sender)(draft)
             pruned: list[StoredEvent] = []
             redaction_id = ""
@@ -125,25 +148,30 @@ class Sender:
                 levels = draft.power_levels()
                 if target.event.sender != sender and levels.user(sender) < levels.redact:
                     raise Forbidden("You may redact only your own messages here")
-                redaction = draft.add(_redaction(draft, sender, target.event.event_id, content))
+                redaction = draft.add(_redaction(sender, target.event.event_id, content))
                 redaction_id = redaction.event.event_id
                 if not target.redacted_by and target.event.type != "m.room.create":
                     pruned.append(_pruned(draft, target, redaction))
             also = [_rewrite(stored) for stored in pruned]
-            return redaction_id, self.door.append(draft, transaction=transaction, also=also, redacted=pruned)
+            shown = [*pruned, *(_echo(stored, one) for stored in echoes for one in pruned)]
+            return redaction_id, self.door.append(draft, transaction=transaction, also=also, redacted=shown)
 
         device = None if transaction is None else (transaction.device_id, transaction.txn_id)
-        while True:
-            redaction_id, durable = await self.door.with_draft(room_id, work, device)
-            try:
-                await durable
-            except RoomPoisoned:
-                continue  # what it built upon could not be written: compose it afresh
-            return redaction_id
+        return await self.door.settle(room_id, work, device)
 
-    async def _send_one(self, room_id: str, template: Template, transaction: Transaction | None) -> str:
-        stored = await self.door.send(room_id, [template], transaction)
+    async def _send_one(self, room_id: str, template: Template, transaction: Transaction) -> str:
+        stored = await self.door.send(room_id, [template], transaction, check=in_room(template.sender))
         return stored[-1].event.event_id
+
+
+def _redacts(content: Mapping[str, Any]) -> str:
+    """The event that a redaction sent as a message names. Raises MissingParam, BadJson."""
+    event_id = content.get("redacts")
+    if event_id is None:
+        raise MissingParam("`redacts` is missing: the event to redact")
+    if not isinstance(event_id, str):
+        raise BadJson("`redacts` must be an event id")
+    return event_id
 
 
 def _is_same(content: dict[str, Any], current: StoredEvent) -> bool:
@@ -153,8 +181,11 @@ def _is_same(content: dict[str, Any], current: StoredEvent) -> bool:
         return False  # composing it will say what is wrong
 
 
-def _redaction(draft: Draft, sender: str, event_id: str, content: dict[str, Any]) -> Template:
-    return Template(REDACTION, sender, dict(content), redacts=event_id)
+def _redaction(sender: str, event_id: str, content: Mapping[str, Any]) -> Template:
+    # Where the target's id belongs depends on the room's version, which is not the client's business.
+    return Template(
+        REDACTION, sender, {key: value for key, value in content.items() if key != "redacts"}, redacts=event_id
+    )
 
 
 def _pruned(draft: Draft, target: StoredEvent, redaction: StoredEvent) -> StoredEvent:
@@ -164,6 +195,10 @@ def _pruned(draft: Draft, target: StoredEvent, redaction: StoredEvent) -> Stored
         redacted_by=redaction.nid,
         redacted_because=redaction,
     )
+
+
+def _echo(shown: StoredEvent, pruned: StoredEvent) -> StoredEvent:
+    return msgspec.structs.replace(shown, redacted_because=pruned)
 
 
 def _rewrite(pruned: StoredEvent) -> Callable[[Cursor], None]:

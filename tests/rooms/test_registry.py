@@ -5,6 +5,7 @@ failure, and never asked of the database under a name that no room can have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -156,12 +157,17 @@ def test_what_is_no_room_id_is_not_looked_up(scene: Scene, room_id: str) -> None
     assert scene.ledger.asked == []
 
 
+def _note(served: list[int], number: int, room: LiveRoom) -> LiveRoom:
+    served.append(number)
+    return room
+
+
 @on_sqlite
 def test_who_asks_first_is_served_first(scene: Scene) -> None:
     served: list[int] = []
     asked = [scene.begin(scene.rooms.get(scene.ids[0])) for _ in range(4)]
     for number, answer in enumerate(asked):
-        answer.addCallback(lambda room, number=number: served.append(number))
+        answer.addCallback(partial(_note, served, number))
     for answer in asked:
         scene.town.wait(answer)
     assert served == [0, 1, 2, 3]
