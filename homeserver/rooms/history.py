@@ -24,6 +24,7 @@ from homeserver.rooms.tracing import Seen, Viewer
 from homeserver.rooms.visibility import Visibility
 from homeserver.streams.hub import Hub
 from homeserver.sync.filters import EventFilter
+from homeserver.userdata.ignoring import read_ignored
 from storage.database import Database
 from storage.events import load_by_ids, load_events
 from storage.ports import Cursor, StoredEvent
@@ -131,7 +132,7 @@ def _read_page(
 ) -> tuple[Page, list[int]]:
     """The page, and the member events that go with it."""
     backwards = ask.backwards
-    walk = Walk(cursor, visibility, viewer, ask)
+    walk = Walk(cursor, visibility, viewer, ask, read_ignored(cursor, viewer.user_id))
     if access.left is not None and not access.is_world_readable:
         walk.stop_after(access.left.position)
     found = walk.collect()
@@ -167,11 +168,12 @@ def _read_context(
     event = found[0]
     position = event[0].position
     limit = max(0, min(limit, MOST_EVENTS))
+    ignored = read_ignored(cursor, viewer.user_id)
     sides: list[list[Seen]] = []
     ends: list[int] = []
     for backwards, size in ((True, limit // 2), (False, limit - limit // 2)):
         start = position - 1 if backwards else position
-        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, filter))
+        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, filter), ignored)
         side = walk.collect() if size else []
         sides.append(side)
         last = side[-1][0].position if side else position

@@ -5,10 +5,12 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsro
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import msgspec
 
 from homeserver.rooms.tracing import Seen, Viewer
-from homeserver.rooms.visibility import Visibility
+from homeserver.rooms.visibility import Visibility, is_ignored
 from homeserver.sync.filters import EventFilter
 from storage.events import FIRST, LAST, timeline
 from storage.ports import Cursor, StoredEvent
@@ -35,11 +37,20 @@ class PageAsk(msgspec.Struct, frozen=True, gc=False):
 class Walk:
     """Reads a timeline piece by piece until enough of it is visible and wanted, or nothing more can be."""
 
-    def __init__(self, cursor: Cursor, visibility: Visibility, viewer: Viewer, ask: PageAsk) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        visibility: Visibility,
+        viewer: Viewer,
+        ask: PageAsk,
+        ignored: Container[str] = (),
+    ) -> None:
+        """`ignored`: whose messages the reader does not want to see."""
         self._cursor = cursor
         self._visibility = visibility
         self._viewer = viewer
         self._ask = ask
+        self._ignored = ignored
         if ask.backwards:
             self._after = FIRST if ask.stop is None else ask.stop
             self._upto = LAST if ask.start is None else ask.start
@@ -67,7 +78,7 @@ class Walk:
                 self.first = events[0].position
             seen = self._visibility.seen_with(self._cursor, self._viewer, events)
             for one in seen:
-                if not wanted(ask.filter, one[0]):
+                if not wanted(ask.filter, one[0]) or is_ignored(one[0], self._ignored):
                     continue
                 if len(found) == limit:
                     # One more than was asked for: so there is a next page, and it begins here.

@@ -201,13 +201,11 @@ def last_stay(history: Sequence[MembershipChange], upto_nid: int) -> MembershipC
 
 def without_ignored(seen: list[Seen], ignored: Container[str]) -> list[Seen]:
     """Leave out what ignored people said; state stays, or the room would look different to those who ignore."""
-    if not ignored:
-        return seen
-    return [
-        (stored, membership)
-        for stored, membership in seen
-        if stored.event.state_key is not None or stored.event.sender not in ignored
-    ]
+    return [one for one in seen if not is_ignored(one[0], ignored)] if ignored else seen
+
+
+def is_ignored(stored: StoredEvent, ignored: Container[str]) -> bool:
+    return stored.event.sender in ignored and stored.event.state_key is None
 
 
 def _cannot_say(stored: StoredEvent) -> Replaced:

@@ -33,6 +33,7 @@ from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.timeline import Span
 from homeserver.userdata.account_data import GLOBAL, AccountData
+from homeserver.userdata.ignoring import IGNORED, parse_ignored
 from storage import spans
 from storage.database import Database
 
@@ -93,9 +94,7 @@ class Sync:
         """
         if feed.ignored is None or feed.ignored_at < feed.account:
             at = feed.account
-            found = await self.account_data.get(feed.user_id, GLOBAL, "m.ignored_user_list")
-            named = orjson.loads(found).get("ignored_users") if found is not None else None
-            feed.ignored = frozenset(named) if isinstance(named, dict) else frozenset()
+            feed.ignored = parse_ignored(await self.account_data.get(feed.user_id, GLOBAL, IGNORED))
             feed.ignored_at = at
         return feed.ignored
 

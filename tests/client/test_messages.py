@@ -13,6 +13,9 @@ from homeserver.client.messages import Messages, get_messages
 from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.rooms import paging
 from homeserver.rooms.compose import Template
+from homeserver.userdata.ignoring import IGNORED
+from storage import account_data
+from storage.account_data import GLOBAL, AccountDatum
 from storage.ports import Transaction
 from tests.fixtures_rooms import Town, user
 
@@ -248,3 +251,22 @@ def test_the_transaction_id_is_for_the_device_that_sent_it(town: Town) -> None:
     town.wait(town.door.send(room_id, [template], transaction))
     assert read(town, "alice", room_id, limit=1)["chunk"][0]["unsigned"]["transaction_id"] == "txn-1"
     assert "transaction_id" not in read(town, "bob", room_id, limit=1)["chunk"][0]["unsigned"]
+
+
+def test_what_the_ignored_say_is_left_out(town: Town) -> None:
+    """Everywhere but where it is asked for by its id; state stays, or the room would look different."""
+    room_id = town.create("alice", preset="public_chat")
+    town.join("bob", room_id)
+    middle = town.say("alice", room_id, "hello")
+    words = talk(town, room_id, 3, "bob")
+    town.say("alice", room_id, "anybody here?")
+    ignored = AccountDatum(GLOBAL, IGNORED, orjson.dumps({"ignored_users": {user("bob"): {}}}), 1)
+    town.wait(town.database.write(account_data.put, user("alice"), ignored))
+    page = read(town, "alice", room_id, limit=3)
+    assert bodies(page) == ["anybody here?", "hello", "m.room.member"]
+    assert page["chunk"][2]["sender"] == user("bob")
+    around = town.answer(get_context(town.history, town.clock, town.who("alice"), Context(room_id, middle)))
+    assert [event["content"]["body"] for event in around["events_after"]] == ["anybody here?"]
+    assert bodies(read(town, "bob", room_id, limit=5)) == ["anybody here?", "2", "1", "0", "hello"]
+    asked_for = OneEvent(room_id, words[0])
+    assert town.answer(get_event(town.history, town.clock, town.who("alice"), asked_for))["content"]["body"] == "0"
