@@ -23,7 +23,7 @@ def besieged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         postgres: PostgresServer = request.getfixturevalue("postgres")
         database = postgres.new_database()
     with running_servers(lambda: tmp_path_factory.mktemp("besieged")) as start:
-        yield start(database=database)
+        yield start(database=database, registration__allow_guests="true")
 
 
 @pytest.fixture
