@@ -7,6 +7,7 @@ Everything is made once, in the order of the layers, and given over by construct
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -66,6 +67,7 @@ from storage.ports import Counters
 EVENT_CACHE_BYTES = 12 * 1024 * 1024
 GRACE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 60.0
+ROUNDS_A_DAY = 24 * 60
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ class House:
     hub: Hub
     rooms: Rooms
     events: EventCache
+    transactions: TransactionLog
     accounts: Accounts
     typing: TypingBoard
     presence: PresenceBoard
@@ -98,7 +101,8 @@ class House:
     _housekeeping: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        housekeeping = LoopingCall(self.hub.close_idle_feeds)
+        rounds = itertools.count()
+        housekeeping = LoopingCall(lambda: self._keep_house(next(rounds)))
         housekeeping.clock = self.reactor
         object.__setattr__(self, "_housekeeping", housekeeping)
 
@@ -135,6 +139,12 @@ class House:
         self.typing.stop_timers()
         for part in (self.presence, self.tasks, self.accounts, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
+
+    def _keep_house(self, number: int) -> None:
+        """One round of what is due every minute, and of what is due every day."""
+        self.hub.close_idle_feeds()
+        if number % ROUNDS_A_DAY == 0:
+            self.tasks.spawn("forget old transactions", self.transactions.forget_old())
 
     async def _step(self, end: Callable[[], object]) -> None:
         try:
@@ -255,6 +265,7 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         hub=hub,
         rooms=rooms,
         events=events,
+        transactions=transactions,
         accounts=accounts,
         typing=typing,
         presence=presence,

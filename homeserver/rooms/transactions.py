@@ -1,7 +1,8 @@
 """Transaction ids: a client that repeats a request because it heard no answer gets the first one's answer.
 
-Unique per device and path, and kept over restarts: the id commits together with the event. A device's recent ids are
+Unique per device and path, and kept over restarts: the id commits together with the event. What a device has used is
 read once, when it first sends something; from then on no SQL is needed to tell a new request from a repeated one.
+Which event a repeated one stands for is then looked up, as that is rare.
 
 Spec: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
 """
@@ -12,19 +13,23 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from homeserver.clock import Clock
-from storage import transactions as transaction_rows
+from storage import transactions as rows
 from storage.database import Database
-from storage.ports import Transaction
+from storage.ports import Cursor, Transaction
 
 KEPT_MS = 24 * 60 * 60_000
-"""How long an id is remembered: a client that comes back later than that means something new by it."""
+"""How long an id is remembered at least: a client that comes back later than that means something new by it."""
 
 MAX_DEVICES = 2_000
 
-Key = tuple[str, str]
-"""(path, transaction id)"""
+Device = tuple[str, str]
+"""(user id, device id)"""
+
+Used = set[int]
+"""Hashes of (path, transaction id): a device that says a lot has many, and needs to know no more of them."""
 
 
 class TransactionLog:
@@ -33,16 +38,22 @@ class TransactionLog:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._devices: OrderedDict[tuple[str, str], dict[Key, str]] = OrderedDict()
+        self._devices: OrderedDict[Device, Used] = OrderedDict()
+        self._reading: dict[Device, list[Deferred[Used]]] = {}
         self._running: dict[Transaction, list[Deferred[None]]] = {}
 
     async def once(self, transaction: Transaction, send: Callable[[], Awaitable[str]]) -> str:
         """The event id that this transaction stands for: `send` makes it if this is the first time."""
+        device = (transaction.user_id, transaction.device_id)
+        mark = hash((transaction.path, transaction.txn_id))
         while True:
-            known = await self._known(transaction.user_id, transaction.device_id)
-            key = (transaction.path, transaction.txn_id)
-            if key in known:
-                return known[key]
+            used = self._peek(device)
+            if used is None:
+                used = await self._read(device)
+            if mark in used:
+                event_id = await self._database.run(rows.event_of, transaction)
+                if event_id is not None:
+                    return event_id
             waiting = self._running.get(transaction)
             if waiting is None:
                 break
@@ -52,25 +63,55 @@ class TransactionLog:
         self._running[transaction] = []
         try:
             event_id = await send()
-            (await self._known(transaction.user_id, transaction.device_id))[key] = event_id
+            used = self._peek(device)
+            if used is None:
+                used = await self._read(device)
+            used.add(mark)
             return event_id
         finally:
             for waiter in self._running.pop(transaction):
                 waiter.callback(None)
 
     def forget_device(self, user_id: str, device_id: str) -> None:
+        """Let go of what is in memory of a device that is gone."""
         self._devices.pop((user_id, device_id), None)
 
-    async def _known(self, user_id: str, device_id: str) -> dict[Key, str]:
-        device = (user_id, device_id)
-        known = self._devices.get(device)
-        if known is None:
-            read = await self._database.run(
-                transaction_rows.load_transactions, user_id, device_id, self._clock.now_ms() - KEPT_MS
-            )
-            known = self._devices.setdefault(device, read)
-            while len(self._devices) > MAX_DEVICES:
-                self._devices.popitem(last=False)
-        else:
+    async def forget_old(self) -> None:
+        """Drop what is older than `KEPT_MS`. To be called once a day."""
+        await self._database.write(rows.forget_transactions, self._clock.now_ms() - KEPT_MS)
+        self._devices.clear()
+
+    def _peek(self, device: Device) -> Used | None:
+        used = self._devices.get(device)
+        if used is not None:
             self._devices.move_to_end(device)
-        return known
+        return used
+
+    async def _read(self, device: Device) -> Used:
+        """Read what a device has used; once, however many of its requests wait for that.
+
+        So no reading that began before another one ended can bring back what was true before.
+        """
+        waiter: Deferred[Used] = Deferred()
+        if device in self._reading:
+            self._reading[device].append(waiter)
+        else:
+            self._reading[device] = [waiter]
+            self._database.run(_marks, *device).addBoth(self._was_read, device)
+        return await waiter
+
+    def _was_read(self, outcome: Used | Failure, device: Device) -> None:
+        waiting = self._reading.pop(device)
+        if isinstance(outcome, Failure):
+            for waiter in waiting:
+                waiter.errback(outcome)
+            return
+        self._devices[device] = outcome
+        while len(self._devices) > MAX_DEVICES:
+            self._devices.popitem(last=False)
+        for waiter in waiting:
+            waiter.callback(outcome)
+
+
+def _marks(cursor: Cursor, user_id: str, device_id: str) -> Used:
+    return set(map(hash, rows.used_by_device(cursor, user_id, device_id)))

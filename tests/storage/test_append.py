@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -48,7 +49,8 @@ def test_what_is_not_there_is_not_found(database: Database, pump: Pump) -> None:
     assert pump.wait(database.run(events.timeline, 77, limit=10)) == []
     assert pump.wait(database.run(events.recent_timelines, [77], 10)) == {77: []}
     assert pump.wait(database.run(memberships.rooms_of, "@nobody:test.example")) == []
-    assert pump.wait(database.run(transactions.load_transactions, "@nobody:test.example", "X", 0)) == {}
+    assert pump.wait(database.run(transactions.used_by_device, "@nobody:test.example", "X")) == []
+    assert pump.wait(database.run(transactions.event_of, Transaction("@nobody:test.example", "X", "p", "t"))) is None
     assert pump.wait(database.run(state.read_state, 0)) == {}
     assert pump.wait(database.run(state.read_state, 77, [("m.room.name", "")])) == {}
 
@@ -209,16 +211,19 @@ def test_a_transaction_id_counts_once(database: Database, pump: Pump, room: Room
     key = (transaction.path, transaction.txn_id)
     event_id = first.events[0].stored.event.event_id
     ts = first.events[0].stored.received_ts
-    assert pump.wait(database.run(transactions.load_transactions, ALICE, "PHONE", ts)) == {key: event_id}
-    assert pump.wait(database.run(transactions.load_transactions, ALICE, "PHONE", ts + 1)) == {}
-    assert pump.wait(database.run(transactions.load_transactions, ALICE, "TABLET", 0)) == {}
+    assert pump.wait(database.run(transactions.used_by_device, ALICE, "PHONE")) == [key]
+    assert pump.wait(database.run(transactions.used_by_device, ALICE, "TABLET")) == []
+    assert pump.wait(database.run(transactions.event_of, transaction)) == event_id
+    other = msgspec.structs.replace(transaction, txn_id="other")
+    assert pump.wait(database.run(transactions.event_of, other)) is None
     with pytest.raises(DuplicateRow):
         append_all(pump, database, room.send("again", transaction=transaction))
     database.clear_poison(room.nid)
     assert len(pump.wait(database.run(events.timeline, room.nid, limit=100))) == 6
     assert pump.wait(database.write(transactions.forget_transactions, ts)) == 0
     assert pump.wait(database.write(transactions.forget_transactions, ts + 1)) == 1
-    assert pump.wait(database.run(transactions.load_transactions, ALICE, "PHONE", 0)) == {}
+    assert pump.wait(database.run(transactions.used_by_device, ALICE, "PHONE")) == []
+    assert pump.wait(database.run(transactions.event_of, transaction)) is None
 
 
 def test_an_event_is_stored_once(database: Database, pump: Pump, room: Room) -> None:
@@ -331,9 +336,9 @@ def test_text_may_hold_anything_that_json_can(database: Database, pump: Pump, ro
     }
     last = pump.wait(database.run(events.timeline, room.nid, limit=1, backwards=True))[0]
     assert (last.device_id, last.txn_id, last.event.content["body"]) == (strange, strange, strange)
-    assert pump.wait(database.run(transactions.load_transactions, ALICE, strange, 0)) == {
-        (strange, strange): last.event.event_id
-    }
+    assert pump.wait(database.run(transactions.used_by_device, ALICE, strange)) == [(strange, strange)]
+    by_transaction = database.run(transactions.event_of, Transaction(ALICE, strange, strange, strange))
+    assert pump.wait(by_transaction) == last.event.event_id
     row = pump.wait(database.run(rooms.find_room, afar.room_id))
     assert row is not None
     assert row.room_type == strange

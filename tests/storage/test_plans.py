@@ -20,15 +20,18 @@ from storage import (
     directory,
     events,
     filters,
+    graph,
     memberships,
     presence,
     profiles,
     receipts,
+    redactions,
     registration_tokens,
     rooms,
     sessions,
     spans,
     state,
+    stripped,
     transactions,
     visibility,
 )
@@ -50,6 +53,7 @@ WHOLE_TABLES = (
     "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0",  # at start
     "SELECT room_nid FROM published_rooms",  # the public list
     "DELETE FROM transactions WHERE ts",  # once a day
+    "SELECT DISTINCT room_nid FROM pending_redactions",  # once
     "DELETE FROM receipts WHERE user_id",  # an account is closed
 )
 PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
@@ -86,6 +90,16 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: visibility.next_turn(cursor, room.nid, BOB, 3, backwards=True),
         lambda cursor: auth_chains.auth_difference(cursor, [nids[:3], nids[2:]]),
         lambda cursor: auth_chains.conflicted_subgraph(cursor, nids),
+        lambda cursor: auth_chains.auth_chain(cursor, nids[-2:]),
+        lambda cursor: graph.walk_back(cursor, room.nid, room.head.extremities, limit=10),
+        lambda cursor: visibility.memberships_of_server(cursor, snapshot, "test.example"),
+        lambda cursor: visibility.setting_at(cursor, snapshot),
+        lambda cursor: stripped.put_stripped(cursor, nids[0], b"[]"),
+        lambda cursor: stripped.get_stripped(cursor, nids),
+        lambda cursor: redactions.add_pending(cursor, room.nid, ids[0], 5),
+        lambda cursor: redactions.pending_for(cursor, room.nid, ids[0]),
+        lambda cursor: redactions.drop_pending(cursor, room.nid, ids[0]),
+        lambda cursor: redactions.rooms_with_pending(cursor),
         lambda cursor: rooms.load_room(cursor, room.nid),
         lambda cursor: rooms.find_room(cursor, room.room_id),
         lambda cursor: rooms.find_nid(cursor, room.room_id),
@@ -96,7 +110,8 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: memberships.members_of(cursor, room.nid, ["join", "invite"]),
         lambda cursor: memberships.membership_history(cursor, room.nid, BOB),
         lambda cursor: memberships.set_forgotten(cursor, room.nid, BOB),
-        lambda cursor: transactions.load_transactions(cursor, ALICE, "PHONE", 0),
+        lambda cursor: transactions.used_by_device(cursor, ALICE, "PHONE"),
+        lambda cursor: transactions.event_of(cursor, Transaction(ALICE, "PHONE", "send/x", "t1")),
         lambda cursor: transactions.forget_transactions(cursor, 0),
         lambda cursor: accounts.add_account(cursor, Account(ALICE, "hash", 0)),
         lambda cursor: accounts.get_account(cursor, ALICE),
