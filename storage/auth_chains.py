@@ -116,6 +116,18 @@ def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]]) -> set[int
     return _events_in(cursor, spans)
 
 
+def auth_chain(cursor: Cursor, nids: Collection[int]) -> set[int]:
+    """All that the given state events rest on: what they cite, and what that cites in turn.
+
+    One of the given is among them only if another cites it. Raises LookupError for a nid that has no place.
+    """
+    if not nids:
+        return set()
+    graph = _Graph(cursor)
+    beneath = graph.beneath(_places_of(cursor, nids).values())
+    return _events_in(cursor, {chain: (1, upto) for chain, upto in graph.reach(list(beneath.items())).items()})
+
+
 def conflicted_subgraph(cursor: Cursor, conflicted: Collection[int]) -> set[int]:
     """All events on a path, along auth events, from one of the given events to another, these two included.
 
@@ -154,6 +166,18 @@ class _Graph:
                         reached[target] = further[target] = target_seq
             todo = further
         return reached
+
+    def beneath(self, places: Collection[Place]) -> Reach:
+        """What the events at `places` cite, by chain."""
+        self._read({chain for chain, _ in places})
+        cited: Reach = {}
+        for chain, seq in places:
+            # An event stands on the one before it in its chain because it cites that one.
+            below = [(chain, seq - 1)] if seq > 1 else []
+            below += [(target, target_seq) for at, target, target_seq in self._links[chain] if at == seq]
+            for target, target_seq in below:
+                cited[target] = max(target_seq, cited.get(target, 0))
+        return cited
 
     def lowest_that_reach(self, places: Iterable[Place], within: Reach) -> Reach:
         """For each chain of `within`, the lowest seq from which one of `places` is reached; without those that do not.

@@ -43,6 +43,25 @@ def state_at(cursor: Cursor, snapshot: int, user_id: str) -> VisibilityState:
     return VisibilityState(setting, membership)
 
 
+def memberships_of_server(cursor: Cursor, snapshot: int, server_name: str) -> set[str]:
+    """Which memberships the people of a server had at a snapshot. Costs a look at every member."""
+    suffix = ":" + server_name
+    members = read_state(cursor, snapshot, types=["m.room.member"])
+    nids = [nid for (_, user_id), nid in members.items() if user_id.endswith(suffix)]
+    if not nids:
+        return set()
+    condition, parameters = among(cursor, "nid", nids)
+    rows = cursor.execute(f"SELECT DISTINCT membership FROM events WHERE {condition}", parameters).fetchall()
+    return {name for (number,) in rows if (name := memberships.NAMES[number or 0]) is not None}
+
+
+def setting_at(cursor: Cursor, snapshot: int) -> object:
+    """`history_visibility` at a snapshot as somebody wrote it: any JSON value; None where there is none."""
+    nid = read_state(cursor, snapshot, (HISTORY_VISIBILITY,)).get(HISTORY_VISIBILITY)
+    row = None if nid is None else cursor.execute("SELECT raw FROM events WHERE nid = ?", (nid,)).fetchone()
+    return None if row is None else _read(row[0]).content.history_visibility
+
+
 def next_turn(cursor: Cursor, room_nid: int, user_id: str, position: int, backwards: bool) -> int | None:
     """Position of the nearest event past `position` that changes the room's history visibility or the user's
     membership, looking back or forward in the timeline; None where nothing changes any more.

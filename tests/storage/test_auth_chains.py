@@ -70,6 +70,14 @@ class Graph:
         )
         return {self.nids.index(nid) for nid in nids}
 
+    def chain(self, numbers: Collection[int]) -> set[int]:
+        """By the index."""
+        nids = self.pump.wait(self.database.run(auth_chains.auth_chain, [self.nids[each] for each in numbers]))
+        return {self.nids.index(nid) for nid in nids}
+
+    def walked_chain(self, numbers: Collection[int]) -> set[int]:
+        return self.auth_chain(cited for number in numbers for cited in self.cited[number])
+
     def walked_difference(self, forks: Collection[Collection[int]]) -> set[int]:
         chains = [self.auth_chain(fork) for fork in forks]
         somewhere: set[int] = set().union(*chains)
@@ -110,6 +118,7 @@ def test_the_index_agrees_with_a_walk(database: Database, pump: Pump, monkeypatc
             assert graph.difference(forks) == graph.walked_difference(forks)
             conflicted = data.draw(some, label="conflicted")
             assert graph.subgraph(conflicted) == graph.walked_subgraph(conflicted)
+            assert graph.chain(conflicted) == graph.walked_chain(conflicted)
 
     check()
 
