@@ -20,7 +20,7 @@ from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.paging import MOST_EVENTS, PageAsk, Walk, wanted
-from homeserver.rooms.tracing import Seen, Viewer
+from homeserver.rooms.tracing import STILL, Seen, Viewer, without_later
 from homeserver.rooms.visibility import Visibility
 from homeserver.streams.hub import Hub
 from homeserver.sync.filters import EventFilter
@@ -84,7 +84,7 @@ class History:
         await self.visibility.prepare([room])
         viewer = self.visibility.viewer(room, user_id)
         page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask)
-        page.state = await self._load(members)
+        page.state = await self._load(members, access)
         return page
 
     async def event(self, room_id: str, user_id: str, event_id: str) -> tuple[Seen, dict[int, StoredEvent]]:
@@ -111,13 +111,14 @@ class History:
         if found is None:
             raise _no_event()
         around, state = found
-        around.state = [stored for stored in await self._load(state) if wanted(filter, stored)]
+        around.state = [stored for stored in await self._load(state, access) if wanted(filter, stored)]
         return around
 
-    async def _load(self, nids: Sequence[int]) -> list[StoredEvent]:
+    async def _load(self, nids: Sequence[int], access: Access) -> list[StoredEvent]:
         """State events, of which most are in memory while the room is in use."""
         found = await self.events.get_many(nids)
-        return [found[nid] for nid in nids if nid in found]
+        until = STILL if access.left is None or access.is_world_readable else access.left.position
+        return [without_later(found[nid], until) for nid in nids if nid in found]
 
 
 def _no_event() -> NotFound:

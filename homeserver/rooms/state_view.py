@@ -18,6 +18,7 @@ from homeserver.errors import NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.tracing import without_later
 from storage.database import Database
 from storage.events import load_events, timeline
 from storage.ports import Cursor, StoredEvent
@@ -115,12 +116,14 @@ def _profile(content: Mapping[str, object]) -> MemberProfile:
 
 
 def _state_after(cursor: Cursor, event: StoredEvent) -> list[StoredEvent]:
-    return list(load_events(cursor, list(read_state(cursor, event.after).values())).values())
+    found = load_events(cursor, list(read_state(cursor, event.after).values())).values()
+    return [without_later(stored, event.position) for stored in found]
 
 
 def _piece_after(cursor: Cursor, event: StoredEvent, key: StateKey) -> StoredEvent | None:
     nid = read_state(cursor, event.after, [key]).get(key)
-    return None if nid is None else load_events(cursor, [nid]).get(nid)
+    stored = None if nid is None else load_events(cursor, [nid]).get(nid)
+    return None if stored is None else without_later(stored, event.position)
 
 
 def _members_at(cursor: Cursor, access: Access, at: int | None) -> list[StoredEvent]:
@@ -136,5 +139,6 @@ def _members_at(cursor: Cursor, access: Access, at: int | None) -> list[StoredEv
             return []
         last = events[0]
     assert last is not None
-    nids = read_state(cursor, last.after, types=["m.room.member"])
-    return list(load_events(cursor, list(nids.values())).values())
+    found = load_events(cursor, list(read_state(cursor, last.after, types=["m.room.member"]).values())).values()
+    left = access.left
+    return list(found) if left is None else [without_later(stored, left.position) for stored in found]

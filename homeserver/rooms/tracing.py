@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 from attrs import define, frozen
 
 from federation.room.event import Event
@@ -64,6 +65,14 @@ def is_allowed(setting: str, membership: str, position: int, joined_until: int) 
     if position >= joined_until:
         return False
     return setting == SHARED or (setting == INVITED and membership == "invite")
+
+
+def without_later(stored: StoredEvent, until: int) -> StoredEvent:
+    """An event for somebody who hears nothing from position `until` on: that it was redacted shows, but not why."""
+    because = stored.redacted_because
+    if because is None or because.position < until:
+        return stored
+    return msgspec.structs.replace(stored, redacted_because=None)
 
 
 @frozen
@@ -128,8 +137,13 @@ class Trace:
                     for snapshot in (stored.after, stored.before)
                 )
             if visible:
-                found.append((stored, membership))
+                found.append((self._as_known(stored, until), membership))
         return found
+
+    def _as_known(self, stored: StoredEvent, until: int) -> StoredEvent:
+        if stored.redacted_because is None or self.viewer.setting == WORLD_READABLE:
+            return stored
+        return without_later(stored, until)
 
 
 def trace(viewer: Viewer, events: Sequence[StoredEvent], replaced: Callable[[StoredEvent], Replaced]) -> Trace:

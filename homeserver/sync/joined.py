@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import orjson
-from attrs import frozen
+from attrs import field, frozen
 
 from federation.room.event import StateKey
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
 from homeserver.rooms.render import Reader, client_event, federation_event, is_personal
+from homeserver.rooms.tracing import STILL, without_later
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import (
@@ -74,6 +75,12 @@ class Manner:
     ignored: frozenset[str] = frozenset()
     """Whose messages the reader does not want to see."""
 
+    _state_reader: Reader = field(init=False)
+
+    @_state_reader.default
+    def _without_peek(self) -> Reader:
+        return Reader(self.reader.user_id, self.reader.device_id, self.reader.now_ms)
+
     @property
     def viewer(self) -> Viewer:
         return Viewer(self.reader.user_id, self.ignored)
@@ -83,11 +90,18 @@ class Manner:
         return self.filter.room.timeline.limit
 
     def copy(self, stored: StoredEvent, membership: str | None = None) -> bytes:
-        """The reader's copy of an event."""
+        """The reader's copy of an event in the timeline."""
+        return self._copy(stored, self.reader, membership)
+
+    def state_copy(self, stored: StoredEvent) -> bytes:
+        """The reader's copy of an event of the state, without what it replaced: that may be from before their time."""
+        return self._copy(stored, self._state_reader, None)
+
+    def _copy(self, stored: StoredEvent, reader: Reader, membership: str | None) -> bytes:
         if self.filter.event_format == "federation":
-            made = federation_event(stored, self.reader, membership=membership)
+            made = federation_event(stored, reader, membership=membership)
         else:
-            made = client_event(stored, self.reader, room_id=False, membership=membership)
+            made = client_event(stored, reader, room_id=False, membership=membership)
         if self.filter.event_fields is not None:
             made = orjson.dumps(keep_fields(orjson.loads(made), self.filter.event_fields))
         return made
@@ -182,10 +196,10 @@ class RoomSections:
         return parts
 
     async def _has_name(self, room: LiveRoom) -> bool:
-        for key, field in ((NAME, "name"), (CANONICAL_ALIAS, "alias")):
+        for key, member in ((NAME, "name"), (CANONICAL_ALIAS, "alias")):
             ref = room.visible.state.get(key)
             stored = None if ref is None else await self.events.get(ref.nid)
-            if stored is not None and stored.event.content.get(field):
+            if stored is not None and stored.event.content.get(member):
                 return True
         return False
 
@@ -241,8 +255,9 @@ class RoomSections:
     def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> Core:
         want, timeline = part.want, part.timeline
         state_filter = manner.filter.room.state
+        until = want.span.upto if want.is_left else STILL
         state = [
-            manner.copy(stored)
+            manner.state_copy(without_later(stored, until))
             for nid in part.state.values()
             if (stored := events.get(nid)) is not None and (state_filter.is_open or admits(state_filter, stored))
         ]
