@@ -120,14 +120,25 @@ class OutsideSections:
         self, room: LiveRoom, stored: StoredEvent, since: StreamToken, manner: Manner, first: bool
     ) -> Want | None:
         """How to show a room up to the reader's leaving; None if it was not in it, so that only the end is shown."""
-        before = await self.events.get(stored.replaces) if stored.replaces else None
-        if before is None or before.event.content.get("membership") != "join":
+        stay = await self._stay_before(stored)
+        if stay is None:
             return None
+        # Somebody who came and went since the last sync knows nothing of the room yet.
+        while not first and stay.position > since.position:
+            earlier = await self._stay_before(stay)
+            first, stay = earlier is None, earlier or stay
         end_state = None
         if first or manner.lazy:
             end_state = await self.database.run(state_rows.read_state, stored.after)
         span = Span(0 if first else since.position, stored.position)
         return Want(room, span, first, span.upto, is_left=True, end_state=end_state)
+
+    async def _stay_before(self, stored: StoredEvent) -> StoredEvent | None:
+        """The member event that this one replaced, if its user was joined by it."""
+        before = await self.events.get(stored.replaces) if stored.replaces else None
+        if before is None or before.event.content.get("membership") != "join":
+            return None
+        return before
 
 
 def _only(stored: StoredEvent, manner: Manner) -> bytes:

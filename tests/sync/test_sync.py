@@ -330,3 +330,18 @@ def test_ignored_people_are_not_heard(house: LivedInHouse) -> None:
     assert "invite" not in answer["rooms"]
     assert unwanted not in ids(house.sync("alice")["rooms"]["join"][room_id])
     assert unwanted in ids(house.sync("carol", since)["rooms"]["join"][room_id])
+
+
+def test_whoever_came_and_went_between_two_syncs_is_shown_the_room_as_it_was(house: LivedInHouse) -> None:
+    room_id = house.create("alice", name="The pub", preset="public_chat")
+    since = house.sync("bob")["next_batch"]
+    for number in range(15):
+        house.say("alice", room_id, f"before {number}")
+    house.join("bob", room_id)
+    named: dict[str, Any] = {"membership": "join", "displayname": "B"}
+    house.set_state("bob", room_id, "m.room.member", named, user("bob"))
+    house.leave("bob", room_id)
+    house.set_state("alice", room_id, "m.room.name", {"name": "not for bob"})
+    section = house.sync("bob", since)["rooms"]["leave"][room_id]
+    names = [event["content"] for event in section["state"]["events"] if event["type"] == "m.room.name"]
+    assert names == [{"name": "The pub"}] and section["timeline"]["limited"]
