@@ -6,7 +6,13 @@ from pathlib import Path
 
 from attrs import frozen
 
-from config.field import ip_networks, setting
+from config.field import at_least, ip_networks, setting
+from config.server import check_server_name
+
+
+def _server_names(value: object) -> str | None:
+    assert isinstance(value, tuple)
+    return next((why for name in value if (why := check_server_name(name)) is not None), None)
 
 
 @frozen(kw_only=True)
@@ -25,4 +31,20 @@ class Federation:
     )
     ca_path: Path | None = setting(
         None, doc="Certificate authorities (PEM) to trust for peers, instead of the system's: for a closed federation."
+    )
+    notaries: tuple[str, ...] = setting(
+        ("matrix.org",),
+        doc="Servers that are asked for the signing keys of others that do not answer, so that what those once said "
+        "can still be verified. Their word is believed. They learn which servers this one has to do with.",
+        check=_server_names,
+    )
+    connect_timeout_ms: int = setting(
+        10_000,
+        doc="How long one address of a peer has to accept a connection and prove whose it is.",
+        check=at_least(1),
+    )
+    timeout_ms: int = setting(
+        60_000,
+        doc="How long a peer has for most answers, to the last byte; what takes long, such as joining, has more.",
+        check=at_least(1),
     )

@@ -12,8 +12,8 @@ from config.field import http_url, setting
 _SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]{1,230}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-def _server_name(value: object) -> str | None:
-    """Spec: https://spec.matrix.org/v1.19/appendices/#server-name"""
+def check_server_name(value: object) -> str | None:
+    """Refuse what is no server name. Spec: https://spec.matrix.org/v1.19/appendices/#server-name"""
     if _SERVER_NAME.fullmatch(str(value)):
         return None
     return f"must be a host name or IP address, with a port if it needs one, not {value!r}"
@@ -25,7 +25,7 @@ class Server:
 
     name: str = setting(
         doc="The part after the colon in @alice:example.org. It can never be changed once there are accounts.",
-        check=_server_name,
+        check=check_server_name,
         live=True,
     )
     public_baseurl: str | None = setting(

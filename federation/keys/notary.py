@@ -21,6 +21,16 @@ from federation.room.canonical import parse_json
 
 
 @frozen
+class Wanted:
+    """What somebody wants to know of a server's keys."""
+
+    key_ids: frozenset[str]
+    """None in particular: all of them."""
+    minimum_valid_until_ts: int
+    """Until when the answer should be valid, in ms since 1970."""
+
+
+@frozen
 class Notary:
     """Answers for other servers, and for this one."""
 
@@ -29,28 +39,24 @@ class Notary:
     _ring: KeyRing
     _now_ms: Callable[[], int]
 
-    async def answer(self, wanted: Mapping[str, Mapping[str, int]]) -> list[Mapping[str, Any]]:
-        """Responses of servers, signed by this one too. Servers of which nothing is known are left out.
-
-        For each server, the ids of the wanted keys with the time until which they should be valid; no ids mean all.
-        """
-        answers = await gather(self._answer_for(server_name, keys) for server_name, keys in sorted(wanted.items()))
+    async def answer(self, wanted: Mapping[str, Wanted]) -> list[Mapping[str, Any]]:
+        """Responses of servers, signed by this one too. Servers of which nothing is known are left out."""
+        answers = await gather(self._answer_for(server_name, wish) for server_name, wish in sorted(wanted.items()))
         return [response for responses in answers for response in responses]
 
-    async def _answer_for(self, server_name: str, keys: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    async def _answer_for(self, server_name: str, wish: Wanted) -> list[Mapping[str, Any]]:
         if server_name == self._own.server_name:
             return [await self._own.response()]
         kept = await self._store.responses(server_name)
-        if self._is_stale(kept, keys) and await self._ring.refresh(server_name) is not None:
+        if self._is_stale(kept, wish) and await self._ring.refresh(server_name) is not None:
             kept = await self._store.responses(server_name)
-        asked_for = [response for response in kept if not keys or not response.key_ids.isdisjoint(keys)]
-        return [self._own.sign(parse_json(response.body, exact=True)) for response in asked_for or kept[:1]]
+        named = [response for response in kept if response.key_ids & wish.key_ids]
+        return [self._own.sign(parse_json(response.body, exact=True)) for response in named or kept[:1]]
 
-    def _is_stale(self, kept: Sequence[KeptResponse], keys: Mapping[str, int]) -> bool:
+    def _is_stale(self, kept: Sequence[KeptResponse], wish: Wanted) -> bool:
         if not kept:
             return True
         newest = kept[0]
         half_time = newest.fetched_ts + (newest.valid_until_ts - newest.fetched_ts) // 2
-        wanted_until = max(keys.values(), default=self._now_ms())
-        missing = set(keys).difference(*(response.key_ids for response in kept))
-        return bool(missing) or self._now_ms() >= half_time or newest.valid_until_ts < wanted_until
+        missing = wish.key_ids.difference(*(response.key_ids for response in kept))
+        return bool(missing) or self._now_ms() >= half_time or newest.valid_until_ts < wish.minimum_valid_until_ts

@@ -43,6 +43,8 @@ class FederationClient:
     server_name: str
     key: SigningKey
     transport: Transport
+    timeout_s: float = TIMEOUT_S
+    """For requests whose caller knows no better."""
 
     async def get(
         self,
@@ -50,7 +52,7 @@ class FederationClient:
         path: str,
         *,
         into: type[T],
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         max_bytes: int = MAX_BYTES,
         signed: bool = True,
     ) -> T:
@@ -65,7 +67,7 @@ class FederationClient:
         *,
         into: type[T],
         body: object,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> T:
         """The answer to a PUT. It may be sent a second time where a connection breaks, so it must not matter."""
@@ -79,7 +81,7 @@ class FederationClient:
         *,
         into: type[T],
         body: object,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         max_bytes: int = MAX_BYTES,
         signed: bool = True,
     ) -> T:
@@ -96,7 +98,7 @@ class FederationClient:
         path: str,
         *,
         body: object = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         max_bytes: int = MAX_BYTES,
         signed: bool = True,
     ) -> Response:

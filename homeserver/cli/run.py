@@ -32,6 +32,7 @@ def command(path: Path, listen: str | None) -> None:
 
     from twisted.internet.error import CannotListenError
 
+    from federation.outbound.tls import BadAuthorities
     from federation.room.signing import BadSigningKey
     from homeserver.app import run
     from homeserver.http.tls import BadCertificate
@@ -39,7 +40,7 @@ def command(path: Path, listen: str | None) -> None:
 
     try:
         run(settings)
-    except (DatabaseUnusable, CannotListenError, BadSigningKey, BadCertificate, OSError) as error:
+    except (DatabaseUnusable, CannotListenError, BadSigningKey, BadCertificate, BadAuthorities, OSError) as error:
         # What whoever runs the server can mend: a traceback would hide it.
         structlog.get_logger().error("cannot start", why=str(error))
         sys.exit(1)

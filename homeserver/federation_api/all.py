@@ -1,0 +1,13 @@
+"""Every module of the server-server API, for the route table: a new file is served once it stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from homeserver.federation_api import keys, version
+
+FEDERATION_ROUTES: Sequence[ModuleType] = (
+    keys,
+    version,
+)
