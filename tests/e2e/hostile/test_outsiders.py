@@ -141,6 +141,8 @@ def play(server: ServerProcess, setting: str) -> Room:
         room.events[f"spoiled {event_id}"] = event_id
     owner.call("PUT", f"{room.path}/typing/{segment(owner.user_id)}", {"typing": True})
     owner.call("POST", f"{room.path}/receipt/m.read/{segment(room.events['late'])}", {})
+    status = {"presence": "online", "status_msg": room.new_words("status")}
+    owner.call("PUT", f"{API}/presence/{segment(owner.user_id)}/status", status)
     for what in ("account_data/org.example.data", f"rooms/{segment(room.room_id)}/account_data/org.example.data"):
         owner.call("PUT", f"{API}/user/{segment(owner.user_id)}/{what}", {"words": room.words["late"]})
     return room
@@ -234,6 +236,10 @@ def test_nothing_leaks(besieged: ServerProcess, line: Line, setting: str) -> Non
             seen |= found
             wrong += [describe((who, target), answer, flaw) for flaw in flaws(answer)]
             wrong += [describe((who, target), answer, f"{name} leaked") for name in found - may_read(who, setting)]
+            passing = [
+                kind for kind in ("m.typing", "m.receipt", "m.fully_read") if f'"{kind}"' in answer.body.decode()
+            ]
+            wrong += [describe((who, target), answer, f"{kind} leaked") for kind in passing]
         if not seen >= may_read(who, setting):
             wrong.append(f"{who} reads {seen} only")
     assert not wrong, report(wrong)
@@ -300,8 +306,8 @@ def test_who_comes_in(besieged: ServerProcess, line: Line, setting: str) -> None
                 said |= room.found_in(line.ask("GET", target, token=person.token).body.decode())
             state = {f"{time} state" for time in TIMES}
             expected = {*room.words} if setting == "shared" else state | ({"while"} if who in ONCE_IN else set())
-            # Whoever was there may be told why what they saw is gone.
-            if said - {"reason"} != expected - {"reason"}:
+            # Whoever was there may be told why what they saw is gone; and now they share a room with its owner.
+            if said - {"reason", "status"} != expected - {"reason", "status"}:
                 wrong.append(f"{who} reads {said}")
     assert not wrong, report(wrong)
 
