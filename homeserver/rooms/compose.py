@@ -114,6 +114,8 @@ class Draft(Advance):
         self._means = means
         self._have = have
         self._device = device
+        self._mine: dict[int | str, StoredEvent] = {}
+        """The events of the draft itself, by nid and by id."""
 
     def add(self, template: Template) -> StoredEvent:
         """Compose, sign and judge one event. Raises Forbidden, BadJson or NeedEvents; nothing is changed then."""
@@ -129,13 +131,18 @@ class Draft(Advance):
         return None if ref is None else self.stored(ref.nid).event
 
     def stored(self, nid: int) -> StoredEvent:
-        for new in self.new:
-            if new.stored.nid == nid:
-                return new.stored
-        found = self.room.unwritten.get(nid) or self._means.events.peek(nid) or self._have.by_nid.get(nid)
+        found = self._peek(nid)
         if found is None:
             raise NeedEvents([nid])
         return found
+
+    def _peek(self, nid: int) -> StoredEvent | None:
+        return (
+            self._mine.get(nid)
+            or self.room.unwritten.get(nid)
+            or self._means.events.peek(nid)
+            or self._have.by_nid.get(nid)
+        )
 
     def power_levels(self) -> PowerLevels:
         """The room's power levels as they stand after the events added so far."""
@@ -156,7 +163,7 @@ class Draft(Advance):
             content=template.content,
         )
         refs = [ref for key in wanted if (ref := state.get(key)) is not None]
-        missing = [ref.nid for ref in refs if not self._holds(ref.nid)]
+        missing = [ref.nid for ref in refs if self._peek(ref.nid) is None]
         if missing:
             raise NeedEvents(missing)
         prev_events = head.extremities[-MAX_PREV_EVENTS:]
@@ -185,19 +192,13 @@ class Draft(Advance):
         except BadEvent as error:
             raise BadJson(str(error)) from None
 
-    def _holds(self, nid: int) -> bool:
-        return (
-            nid in self.room.unwritten
-            or self._means.events.peek(nid) is not None
-            or nid in self._have.by_nid
-            or any(new.stored.nid == nid for new in self.new)
-        )
-
     def _references(self, event_ids: Sequence[str]) -> dict[str, str]:
         """Room versions 1 and 2 cite events together with their hashes."""
-        mine = {new.stored.event.event_id: new.stored for new in self.new}
-        mine.update((stored.event.event_id, stored) for stored in self.room.unwritten.values())
-        known = {event_id: mine.get(event_id) or self._have.by_id.get(event_id) for event_id in event_ids}
+        unwritten = {stored.event.event_id: stored for stored in self.room.unwritten.values()}
+        known = {
+            event_id: self._mine.get(event_id) or unwritten.get(event_id) or self._have.by_id.get(event_id)
+            for event_id in event_ids
+        }
         missing = [event_id for event_id, stored in known.items() if stored is None]
         if missing:
             raise NeedEvents(event_ids=missing)
@@ -243,6 +244,7 @@ class Draft(Advance):
         unjoined = head.extremities[:-MAX_PREV_EVENTS]
         self.standing = Standing(RoomHead((*unjoined, event.event_id), event.depth, after), state)
         self.new.append(NewEvent(stored, changes))
+        self._mine[nid] = self._mine[event.event_id] = stored
         return stored
 
 

@@ -15,19 +15,20 @@ import msgspec
 from attrs import field, frozen
 
 from config import Settings
-from federation.room.identifiers import InvalidIdentifier, parse_room_alias
+from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id
 from federation.room.versions import RoomVersion, get_room_version
-from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
+from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Unavailable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Malformed, Template, found
-from homeserver.rooms.membership import MemberProfiles, check_invitable, member_content
+from homeserver.rooms.membership import MEMBER, MemberProfiles, check_invitable, check_member, member_content
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
-from storage.database import Database
+from storage.database import Database, DuplicateRow
 from storage.ports import Cursor, NewRoom
 
 Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
 
+MAX_ATTEMPTS = 5
 ROOM_ID_LETTERS = string.ascii_letters
 TOMBSTONE_LEVEL = 150
 """Above `state_default` and the 100 of an admin: upgrading a room hands it over, which is for its creators."""
@@ -105,15 +106,21 @@ class RoomMaker:
             content = await member_content(self.profiles, user_id, "invite", more)
             templates.append(Template("m.room.member", creator, content, user_id))
 
-        draft = self._found(creator, ask, version, invitees if preset == "trusted_private_chat" else [])
-        try:
-            for template in templates:
-                draft.add(template)
-        except (Forbidden, Malformed) as error:
-            why = f"This room would break its own rules: {error.error}"
-            raise MatrixError(400, "M_INVALID_ROOM_STATE", why) from None
-        await self._append(draft, creator, alias, publish)
-        return draft.room.room_id
+        trusted = invitees if preset == "trusted_private_chat" else []
+        for _ in range(MAX_ATTEMPTS):
+            draft = self._found(creator, ask, version, trusted)
+            try:
+                for template in templates:
+                    draft.add(template)
+            except (Forbidden, Malformed) as error:
+                why = f"This room would break its own rules: {error.error}"
+                raise MatrixError(400, "M_INVALID_ROOM_STATE", why) from None
+            try:
+                await self._append(draft, creator, alias, publish)
+            except DuplicateRow:
+                continue  # the clock was set back to a moment in which the same was made: it moves on
+            return draft.room.room_id
+        raise Unavailable("The room could not be made")
 
     def _version(self, ask: CreateRoom) -> RoomVersion:
         identifier = self.settings.rooms.default_version if ask.room_version is None else ask.room_version
@@ -125,12 +132,9 @@ class RoomMaker:
     def _invitees(self, creator: str, ask: CreateRoom) -> list[str]:
         if ask.invite_3pid:
             raise MatrixError(403, "M_THREEPID_DENIED", "This server has no identity server to invite by address")
-        invitees: list[str] = []
         for user_id in ask.invite:
             check_invitable(user_id, self.door.identity.server_name)
-            if user_id != creator and user_id not in invitees:
-                invitees.append(user_id)
-        return invitees
+        return [user_id for user_id in dict.fromkeys(ask.invite) if user_id != creator]
 
     async def _alias(self, ask: CreateRoom) -> str | None:
         if ask.room_alias_name is None:
@@ -151,10 +155,8 @@ class RoomMaker:
         content["room_version"] = version.identifier
         if not version.creator_is_sender:
             content["creator"] = creator
-        if version.privileged_creators and trusted:
-            named = content.get("additional_creators", [])
-            if not isinstance(named, list):
-                raise BadJson("`creation_content.additional_creators` must be an array of user ids")
+        if version.privileged_creators and (trusted or "additional_creators" in content):
+            named = _additional_creators(content.get("additional_creators", []))
             content["additional_creators"] = list(dict.fromkeys([*named, *trusted]))
         # In version 12 the room's id is the hash of this event: two alike within a millisecond would be one room.
         ts = max(self.door.clock.now_ms(), self._last_create_ts[0] + 1)
@@ -190,12 +192,16 @@ class RoomMaker:
         for given in ask.initial_state:
             if given.type == "m.room.create":
                 raise BadJson("`initial_state` can't hold another m.room.create")
+            if given.type == MEMBER:
+                check_member(given.state_key, given.content, self.door.identity.server_name)
             # In the order of the list, and each key once: what is given replaces what the preset says.
             state.pop((given.type, given.state_key), None)
             state[given.type, given.state_key] = given.content
         if ask.name is not None:
+            state.pop(("m.room.name", ""), None)
             state["m.room.name", ""] = {"name": ask.name}
         if ask.topic is not None:
+            state.pop(("m.room.topic", ""), None)
             text = {"body": ask.topic, "mimetype": "text/plain"}
             state["m.room.topic", ""] = {"topic": ask.topic, "m.topic": {"m.text": [text]}}
         encrypt = self.settings.rooms.encryption_by_default
@@ -207,7 +213,8 @@ class RoomMaker:
         also: list[Callable[[Cursor], None]] = []
         room = draft.room
         if alias is not None:
-            also.append(partial(_add_alias, alias=alias, room_id=room.room_id, creator=creator))
+            made = room.create.origin_server_ts
+            also.append(partial(_add_alias, alias=alias, room_id=room.room_id, creator=creator, created_ts=made))
         if publish:
             also.append(partial(_publish, room_nid=room.nid))
         room_type = room.create.content.get("type")
@@ -224,13 +231,22 @@ class AliasTaken(Exception):
     """Somebody else was quicker: the room's append fails alone."""
 
 
-def _add_alias(cursor: Cursor, alias: str, room_id: str, creator: str) -> None:
-    if not alias_rows.add(cursor, alias, room_id, creator):
+def _add_alias(cursor: Cursor, alias: str, room_id: str, creator: str, created_ts: int) -> None:
+    if not alias_rows.add(cursor, alias, room_id, creator, created_ts):
         raise AliasTaken(alias)
 
 
 def _publish(cursor: Cursor, room_nid: int) -> None:
     directory_rows.publish(cursor, room_nid)
+
+
+def _additional_creators(named: object) -> list[str]:
+    try:
+        if isinstance(named, list):
+            return [parse_user_id(user_id) for user_id in named]
+    except InvalidIdentifier as error:
+        raise BadJson(f"`creation_content.additional_creators`: {error}") from None
+    raise BadJson("`creation_content.additional_creators` must be an array of user ids")
 
 
 def _in_use(alias: str) -> MatrixError:

@@ -75,6 +75,14 @@ def check_invitable(user_id: str, local_server: str) -> None:
         raise Forbidden(f"This server does not federate yet, so {user_id} can't be reached")
 
 
+def check_member(user_id: str, content: Mapping[str, Any], local_server: str) -> None:
+    """What the rules leave open about a member event that a client words itself. Raises InvalidParam, Forbidden."""
+    if content.get("membership") == "invite":
+        check_invitable(user_id, local_server)
+    else:
+        _user(user_id)
+
+
 @frozen
 class Memberships:
     """What local users do about memberships. Each call answers when it is durable."""
@@ -120,14 +128,12 @@ class Memberships:
 
         It opens no door that is closed to the calls below. Raises InvalidParam, Forbidden.
         """
-        _user(target)
+        check_member(target, content, self.door.identity.server_name)
         wording = {key: value for key, value in content.items() if key != AUTHORISER}
         membership = wording.get("membership")
         if is_guest and (sender != target or membership not in ("join", "leave")):
             raise Forbidden("Guests may only join and leave", "M_GUEST_ACCESS_FORBIDDEN")
         if sender != target:
-            if membership == "invite":
-                check_invitable(target, self.door.identity.server_name)
             return wording, in_room(sender)
         before = room.membership_of(sender)
         if membership == "join":

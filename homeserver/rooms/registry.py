@@ -102,7 +102,8 @@ class Rooms:
     def add(self, room: LiveRoom) -> None:
         """Take in a room that was just made or read."""
         self._by_nid[room.nid] = room
-        self._nids[room.room_id] = room.nid
+        # A new room whose id turns out to be taken must not take the place of the one that has it.
+        self._nids.setdefault(room.room_id, room.nid)
         self._weights[room.nid] = weight = _weight(room)
         self._weight += weight
         self._added += 1
@@ -131,7 +132,8 @@ class Rooms:
 
     def _remove(self, room: LiveRoom) -> None:
         del self._by_nid[room.nid]
-        del self._nids[room.room_id]
+        if self._nids.get(room.room_id) == room.nid:
+            del self._nids[room.room_id]
         self._weight -= self._weights.pop(room.nid)
 
     def _make_space(self) -> None:
