@@ -109,7 +109,10 @@ class FederationClient:
             headers["Content-Type"] = "application/json"
         if signed:
             headers["Authorization"] = self.authorization(method, destination, path, content)
-        response = await self.transport.send(Request(destination, method, path, headers, content, timeout_s, max_bytes))
+        patience_s = self.timeout_s if timeout_s is None else timeout_s
+        response = await self.transport.send(
+            Request(destination, method, path, headers, content, patience_s, max_bytes)
+        )
         if not 200 <= response.status < 300:
             error = read_error(response.body, response.headers.get("retry-after"))
             raise Refused(destination, response.status, error.errcode, error.error, error.retry_after_ms)
