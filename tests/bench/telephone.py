@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from attrs import define
@@ -12,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from homeserver.http.site import Channel, Site
 from storage.accounts import Account, add_account
 from tests.bench.busy import BusyHouse
+from tests.fixtures_house import StillReactor
 from tests.fixtures_rooms import user
 from tests.http.wire import request
 
@@ -24,16 +26,15 @@ HEADERS = {
 
 
 class _Transport(StringTransport):
-    """Hands each answer over as it comes: ours are written whole, in one piece."""
+    """Hands each answer over a moment after it came: ours are written whole, in one piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: StillReactor) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 5555))
-        self.answer: Deferred[bytes] | None = None
+        self._reactor = reactor
+        self.expected: deque[Deferred[bytes]] = deque()
 
     def write(self, data: bytes) -> None:
-        answer, self.answer = self.answer, None
-        assert answer is not None
-        answer.callback(data)
+        self._reactor.callFromThread(self.expected.popleft().callback, data)
 
 
 @define
@@ -45,7 +46,8 @@ class Line:
 
     def send(self, data: bytes) -> Deferred[bytes]:
         """Send a request's bytes; the whole answer's."""
-        answer = self.transport.answer = Deferred()
+        answer: Deferred[bytes] = Deferred()
+        self.transport.expected.append(answer)
         self.channel.dataReceived(data)
         return answer
 
@@ -79,7 +81,7 @@ class Office:
         return cls(house, site)
 
     def connect(self) -> Line:
-        transport, channel = _Transport(), self.site.buildProtocol(None)
+        transport, channel = _Transport(self.house.reactor), self.site.buildProtocol(None)
         channel.makeConnection(transport)
         return Line(channel, transport)
 
