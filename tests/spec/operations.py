@@ -45,6 +45,8 @@ class Operation:
     """Schema of the request's JSON; None if it takes none."""
     answer: Any = None
     """Schema of the JSON that comes with 200; None if it is no JSON."""
+    challenge: Any = None
+    """Schema of the JSON that comes with 401: what user-interactive authentication wants next."""
 
 
 def _operation(row: Mapping[str, Any]) -> Operation:

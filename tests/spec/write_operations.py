@@ -2,10 +2,10 @@
 
     python tests/spec/write_operations.py PATH/TO/matrix-spec
 
-For each operation: method, path, parameters, the schema of its body, the schema of its answer with 200; for each type
-of event, the schema of its content. Prose and examples are left out; what several refer to stands once, under `$defs`.
-The schemas are the specification's own (Apache-2.0, https://github.com/matrix-org/matrix-spec); `operations.py` reads
-them back.
+For each operation: method, path, parameters, the schema of its body, the schemas of its answers with 200 and 401; for
+each type of event, the schema of its content. Prose and examples are left out; what several refer to stands once, under
+`$defs`. The schemas are the specification's own (Apache-2.0, https://github.com/matrix-org/matrix-spec);
+`operations.py` reads them back.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def operations_of(reader: Reader, file: Path) -> Iterator[dict[str, Any]]:
                 found["body"] = body
             if (answer := _json_schema(reader, file, operation["responses"].get("200"))) is not None:
                 found["answer"] = answer
+            if (challenge := _json_schema(reader, file, operation["responses"].get("401"))) is not None:
+                found["challenge"] = challenge
             yield found
 
 

@@ -1,0 +1,353 @@
+"""Answers with 200 held against the specification's schemas, on a server with something to say.
+
+Each operation is called as its users call it; what comes back must have the right shape, and be about what is there:
+where the specification leaves a member out of `required`, the test names it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from attrs import define
+
+from tests.fixtures_server import Answer, Person, Query, ServerProcess, running_servers
+from tests.spec.operations import BY_ID, DATA, SERVED, complaints
+
+PASSWORD = "correct horse"
+
+
+#: Operation → what we do not keep of its schema, on purpose.
+DEVIATIONS = {
+    # COMPAT Complement, as Synapse has it: null for those who have no name or picture.
+    "getJoinedMembersByRoom": "None is not of type 'string'",
+}
+
+
+@define
+class Village:
+    """People, and a room with something in it."""
+
+    server: ServerProcess
+    alice: Person
+    bob: Person
+    carol: Person
+    values: dict[str, str]
+
+    def call(
+        self,
+        operation_id: str,
+        body: object = None,
+        query: Query | None = None,
+        *,
+        who: Person | None = None,
+        expect: int = 200,
+        at: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Call an operation, by default as Alice; its JSON, which must keep to the schema."""
+        operation = BY_ID[operation_id]
+        path = operation.path
+        for name, value in {**self.values, **(at or {})}.items():
+            path = path.replace("{" + name + "}", quote(value, safe=""))
+        assert "{" not in path, f"no value for {path}"
+        token = (who or self.alice).token if operation.auth != "none" else None
+        answer = self.server.request(operation.method, path, body, query, token=token)
+        assert answer.status == expect, f"{operation_id}: {answer.status} {answer.body!r}"
+        schema = operation.answer if expect == 200 else operation.challenge
+        # COMPAT with the specification: it wants exactly one of the two forms of a piece of state, but whatever is an
+        # event is an object too, and so the content of some other.
+        if query == {"format": "event"}:
+            schema = next(one for one in schema["oneOf"] if "$ref" in one)
+        self.judge(operation_id, schema, answer)
+        return answer.json
+
+    def judge(self, operation_id: str, schema: Any, answer: Answer) -> None:
+        assert schema is not None, f"{operation_id} answers no JSON"
+        known = DEVIATIONS.get(operation_id)
+        wrong = [one for one in complaints(schema, answer.json) if known is None or not one.endswith(known)]
+        wrong += complaints_of_contents(answer.json)
+        assert not wrong, f"{operation_id}:\n" + "\n".join(wrong) + f"\n{json.dumps(answer.json)[:3000]}"
+
+
+def events_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every event anywhere in an answer."""
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str) and isinstance(value.get("content"), dict):
+            yield value
+        for inner in value.values():
+            yield from events_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from events_in(inner)
+
+
+def complaints_of_contents(answer: Any) -> list[str]:
+    """What the contents of events in an answer do not keep of the schemas of their types."""
+    return [
+        f"{event['type']} {complaint}"
+        for event in events_in(answer)
+        if event["type"] in DATA["contents"] and "redacted_because" not in event.get("unsigned", {})
+        for complaint in complaints(DATA["contents"][event["type"]], event["content"])
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {
+        "server__public_baseurl": "https://localhost:8448",
+        "server__admin_contact": "mailto:admin@localhost",
+        "registration__allow_guests": "true",
+    }
+    with running_servers(lambda: tmp_path_factory.mktemp("village")) as start:
+        yield start(**settings)
+
+
+@pytest.fixture(scope="module")
+def village(server: ServerProcess) -> Village:
+    alice, bob, carol = (server.register(name, PASSWORD) for name in ("alice", "bob", "carol"))
+    room_id = alice.create_room(
+        preset="public_chat",
+        name="The pub",
+        topic="All about happy hour",
+        room_alias_name="pub",
+        visibility="public",
+        initial_state=[{"type": "m.room.avatar", "state_key": "", "content": {"url": "mxc://localhost/pub"}}],
+    )
+    bob.join(room_id)
+    event_id = alice.say(room_id, "hello, Bob")
+    bob.say(room_id, "hello, Alice")
+    return Village(
+        server,
+        alice,
+        bob,
+        carol,
+        {
+            "userId": alice.user_id,
+            "roomId": room_id,
+            "roomIdOrAlias": room_id,
+            "roomAlias": "#pub:localhost",
+            "eventId": event_id,
+            "eventType": "m.room.message",
+            "stateKey": "",
+            "deviceId": alice.device_id,
+            "type": "org.example.data",
+            "keyName": "displayname",
+            "tag": "u.work",
+            "receiptType": "m.read",
+        },
+    )
+
+
+def txn() -> str:
+    return secrets.token_hex(4)
+
+
+def auth(who: Person) -> dict[str, Any]:
+    return {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": who.user_id},
+        "password": PASSWORD,
+    }
+
+
+def test_about_the_server(village: Village) -> None:
+    assert "v1.1" in village.call("getVersions")["versions"]
+    assert village.call("getCapabilities")["capabilities"]["m.room_versions"]["available"]
+    assert village.call("getWellknown")["m.homeserver"]["base_url"] == "https://localhost:8448"
+    assert village.call("getWellknownSupport")["contacts"]
+    assert {"type": "m.login.password"} in village.call("getLoginFlows")["flows"]
+
+
+def test_accounts(village: Village) -> None:
+    assert village.call("checkUsernameAvailability", query={"username": "dave"}) == {"available": True}
+    assert village.call("registrationTokenValidity", query={"token": "sesame"}) == {"valid": False}
+    body = {"username": "dave", "password": PASSWORD, "refresh_token": True, "initial_device_display_name": "Phone"}
+    steps = village.call("register", body, expect=401)
+    assert steps["flows"]
+    made = village.call("register", {**body, "auth": {"type": "m.login.dummy", "session": steps["session"]}})
+    assert {"access_token", "device_id", "refresh_token", "expires_in_ms"} <= made.keys()
+    assert village.call("register", {}, query={"kind": "guest"})["access_token"]
+    named = {"type": "m.id.user", "user": "dave"}
+    login = {"type": "m.login.password", "identifier": named, "password": PASSWORD, "refresh_token": True}
+    assert village.call("login", login)["well_known"]
+    renewed = village.call("refresh", {"refresh_token": made["refresh_token"]})
+    assert renewed["refresh_token"]
+    dave = Person(village.server, made["user_id"], made["device_id"], renewed["access_token"])
+    assert village.call("getTokenOwner", who=dave) == {
+        "user_id": dave.user_id,
+        "device_id": dave.device_id,
+        "is_guest": False,
+    }
+    assert len(village.call("getDevices", who=dave)["devices"]) == 2
+    device = village.call("getDevice", who=dave, at={"deviceId": dave.device_id})
+    assert {"display_name", "last_seen_ip", "last_seen_ts"} <= device.keys()
+    village.call("updateDevice", {"display_name": "Telephone"}, who=dave, at={"deviceId": dave.device_id})
+    devices = {one["device_id"] for one in village.call("getDevices", who=dave)["devices"]}
+    (other,) = devices - {dave.device_id}
+    village.call("deleteDevice", {"auth": auth(dave)}, who=dave, at={"deviceId": other})
+    village.call("deleteDevices", {"devices": ["GONE"], "auth": auth(dave)}, who=dave)
+    assert village.call("getAccount3PIDs", who=dave) == {"threepids": []}
+    address = {"medium": "email", "address": "dave@example.org"}
+    assert village.call("delete3pidFromAccount", address, who=dave)
+    assert village.call("unbind3pidFromAccount", address, who=dave)
+    village.call("changePassword", {"new_password": PASSWORD, "logout_devices": False, "auth": auth(dave)}, who=dave)
+    village.call("deactivateAccount", {"auth": auth(dave), "erase": True}, who=dave)
+    erin = village.server.register("erin", PASSWORD)
+    village.call("logout", {}, who=erin)
+    erin = village.server.register("erin2", PASSWORD)
+    village.call("logout_all", {}, who=erin)
+
+
+#: They would need addresses, of which this server keeps none: it says so in the right words.
+REFUSED = {
+    "post3PIDs", "add3PID", "bind3PID", "requestTokenTo3PIDEmail", "requestTokenTo3PIDMSISDN",
+    "requestTokenToRegisterEmail", "requestTokenToRegisterMSISDN", "requestTokenToResetPasswordEmail",
+    "requestTokenToResetPasswordMSISDN", "inviteBy3PID",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation_id", sorted(REFUSED))
+def test_addresses(village: Village, operation_id: str) -> None:
+    body = {"client_secret": "x", "send_attempt": 1, "email": "a@example.org", "country": "GB", "phone_number": "1"}
+    invite = {"medium": "email", "address": "a@example.org", "id_server": "example.org", "id_access_token": "x"}
+    operation = BY_ID[operation_id]
+    path = operation.path.replace("{roomId}", quote(village.values["roomId"], safe=""))
+    token = village.alice.token if operation.auth != "none" else None
+    answer = village.server.request("POST", path, invite if operation_id == "inviteBy3PID" else body, token=token)
+    assert answer.status in (400, 403)
+    assert answer.json["errcode"] == "M_THREEPID_DENIED"
+
+
+def test_profiles_and_presence(village: Village) -> None:
+    village.call("setProfileField", {"displayname": "Alice"})
+    village.call("setProfileField", {"avatar_url": "mxc://localhost/alice"}, at={"keyName": "avatar_url"})
+    village.call("setProfileField", {"org.example.mood": ["fine"]}, at={"keyName": "org.example.mood"})
+    assert village.call("getProfileField") == {"displayname": "Alice"}
+    assert set(village.call("getUserProfile")) == {"displayname", "avatar_url", "org.example.mood"}
+    village.call("deleteProfileField", at={"keyName": "org.example.mood"})
+    village.call("setPresence", {"presence": "online", "status_msg": "here"})
+    assert village.call("getPresence", who=village.bob)["status_msg"] == "here"
+
+
+def test_rooms(village: Village) -> None:
+    """Made, found in the directory, entered and left."""
+    room_id = village.call("createRoom", {"preset": "private_chat", "name": "Den", "invite": [village.bob.user_id]})[
+        "room_id"
+    ]
+    village.call("setRoomAlias", {"room_id": room_id}, at={"roomAlias": "#den:localhost"})
+    assert village.call("getRoomIdByAlias", at={"roomAlias": "#den:localhost"})["servers"] == ["localhost"]
+    assert village.call("getLocalAliases", at={"roomId": room_id})["aliases"] == ["#den:localhost"]
+    village.call("deleteRoomAlias", at={"roomAlias": "#den:localhost"})
+    village.call("setRoomVisibilityOnDirectory", {"visibility": "public"}, at={"roomId": room_id})
+    assert village.call("getRoomVisibilityOnDirectory", at={"roomId": room_id}) == {"visibility": "public"}
+    assert len(village.call("getPublicRooms")["chunk"]) == 2
+    assert {"next_batch", "total_room_count_estimate"} <= village.call("getPublicRooms", query={"limit": 1}).keys()
+    found = village.call("queryPublicRooms", {"filter": {"generic_search_term": "pub"}})["chunk"]
+    assert [one["room_id"] for one in found] == [village.values["roomId"]]
+    assert {"name", "topic", "avatar_url", "canonical_alias", "num_joined_members"} <= found[0].keys()
+
+    in_room = {"roomId": room_id, "roomIdOrAlias": room_id}
+    assert village.call("joinRoomById", {}, who=village.bob, at=in_room) == {"room_id": room_id}
+    village.call("leaveRoom", {"reason": "tired"}, who=village.bob, at=in_room)
+    village.call("forgetRoom", {}, who=village.bob, at=in_room)
+    village.call("inviteUser", {"user_id": village.carol.user_id}, at=in_room)
+    assert village.call("joinRoom", {}, who=village.carol, at=in_room) == {"room_id": room_id}
+    village.call("kick", {"user_id": village.carol.user_id}, at=in_room)
+    village.call("ban", {"user_id": village.carol.user_id, "reason": "rude"}, at=in_room)
+    village.call("unban", {"user_id": village.carol.user_id}, at=in_room)
+    rule = {"eventType": "m.room.join_rules", "stateKey": ""}
+    village.call("setRoomStateWithKey", {"join_rule": "knock"}, at={**in_room, **rule})
+    assert village.call("knockRoom", {"reason": "please"}, who=village.carol, at=in_room) == {"room_id": room_id}
+    assert room_id in village.call("getJoinedRooms")["joined_rooms"]
+
+
+def test_events(village: Village) -> None:
+    """Said, set, redacted; and read in every way."""
+    redacted = village.call("sendMessage", {"msgtype": "m.text", "body": "oops"}, at={"txnId": txn()})["event_id"]
+    village.call("redactEvent", {"reason": "wrong room"}, at={"eventId": redacted, "txnId": txn()})
+    content = {"words": ["one"]}
+    village.call("setRoomStateWithKey", {}, at={"eventType": "org.example.s", "stateKey": "a/b"})
+    village.call("setRoomStateWithKey", content, at={"eventType": "org.example.s", "stateKey": "a/b"})
+    piece = {"eventType": "org.example.s", "stateKey": "a/b"}
+    assert village.call("getRoomStateWithKey", at=piece) == content
+    assert village.call("getRoomStateWithKey", query={"format": "event"}, at=piece)["content"] == content
+    assert {event["type"] for event in village.call("getRoomState")} > {"m.room.create", "m.room.member", "m.room.name"}
+    assert len(village.call("getMembersByRoom")["chunk"]) == 2
+    joined = village.call("getJoinedMembersByRoom")["joined"]
+    assert set(joined) == {village.alice.user_id, village.bob.user_id}
+
+    page = village.call("getRoomEvents", query={"dir": "b", "limit": 10, "filter": '{"lazy_load_members":true}'})
+    assert len(page["chunk"]) == 10 and page["state"] and page["end"]
+    assert any("redacted_because" in event["unsigned"] for event in page["chunk"])
+    assert any("prev_content" in event["unsigned"] for event in page["chunk"])
+    around = village.call("getEventContext", query={"limit": 10})
+    assert around["event"] and around["events_before"] and around["events_after"] and around["state"]
+    assert village.call("getOneRoomEvent")["content"]["body"] == "hello, Bob"
+
+
+def test_what_is_ones_own(village: Village) -> None:
+    data = {"a": [1, {"b": None}]}
+    village.call("setAccountData", data)
+    assert village.call("getAccountData") == data
+    village.call("setAccountDataPerRoom", data)
+    assert village.call("getAccountDataPerRoom") == data
+    village.call("setRoomTag", {"order": 0.25})
+    village.call("setRoomTag", {}, at={"tag": "m.favourite"})
+    assert village.call("getRoomTags") == {"tags": {"u.work": {"order": 0.25}, "m.favourite": {}}}
+    village.call("deleteRoomTag", at={"tag": "m.favourite"})
+    wanted = {"room": {"timeline": {"limit": 5, "types": ["m.room.*"]}}, "event_fields": ["type", "content"]}
+    filter_id = village.call("defineFilter", wanted)["filter_id"]
+    assert village.call("getFilter", at={"filterId": filter_id}) == wanted
+
+
+def test_sync(village: Village) -> None:
+    """With everything in it at once, and then what is new."""
+    alice, bob = village.alice, village.bob
+    invited = bob.create_room(preset="private_chat", name="Bob's", invite=[alice.user_id])
+    left = bob.create_room(preset="public_chat", name="Boring")
+    alice.join(left)
+    knocked = bob.create_room(
+        initial_state=[{"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}]
+    )
+    village.call("knockRoom", {}, at={"roomIdOrAlias": knocked})
+    village.call("setTyping", {"typing": True, "timeout": 30_000}, who=bob, at={"userId": bob.user_id})
+    village.call("postReceipt", {}, who=bob)
+    village.call("setReadMarker", {"m.fully_read": village.values["eventId"], "m.read": village.values["eventId"]})
+    village.call("setAccountData", {"mine": True})
+    village.call("setRoomTag", {"order": 0.5})
+    village.call("setPresence", {"presence": "unavailable", "status_msg": "out"}, who=bob, at={"userId": bob.user_id})
+    first = village.call("sync")
+    alice.call("POST", f"/_matrix/client/v3/rooms/{quote(left, safe='')}/leave", {})
+    alice.say(village.values["roomId"], "and now?")
+    second = village.call("sync", query={"since": first["next_batch"]})
+    after = village.call("sync", query={"since": first["next_batch"], "use_state_after": "true"})
+    leave = json.dumps({"room": {"include_leave": True, "state": {"lazy_load_members": True}}})
+    lazy = village.call("sync", query={"full_state": "true", "filter": leave})
+
+    here = first["rooms"]["join"][village.values["roomId"]]
+    assert here["timeline"]["events"] and here["timeline"]["prev_batch"]
+    assert {event["type"] for event in here["ephemeral"]["events"]} == {"m.typing", "m.receipt"}
+    assert {event["type"] for event in here["account_data"]["events"]} >= {"m.fully_read", "m.tag"}
+    assert here["summary"]["m.joined_member_count"] == 2
+    assert first["rooms"]["invite"][invited]["invite_state"]["events"]
+    assert first["rooms"]["knock"][knocked]["knock_state"]["events"]
+    assert first["presence"]["events"] and first["account_data"]["events"]
+    assert set(second["rooms"]["leave"]) == {left}
+    assert [
+        event["content"]["body"] for event in second["rooms"]["join"][village.values["roomId"]]["timeline"]["events"]
+    ]
+    assert "state_after" in after["rooms"]["join"][village.values["roomId"]]
+    assert left in lazy["rooms"]["leave"]
+
+
+def test_every_operation_is_called() -> None:
+    """Whoever adds an operation adds its call above."""
+    source = Path(__file__).read_text("utf-8")
+    called = {*REFUSED, *re.findall(r'village\.call\(\s*"(\w+)"', source)}
+    assert {operation.id for operation in SERVED} == called
