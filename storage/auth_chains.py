@@ -46,8 +46,9 @@ ALL_LINKS = 2**31
 def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Place]:
     """Give each state event its place, and write the links. Cited events come before those that cite them.
 
-    Returns places by nid. Raises UnknownAuthEvent where an accepted event cites one without a place; a rejected one
-    then gets no place, since no state will ever hold it.
+    Returns places by nid. Raises UnknownAuthEvent where an accepted event cites one without a place. A rejected one
+    then gets no place, since no state will ever hold it, and neither does an outlier: an invitation to a room of which
+    this server has nothing else. It gets one if the room comes after it.
     """
     chosen = [stored for stored in events if stored.event.state_key is not None]
     if not chosen:
@@ -65,7 +66,7 @@ def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Pl
                 break
             cited.append(place)
         if len(cited) < len(event.auth_events):
-            if stored.rejected:
+            if stored.rejected or not stored.position:
                 continue
             raise UnknownAuthEvent(f"{event.event_id} cites an event that is not stored: {event_id}")
         reach: Reach = {}

@@ -10,8 +10,8 @@ import orjson
 
 from federation.room.event import StateKey
 from storage import events, state
-from storage.ports import Cursor, RoomHead, StateRef, StoredEvent
-from storage.sql import among, from_blob_or_none
+from storage.ports import Cursor, NewRoom, RoomHead, StateRef, StoredEvent
+from storage.sql import among, from_blob_or_none, to_blob
 
 
 class RoomRow(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +80,16 @@ def load_room(cursor: Cursor, nid: int) -> LoadedRoom | None:
     if create is None:
         return None
     return LoadedRoom(nid, row, current, events.load_events(cursor, [create.nid])[create.nid])
+
+
+def correct_room(cursor: Cursor, row: NewRoom) -> None:
+    """Put right what was known of a room by an invitation, which may have said anything. For `EventAppend.also`."""
+    room_type = None if row.is_space_type is None else to_blob(row.is_space_type)
+    cursor.later(
+        "UPDATE rooms SET version = ?, creator = ?, room_type = ? WHERE nid = ?",
+        (row.version, row.creator, room_type, row.nid),
+    )
+    cursor.shared.room_versions.put(row.nid, row.version)
 
 
 def missing_prev(cursor: Cursor, nid: int) -> list[str]:

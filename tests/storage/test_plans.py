@@ -38,7 +38,7 @@ from storage import (
 from storage.account_data import AccountDatum
 from storage.accounts import Account
 from storage.database import Database
-from storage.ports import Cursor, Transaction
+from storage.ports import Cursor, NewRoom, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
 from storage.receipts import Receipt
@@ -105,6 +105,7 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: rooms.find_nid(cursor, room.room_id),
         lambda cursor: rooms.load_rows(cursor, [room.nid, 77]),
         lambda cursor: rooms.missing_prev(cursor, room.nid),
+        lambda cursor: rooms.correct_room(cursor, NewRoom(room.nid, room.room_id, "12", ALICE)),
         lambda cursor: memberships.rooms_of(cursor, BOB, ["join"]),
         lambda cursor: memberships.membership_of(cursor, room.nid, BOB),
         lambda cursor: memberships.members_of(cursor, room.nid, ["join", "invite"]),

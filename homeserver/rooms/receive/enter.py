@@ -6,8 +6,9 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from attrs import frozen
+from attrs import define, frozen
 from immutables import Map
 
 from federation.room.auth import Refused
@@ -21,7 +22,10 @@ from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.receiver import changes_of, cited_first
 from homeserver.rooms.receive.states import StateAt, ref_of
 from homeserver.rooms.registry import Rooms
-from storage.ports import NewEvent, NewRoom, NewSnapshot, RoomHead, StateRef, StoredEvent
+from storage import events as event_rows
+from storage import rooms as room_rows
+from storage.database import Database
+from storage.ports import Cursor, NewEvent, NewRoom, NewSnapshot, RoomHead, StateRef, StoredEvent
 
 
 @frozen
@@ -35,6 +39,15 @@ class Handover:
     auth_chain: Sequence[Event]
 
 
+@define
+class _Threshold:
+    """A room that is being entered: what of it is here already, from an earlier stay or an invitation."""
+
+    advance: Advance
+    known: dict[str, StoredEvent]
+    """By event id."""
+
+
 @frozen
 class Entrance:
     """Makes a live room of a handover."""
@@ -42,78 +55,96 @@ class Entrance:
     door: Door
     rooms: Rooms
     judge: Judge
+    database: Database
 
     async def enter(self, handover: Handover) -> LiveRoom:
         """Write the room as it was handed over, with our join as its newest event.
 
-        Raises MatrixError where the handover does not hold: no create event, another version, a join that its own
-        state does not allow. Nothing is written then.
+        What this server thought of the room after an earlier stay there counts for nothing any more. Nobody else may
+        write to the room meanwhile. Raises MatrixError where the handover does not hold: no create event, another
+        version, a join that its own state does not allow. Nothing is written then.
         """
-        create = self._create(handover)
-        counters = self.door.means.counters
-        nothing = Standing(RoomHead((), 0, 0), Map())
+        create = _find_create(handover)
         server_name = self.door.identity.server_name
-        room = LiveRoom(counters.room, handover.version, create, nothing, counters.position - 1, server_name)
-        counters.room += 1
+        room_nid, known = await self.database.run(_read_known, handover)
+        live = None if room_nid is None else await self.rooms.get(handover.join.room_id)
+        counters = self.door.means.counters
+        if live is None:
+            nid = counters.room if room_nid is None else room_nid
+            nothing = Standing(RoomHead((), 0, 0), Map())
+            live = LiveRoom(nid, handover.version, create, nothing, counters.position - 1, server_name)
+            if room_nid is None:
+                counters.room += 1
 
-        advance = Advance(room)
-        stored = self._outliers(room, handover, advance)
+        threshold = _Threshold(Advance(live), known)
+        stored = self._outliers(threshold, handover)
         refs: dict[StateKey, StateRef] = {}
         for event in handover.state:
             found = stored.get(event.event_id)
             if found is not None and not found.rejected and event.state_key is not None:
                 refs[event.type, event.state_key] = ref_of(found)
-        before = self._snapshot(advance, StateAt(0, Map()), refs)
         join = handover.join
         lookup = {key: stored[ref.event_id].event for key, ref in refs.items()}
-        verdict = self.judge.against(room, join, lookup)
+        verdict = self.judge.against(live, join, lookup)
         if isinstance(verdict, Refused):
             raise MatrixError(403, "M_FORBIDDEN", f"The room does not allow this join: {verdict.why}")
-        self._place(advance, join, before)
+        before = self._snapshot(threshold.advance, StateAt(0, Map()), refs)
+        self._place(threshold, join, before)
+        await self._append(handover, threshold.advance, create, is_new=room_nid is None)
+        return live
+
+    async def _append(self, handover: Handover, advance: Advance, create: Event, *, is_new: bool) -> None:
+        room = advance.room
         room_type = create.content.get("type")
-        new_room = NewRoom(
+        row = NewRoom(
             room.nid,
             room.room_id,
             handover.version.identifier,
             create.sender,
             room_type if isinstance(room_type, str) else None,
         )
-        await self.door.append(advance, new_room=new_room)
-        return room
+        if is_new:
+            await self.door.append(advance, new_room=row)
+            return
+        # Whoever invited us may have said of the room what is not so.
+        durable = self.door.append(advance, also=[partial(room_rows.correct_room, row=row)])
+        if self.rooms.peek_nid(room.nid) is None:
+            self.rooms.add(room)
+        await durable
 
-    def _create(self, handover: Handover) -> Event:
-        creates = [event for event in handover.state if (event.type, event.state_key) == CREATE]
-        if len(creates) != 1:
-            raise MatrixError(502, "M_UNKNOWN", "The other server answered with a room that has no creation")
-        create = creates[0]
-        if create.room_id != handover.join.room_id:
-            raise MatrixError(502, "M_UNKNOWN", "The other server answered with another room")
-        if create.content.get("room_version", "1") != handover.version.identifier:
-            raise MatrixError(502, "M_UNKNOWN", "The other server's room has another version than it said")
-        return create
-
-    def _outliers(self, room: LiveRoom, handover: Handover, advance: Advance) -> dict[str, StoredEvent]:
+    def _outliers(self, threshold: _Threshold, handover: Handover) -> dict[str, StoredEvent]:
+        advance = threshold.advance
+        room = advance.room
         events = {event.event_id: event for event in [*handover.auth_chain, *handover.state]}
         stored: dict[str, StoredEvent] = {}
         for event in cited_first(events):
             if any(event_id not in stored for event_id in event.auth_events):
                 continue  # it can't be judged, so it is not taken on trust
+            known = threshold.known.get(event.event_id)
+            if known is not None and (known.position or known.rejected):
+                stored[event.event_id] = known
+                continue
             verdict = self.judge.by_auth_events(room, event, stored)
-            stored[event.event_id] = outlier = self._stored(room, event, rejected=isinstance(verdict, Refused))
-            advance.new.append(NewEvent(outlier, is_outlier=True))
+            outlier = self._stored(room, event, known, rejected=isinstance(verdict, Refused))
+            stored[event.event_id] = outlier
+            advance.new.append(NewEvent(outlier, is_outlier=True, was_outlier=known is not None))
         return stored
 
-    def _stored(self, room: LiveRoom, event: Event, *, rejected: bool = False) -> StoredEvent:
+    def _stored(
+        self, room: LiveRoom, event: Event, known: StoredEvent | None, *, rejected: bool = False
+    ) -> StoredEvent:
         counters = self.door.means.counters
-        counters.event += 1
+        if known is None:
+            counters.event += 1
         return StoredEvent(
-            nid=counters.event - 1,
+            nid=counters.event - 1 if known is None else known.nid,
             position=0,
             room_nid=room.nid,
-            event=event,
+            event=event if known is None else known.event,
             before=0,
             after=0,
             rejected=rejected,
+            redacted_by=0 if known is None else known.redacted_by,
             received_ts=self.door.clock.now_ms(),
         )
 
@@ -125,15 +156,40 @@ class Entrance:
         advance.snapshots.append(NewSnapshot(nid, base.snapshot, delta))
         return StateAt(nid, base.state.update(refs))
 
-    def _place(self, advance: Advance, join: Event, before: StateAt) -> None:
-        room = advance.room
-        stored = self._stored(room, join)
+    def _place(self, threshold: _Threshold, join: Event, before: StateAt) -> None:
+        advance = threshold.advance
+        known = threshold.known.get(join.event_id)
+        stored = self._stored(advance.room, join, known)
         assert join.state_key is not None
         after = self._snapshot(advance, before, {(join.type, join.state_key): ref_of(stored)})
         stored.before, stored.after = before.snapshot, after.snapshot
         replaced = before.state.get((join.type, join.state_key))
         stored.replaces = 0 if replaced is None else replaced.nid
         standing = Standing(RoomHead((join.event_id,), join.depth, after.snapshot), after.state)
-        advance.new.append(NewEvent(stored, changes_of(advance.standing, standing)))
-        advance.missing_prev = list(join.prev_events)
+        changes = changes_of(advance.standing, standing)
+        advance.new.append(NewEvent(stored, changes, was_outlier=known is not None))
+        here = {event_id for event_id, found in threshold.known.items() if found.position}
+        advance.missing_prev = [event_id for event_id in join.prev_events if event_id not in here]
         advance.standing = standing
+
+
+def _find_create(handover: Handover) -> Event:
+    creates = [event for event in handover.state if (event.type, event.state_key) == CREATE]
+    if len(creates) != 1:
+        raise MatrixError(502, "M_UNKNOWN", "The other server answered with a room that has no creation")
+    create = creates[0]
+    if create.room_id != handover.join.room_id:
+        raise MatrixError(502, "M_UNKNOWN", "The other server answered with another room")
+    if create.content.get("room_version", "1") != handover.version.identifier:
+        raise MatrixError(502, "M_UNKNOWN", "The other server's room has another version than it said")
+    return create
+
+
+def _read_known(cursor: Cursor, handover: Handover) -> tuple[int | None, dict[str, StoredEvent]]:
+    """The room's nid, if there is a row of it, and those of its events that are here."""
+    room_nid = room_rows.find_nid(cursor, handover.join.room_id)
+    if room_nid is None:
+        return None, {}
+    named = [event.event_id for event in [*handover.state, *handover.auth_chain, handover.join]]
+    known = event_rows.load_by_ids(cursor, list(dict.fromkeys([*named, *handover.join.prev_events])))
+    return room_nid, {event_id: stored for event_id, stored in known.items() if stored.room_nid == room_nid}

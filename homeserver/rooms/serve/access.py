@@ -1,0 +1,57 @@
+"""May this server ask about this room: the questions before anything of it is told.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lists-acls
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from federation.room.acl import ServerAcl
+from homeserver.errors import Forbidden, NotFound
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.registry import Rooms
+from storage.shared import Memory
+
+SERVER_ACL = ("m.room.server_acl", "")
+
+
+@frozen
+class PeerAccess:
+    """Decides which rooms a peer may ask about."""
+
+    rooms: Rooms
+    events: EventCache
+    _acls: Memory[int, ServerAcl] = field(factory=lambda: Memory(1_000))
+    """By the event's nid; a redacted one has another content, but it lets nobody in who was kept out."""
+
+    async def room(self, origin: str, room_id: str) -> LiveRoom:
+        """A room in which this server is, for whoever its ACL lets in. Raises NotFound and Forbidden."""
+        room = await self.rooms.get(room_id)
+        if room is None or not room.local_joined:
+            raise NotFound("This server is not in that room")
+        if not await self.is_allowed(origin, room):
+            raise Forbidden("Your server is not allowed in this room")
+        return room
+
+    async def member(self, origin: str, room_id: str) -> LiveRoom:
+        """The same, for a server that is in the room too."""
+        room = await self.room(origin, room_id)
+        if origin not in room.servers:
+            raise Forbidden("Your server is not in this room")
+        return room
+
+    async def is_allowed(self, server: str, room: LiveRoom) -> bool:
+        """Whether the room's ACL lets a server take part."""
+        ref = room.visible.state.get(SERVER_ACL)
+        if ref is None:
+            return True
+        acl = self._acls.get(ref.nid)
+        if acl is None:
+            stored = await self.events.get(ref.nid)
+            if stored is None:
+                return True
+            acl = ServerAcl.parse(stored.event.content)
+            self._acls.put(ref.nid, acl)
+        return acl.allows(server)

@@ -1,0 +1,38 @@
+"""What passes and is not kept: typing, receipts, presence and the like from peers, each handed to who knows its type.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#edus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import structlog
+from attrs import field, frozen
+
+log = structlog.get_logger("homeserver.rooms.serve")
+
+
+class EduHandler(Protocol):
+    """Takes what peers say of one type. What it can't use it drops; it checks who may say what."""
+
+    async def __call__(self, origin: str, content: Mapping[str, Any]) -> None: ...
+
+
+@frozen
+class Edus:
+    """Hands them on. Unknown types are dropped."""
+
+    handlers: dict[str, EduHandler] = field(factory=dict)
+    """By EDU type."""
+
+    async def take(self, origin: str, edu_type: str, content: Mapping[str, Any]) -> None:
+        """One that fails takes no others along."""
+        handler = self.handlers.get(edu_type)
+        if handler is None:
+            return
+        try:
+            await handler(origin, content)
+        except Exception:
+            log.exception("an EDU could not be taken", peer=origin, type=edu_type)

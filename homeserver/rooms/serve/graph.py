@@ -1,0 +1,154 @@
+"""Parts of a room's graph for peers: single events, states, auth chains, and walks into the past.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#retrieving-events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+from attrs import frozen
+
+from federation.room.event import Event
+from federation.room.identifiers import InvalidIdentifier, parse_event_id
+from homeserver.clock import Clock
+from homeserver.errors import InvalidParam, NotFound
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.serve.access import PeerAccess
+from homeserver.rooms.serve.view import PeerView
+from storage import auth_chains, graph, state
+from storage import events as event_rows
+from storage.database import Database
+from storage.ports import Cursor, StoredEvent
+
+MOST_BACKFILLED = 100
+MOST_MISSING = 20
+
+Pdus = list[orjson.Fragment]
+
+
+@frozen
+class Graph:
+    """Answers peers' questions about rooms that both servers are in."""
+
+    server_name: str
+    database: Database
+    events: EventCache
+    access: PeerAccess
+    view: PeerView
+    clock: Clock
+
+    async def event(self, origin: str, event_id: str) -> dict[str, object]:
+        """One event, as a transaction of one."""
+        stored = (await self.database.run(event_rows.load_by_ids, [_parse(event_id)])).get(event_id)
+        room = None if stored is None else self.access.rooms.peek_nid(stored.room_nid)
+        if stored is not None and room is None:
+            room = (await self.access.rooms.get_many([stored.room_nid])).get(stored.room_nid)
+        if stored is None or room is None or stored.rejected:
+            raise _no_event()
+        await self.access.member(origin, room.room_id)
+        return self._transaction(pdus(await self._seen(origin, room, [stored])))
+
+    async def state(self, origin: str, room_id: str, event_id: str) -> dict[str, object]:
+        """The state before an event, and its auth chain."""
+        stored = await self._placed(origin, room_id, event_id)
+        in_state, chain = await self.database.run(read_state_events, stored.before)
+        return {"pdus": pdus(one.event for one in in_state), "auth_chain": pdus(one.event for one in chain)}
+
+    async def state_ids(self, origin: str, room_id: str, event_id: str) -> dict[str, object]:
+        """The same by event ids."""
+        stored = await self._placed(origin, room_id, event_id)
+        in_state, chain = await self.database.run(read_state_events, stored.before)
+        return {
+            "pdu_ids": [one.event.event_id for one in in_state],
+            "auth_chain_ids": [one.event.event_id for one in chain],
+        }
+
+    async def event_auth(self, origin: str, room_id: str, event_id: str) -> dict[str, object]:
+        """Everything that an event rests on."""
+        room = await self.access.member(origin, room_id)
+        chain = await self.database.run(_read_auth_chain, room.nid, _parse(event_id))
+        if chain is None:
+            raise _no_event()
+        return {"auth_chain": pdus(one.event for one in chain)}
+
+    async def backfill(self, origin: str, room_id: str, event_ids: Sequence[str], limit: int) -> dict[str, object]:
+        """Events and those before them, newest first."""
+        room = await self.access.member(origin, room_id)
+        if not event_ids:
+            raise InvalidParam("`v` names no event", "M_MISSING_PARAM")
+        start = [_parse(event_id) for event_id in event_ids[:MOST_BACKFILLED]]
+        limit = max(0, min(limit, MOST_BACKFILLED))
+        found = await self.database.run(graph.walk_back, room.nid, start, limit=limit)
+        return self._transaction(pdus(await self.view.of(origin, room, found)))
+
+    async def missing(
+        self, origin: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
+    ) -> dict[str, object]:
+        """What lies between two sets of events, oldest first."""
+        room = await self.access.member(origin, room_id)
+        start = [_parse(event_id) for event_id in latest[:MOST_MISSING]]
+        limit = max(0, min(limit, MOST_MISSING))
+        found = await self.database.run(
+            graph.walk_back,
+            room.nid,
+            start,
+            limit=limit,
+            stop=earliest,
+            min_depth=min_depth,
+            with_start=False,
+        )
+        return {"events": pdus(await self.view.of(origin, room, found[::-1]))}
+
+    async def _placed(self, origin: str, room_id: str, event_id: str) -> StoredEvent:
+        """An event that has a place in the room's graph here, so that the state at it is known."""
+        room = await self.access.member(origin, room_id)
+        stored = (await self.database.run(event_rows.load_by_ids, [_parse(event_id)])).get(event_id)
+        if stored is None or stored.room_nid != room.nid or not stored.position:
+            raise _no_event()
+        return stored
+
+    async def _seen(self, origin: str, room: LiveRoom, events: Sequence[StoredEvent]) -> list[Event]:
+        """As the view has it; outliers, at which the state is not known, are state that whoever is in the room has."""
+        placed = [stored for stored in events if stored.position]
+        seen = {event.event_id: event for event in await self.view.of(origin, room, placed)}
+        return [seen.get(stored.event.event_id, stored.event) for stored in events]
+
+    def _transaction(self, found: Pdus) -> dict[str, object]:
+        return {"origin": self.server_name, "origin_server_ts": self.clock.now_ms(), "pdus": found}
+
+
+def pdus(events: Iterable[Event]) -> Pdus:
+    """Events as they go into an answer, unparsed."""
+    return [orjson.Fragment(event.raw) for event in events]
+
+
+def read_state_events(cursor: Cursor, snapshot: int) -> tuple[list[StoredEvent], list[StoredEvent]]:
+    """The events of a state, and those that they rest on, each in an explicit order."""
+    nids = sorted(state.read_state(cursor, snapshot).values())
+    chain = auth_chains.auth_chain(cursor, nids)
+    found = event_rows.load_events(cursor, [*nids, *chain.difference(nids)])
+    return [found[nid] for nid in nids], [found[nid] for nid in sorted(chain)]
+
+
+def _read_auth_chain(cursor: Cursor, room_nid: int, event_id: str) -> list[StoredEvent] | None:
+    stored = event_rows.load_by_ids(cursor, [event_id]).get(event_id)
+    if stored is None or stored.room_nid != room_nid:
+        return None
+    cited = event_rows.find_nids(cursor, stored.event.auth_events)
+    chain = auth_chains.auth_chain(cursor, list(cited.values())) | set(cited.values())
+    found = event_rows.load_events(cursor, chain)
+    return [found[nid] for nid in sorted(found)]
+
+
+def _parse(event_id: str) -> str:
+    try:
+        return parse_event_id(event_id)
+    except InvalidIdentifier as error:
+        raise InvalidParam(f"{event_id!r} is not an event id: {error}") from None
+
+
+def _no_event() -> NotFound:
+    return NotFound("There is no such event here, or your server may not see it")

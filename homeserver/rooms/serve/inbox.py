@@ -1,0 +1,196 @@
+"""Transactions from peers: new events and what passes, taken once however often they are sent.
+
+One transaction of a server at a time; the rooms in it side by side, so that a slow one holds up no other.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#transactions
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+
+from federation.room.canonical import BadJson as NotCanonical
+from federation.room.canonical import parse_json
+from federation.room.format import BadEvent
+from federation.room.hashing import event_id_of
+from federation.room.parse import parse_pdu
+from federation.room.versions import ROOM_VERSIONS, RoomVersion
+from homeserver.errors import BadJson, MatrixError
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.receive.receiver import Receiver
+from homeserver.rooms.registry import Rooms
+from homeserver.rooms.remote.outside import OutsideRooms
+from homeserver.rooms.serve.access import PeerAccess
+from homeserver.rooms.serve.edus import Edus
+
+MOST_PDUS = 50
+MOST_EDUS = 100
+MOST_QUEUED = 50
+"""Transactions of one server that wait for the one before them."""
+REMEMBERED = 20
+"""Answers kept for each server, for when it did not hear them."""
+
+GUESSES = (ROOM_VERSIONS["12"], ROOM_VERSIONS["10"])
+"""In a room that is not known here: by what rules its events would be called, with and without a hash as its id."""
+
+log = structlog.get_logger("homeserver.rooms.serve")
+
+Result = dict[str, str]
+"""Empty, or with an `error`."""
+
+
+class Edu(msgspec.Struct, frozen=True):
+    edu_type: str
+    content: dict[str, Any] = {}
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """The body of a transaction."""
+
+    pdus: list[msgspec.Raw] = []
+    edus: list[msgspec.Raw] = []
+
+
+class _RoomOnly(msgspec.Struct, gc=False):
+    room_id: str
+
+
+_decode_transaction = msgspec.json.Decoder(Transaction).decode
+_decode_edu = msgspec.json.Decoder(Edu).decode
+_decode_room = msgspec.json.Decoder(_RoomOnly).decode
+
+
+@define(eq=False)
+class _Sender:
+    """One server's transactions."""
+
+    turn: DeferredLock = field(factory=DeferredLock)
+    answers: OrderedDict[str, dict[str, Any]] = field(factory=OrderedDict)
+    waiting: dict[str, list[Deferred[None]]] = field(factory=dict)
+    """Transactions that are being taken, and who sent them again meanwhile."""
+
+
+@frozen
+class Inbox:
+    """Takes transactions."""
+
+    rooms: Rooms
+    access: PeerAccess
+    receiver: Receiver
+    outside: OutsideRooms
+    edus: Edus
+    _senders: dict[str, _Sender] = field(factory=dict)
+
+    async def take(self, origin: str, txn_id: str, body: bytes) -> dict[str, Any]:
+        """Take a transaction, and tell what became of each event in it. Raises BadJson, and 429 for a flood."""
+        transaction = _parse(body)
+        sender = self._senders.setdefault(origin, _Sender())
+        if txn_id in sender.answers:
+            return sender.answers[txn_id]
+        if txn_id in sender.waiting:
+            waiter: Deferred[None] = Deferred()
+            sender.waiting[txn_id].append(waiter)
+            await waiter
+            return sender.answers.get(txn_id, {"pdus": {}})
+        if len(sender.turn.waiting) >= MOST_QUEUED:
+            raise MatrixError(429, "M_LIMIT_EXCEEDED", "Your server does not wait for our answers")
+        sender.waiting[txn_id] = []
+        await sender.turn.acquire()
+        try:
+            answer = await self._take(origin, transaction)
+            sender.answers[txn_id] = answer
+            while len(sender.answers) > REMEMBERED:
+                sender.answers.popitem(last=False)
+            return answer
+        finally:
+            sender.turn.release()
+            for waiter in sender.waiting.pop(txn_id):
+                waiter.callback(None)
+
+    async def _take(self, origin: str, transaction: Transaction) -> dict[str, Any]:
+        by_room: dict[str, list[bytes]] = {}
+        for raw in transaction.pdus:
+            try:
+                room_id = _decode_room(raw).room_id
+            except (msgspec.DecodeError, RecursionError):
+                continue  # it can't even be named in the answer
+            by_room.setdefault(room_id, []).append(bytes(raw))
+        results: dict[str, Result] = {}
+        work = [
+            Deferred.fromCoroutine(self._take_room(origin, room_id, raws, results)) for room_id, raws in by_room.items()
+        ]
+        await DeferredList(work)
+        for raw in transaction.edus:
+            try:
+                edu = _decode_edu(raw)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            await self.edus.take(origin, edu.edu_type, edu.content)
+        return {"pdus": results}
+
+    async def _take_room(self, origin: str, room_id: str, raws: Sequence[bytes], results: dict[str, Result]) -> None:
+        """The events of one room in their order."""
+        try:
+            room = await self.rooms.get(room_id)
+            if room is None or not room.local_joined:
+                await self._take_outside(origin, room_id, room, raws, results)
+                return
+            names = [_name(room.version, raw) for raw in raws]
+            if not await self.access.is_allowed(origin, room):
+                results.update({name: _error("Your server is not allowed in this room") for name in names if name})
+                return
+            for name, verdict in zip(names, await self.receiver.receive(origin, room_id, raws), strict=True):
+                if name is not None:
+                    is_well = verdict.outcome in ("accepted", "known", "soft-failed")
+                    results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
+        except Exception:
+            log.exception("events could not be taken", peer=origin, room=room_id)
+            version = GUESSES[":" in room_id]
+            results.update({name: _error("Internal server error") for raw in raws if (name := _name(version, raw))})
+
+    async def _take_outside(
+        self, origin: str, room_id: str, room: LiveRoom | None, raws: Sequence[bytes], results: dict[str, Result]
+    ) -> None:
+        """Of rooms that this server is not in it hears one thing: that an invitation or a knock has come to its end."""
+        version = await self.outside.version_of(room_id)
+        for raw in raws:
+            name = _name(version or GUESSES[":" in room_id], raw)
+            taken = version is not None and await self.outside.take_end(origin, version, room_id, raw)
+            if name is not None:
+                results[name] = {} if taken else _error("This server is not in that room")
+
+
+def _parse(body: bytes) -> Transaction:
+    try:
+        transaction = _decode_transaction(body)
+    except msgspec.ValidationError as error:
+        raise BadJson(str(error)) from None
+    except (msgspec.DecodeError, RecursionError):
+        raise BadJson("The body is not JSON", "M_NOT_JSON") from None
+    if len(transaction.pdus) > MOST_PDUS or len(transaction.edus) > MOST_EDUS:
+        raise BadJson(f"A transaction has at most {MOST_PDUS} PDUs and {MOST_EDUS} EDUs")
+    return transaction
+
+
+def _name(version: RoomVersion, raw: bytes) -> str | None:
+    """The id of an event, also of one that is not well formed; None where it has none."""
+    try:
+        return parse_pdu(version, raw).event_id
+    except BadEvent:
+        pass
+    try:
+        fields: object = parse_json(raw, exact=not version.strict_json)
+        return event_id_of(version, fields) if isinstance(fields, Mapping) else None
+    except (NotCanonical, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _error(why: str) -> Result:
+    return {"error": why}

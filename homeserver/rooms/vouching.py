@@ -1,0 +1,86 @@
+"""Who lets somebody into a restricted room: a member here who may invite, for those who are in the right other room.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from homeserver.errors import Forbidden, MatrixError
+from homeserver.rooms.accept import Door
+from homeserver.rooms.live import JOIN_RULES, LiveRoom
+from homeserver.rooms.registry import Rooms
+
+
+class UnableToGrant(MatrixError):
+    """The user may come in, but nobody on this server may say so: another server can."""
+
+    def __init__(self, status: int = 400) -> None:
+        super().__init__(
+            status, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may let people into this room: ask another"
+        )
+
+
+class UnableToAuthorise(MatrixError):
+    """This server is in none of the rooms that the rules name, so it can't tell."""
+
+    def __init__(self) -> None:
+        super().__init__(400, "M_UNABLE_TO_AUTHORISE_JOIN", "This server can't tell whether you may join: ask another")
+
+
+@frozen
+class Vouching:
+    """Finds out whether somebody may join a restricted room, and who vouches."""
+
+    door: Door
+    rooms: Rooms
+
+    async def authoriser(self, room: LiveRoom, user_id: str) -> str | None:
+        """Who on this server lets the user in; None where nobody is needed.
+
+        Raises Forbidden for whom the rules don't let in, `UnableToGrant` or `UnableToAuthorise` where another server
+        could know better.
+        """
+        rules = await self._rules(room)
+        if rules.get("join_rule") not in ("restricted", "knock_restricted") or not room.version.restricted:
+            return None
+        if room.membership_of(user_id) in ("invite", "join"):
+            return None
+        allowed = await self._is_allowed_by(rules.get("allow"), user_id)
+        if allowed is None:
+            raise UnableToAuthorise()
+        if not allowed:
+            raise Forbidden("You are in none of the rooms that let people into this one")
+        levels = await self.door.power_levels(room)
+        for member in sorted(room.local_joined):
+            if levels.user(member) >= levels.invite:
+                return member
+        raise UnableToGrant()
+
+    async def _rules(self, room: LiveRoom) -> Mapping[str, Any]:
+        ref = room.visible.state.get(JOIN_RULES)
+        stored = None if ref is None else await self.door.events.get(ref.nid)
+        return {} if stored is None else stored.event.content
+
+    async def _is_allowed_by(self, allow: object, user_id: str) -> bool | None:
+        """None where rooms are named and this server knows none of them."""
+        named = 0
+        known = 0
+        for rule in allow if isinstance(allow, list) else ():
+            if not isinstance(rule, dict) or rule.get("type") != "m.room_membership":
+                continue
+            other_id = rule.get("room_id")
+            if not isinstance(other_id, str):
+                continue
+            named += 1
+            other = await self.rooms.get(other_id)
+            if other is None or not other.local_joined:
+                continue
+            known += 1
+            if other.membership_of(user_id) == "join":
+                return True
+        return None if named and not known else False
