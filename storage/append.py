@@ -20,6 +20,7 @@ REJECTED = 1
 SOFT_FAILED = 2
 
 MEMBER = "m.room.member"
+_OUT = f"{NUMBERS['leave']}, {NUMBERS['ban']}"
 
 _EVENT_COLUMNS = (
     "nid",
@@ -254,7 +255,10 @@ def _write_changes(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[st
         "ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership,"
         " event_nid = excluded.event_nid, position = excluded.position,"
         " since = CASE WHEN excluded.since = 0 THEN memberships.since ELSE excluded.since END,"
-        " forgotten = excluded.forgotten",
+        # Who was forgotten by a user stays so, whatever others do to that membership: until it joins, is invited or
+        # knocks again.
+        f" forgotten = CASE WHEN excluded.membership IN ({_OUT}) AND memberships.membership IN ({_OUT})"
+        " THEN memberships.forgotten ELSE 0 END",
     )
 
 
