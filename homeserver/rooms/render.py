@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import orjson
 from attrs import frozen
 
@@ -32,20 +33,40 @@ def prefix(event: Event) -> bytes:
 def _make_prefix(event: Event) -> bytes:
     parts = [
         b'{"content":',
-        event.content_json,
+        event.content_json if event.redacts is None else _with_redacts(event),
         b',"event_id":',
         _text(event.event_id),
         b',"origin_server_ts":',
         b"%d" % event.origin_server_ts,
     ]
     if event.redacts is not None:
-        # Where its version keeps `redacts` in the content, older clients still look for it beside it.
+        # Where its version keeps `redacts` in the content, older clients still look for it beside it; and newer ones
+        # in the content where it is not.
         parts += [b',"redacts":', _text(event.redacts)]
     parts += [b',"sender":', _text(event.sender)]
     if event.state_key is not None:
         parts += [b',"state_key":', _text(event.state_key)]
     parts += [b',"type":', _text(event.type)]
     return b"".join(parts)
+
+
+def _with_redacts(event: Event) -> bytes:
+    """A redaction's content with the id of its target in it, wherever its room version keeps that.
+
+    Spec: https://spec.matrix.org/v1.19/rooms/v11/#event-format-1
+    """
+    given = event.content_json
+    if event.content.get("redacts") == event.redacts:
+        return given
+    # Joined as bytes: the content of old room versions may hold numbers that do not survive another writing.
+    members = [
+        *(b"%b:%b" % (_text(key), bytes(value)) for key, value in _members(given).items() if key != "redacts"),
+        b'"redacts":' + _text(event.redacts),
+    ]
+    return b"{%b}" % b",".join(sorted(members))
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @frozen

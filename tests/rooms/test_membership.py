@@ -533,9 +533,9 @@ def test_a_member_event_as_state_opens_no_door(town: Town) -> None:
 def test_a_member_event_as_state_names_nobody_who_cannot_be(town: Town) -> None:
     room_id = town.create("alice", preset="public_chat")
     for bad in ("", "bob", "@bob", "@nul\0:test.example", "@" + "x" * 255 + ":y"):
-        for words in ("invite", "ban", "leave", "join"):
+        for what in ("invite", "ban", "leave", "join"):
             with pytest.raises(InvalidParam):
-                put_member(town, "alice", room_id, bad, {"membership": words})
+                put_member(town, "alice", room_id, bad, {"membership": what})
     with pytest.raises(Forbidden):
         put_member(town, "alice", room_id, "@dan:far.example", {"membership": "invite"})
     put_member(town, "alice", room_id, "@dan:far.example", {"membership": "ban"})
