@@ -50,7 +50,7 @@ test: check ## everything that the project promises, in two processes: some minu
 	tests/tools/need_postgres.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-fuzz: setup ## hostile bytes against parsers and the HTTP edge, FUZZ_SECONDS (60) for each test
+fuzz: setup ## hostile bytes against parsers and the HTTP edge, for FUZZ_SECONDS (60) in all
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/fuzz
 
 bench: setup ## micro-benchmarks

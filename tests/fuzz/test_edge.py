@@ -17,7 +17,7 @@ from homeserver.client.all import ALL_ROUTES
 from homeserver.http.route import Auth, Route, routes_of
 from tests.fixtures_server import Person, ServerProcess, running_servers
 from tests.fuzz.mutate import ODD_VALUES, as_json, spoil, spoil_bytes
-from tests.fuzz.rounds import TIMEOUT_S, play
+from tests.fuzz.rounds import TIMEOUT_S, Play
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
@@ -128,7 +128,7 @@ def _body(chance: Random, path: str) -> bytes | None:
             return as_json(body)
 
 
-def test_routes(stage: Stage) -> None:
+def test_routes(stage: Stage, play: Play) -> None:
     def check(chance: Random) -> None:
         alice = stage.person()
         row = chance.choice(ROUTES)
@@ -153,7 +153,7 @@ def _word(chance: Random) -> str:
     return chance.choice((text, "5", "b", "f", "join", '{"room":{"timeline":{"limit":1}}}', "true", text * 2))[:3000]
 
 
-def test_bytes(stage: Stage) -> None:
+def test_bytes(stage: Stage, play: Play) -> None:
     """Requests that are hardly HTTP: an answer or a closed connection, within seconds."""
     token = stage.person().token
     requests = [
