@@ -75,6 +75,7 @@ class LiveRoom:
         "_power",
         "create",
         "eldest",
+        "frame",
         "invited_count",
         "joined_count",
         "local_joined",
@@ -109,17 +110,24 @@ class LiveRoom:
         self.window_floor = floor
         self.shared_sections: dict[object, Any] = {}
         """Cache of `homeserver.sync`: what many members' syncs have in common; emptied by every change."""
-        self.local_joined: set[str] = set()
-        self.servers: Counter[str] = Counter()
-        """Joined members by server."""
-        self.joined_count = 0
+        self.frame: dict[StateKey, StateRef] = {}
+        """The state without its members: what the room is, as opposed to who is in it."""
+        joined: list[str] = []
         self.invited_count = 0
+        for key, ref in standing.state.items():
+            if key[0] != "m.room.member":
+                self.frame[key] = ref
+            elif ref.membership == "join":
+                joined.append(key[1])
+            elif ref.membership == "invite":
+                self.invited_count += 1
+        self.joined_count = len(joined)
+        self.local_joined = {user_id for user_id in joined if user_id.partition(":")[2] == local_server}
+        self.servers = Counter(user_id.partition(":")[2] for user_id in joined)
+        """Joined members by server."""
         self.eldest: Eldest | None = None
         """Cache of `homeserver.sync`: by whom a room without a name is known. Emptied when it no longer holds."""
         self._power: tuple[int, PowerLevels] | None = None
-        for (event_type, user_id), ref in standing.state.items():
-            if event_type == "m.room.member":
-                self._count(user_id, ref.membership, 1, local_server)
 
     def membership_of(self, user_id: str) -> str | None:
         """The user's membership as readers see it; None if it never had one."""
@@ -156,6 +164,10 @@ class LiveRoom:
                         self._count(change.key[1], change.old.membership, -1, local_server)
                     if change.new is not None:
                         self._count(change.key[1], change.new.membership, 1, local_server)
+                elif change.new is not None:
+                    self.frame[change.key] = change.new
+                else:
+                    self.frame.pop(change.key, None)
         while len(self.window) > WINDOW_EVENTS:
             self.window_floor = self.window.popleft().position
 

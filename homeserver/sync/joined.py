@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import orjson
@@ -51,11 +51,23 @@ class Want(msgspec.Struct, gc=False):
     end_state: Mapping[StateKey, int] | None = None
     """The state at the end of the view of a reader that has left; None where nothing asks for it."""
 
-    def state_now(self) -> Mapping[StateKey, int]:
-        """The state (event nids) at the end of the reader's view."""
+    def state_now(self, members: Collection[str] | None) -> dict[StateKey, int]:
+        """The state (event nids) at the end of the reader's view; of the members only these, where some are named.
+
+        Then it costs nothing that there are many others.
+        """
         if self.is_left:
-            return self.end_state or {}
-        return {key: ref.nid for key, ref in self.room.visible.state.items()}
+            return dict(self.end_state or {})
+        state = self.room.visible.state
+        if members is None:
+            return {key: ref.nid for key, ref in state.items()}
+        found = {key: ref.nid for key, ref in self.room.frame.items()}
+        for member in members:
+            key = ("m.room.member", member)
+            ref = state.get(key)
+            if ref is not None:
+                found[key] = ref.nid
+        return found
 
     def nid_now(self, key: StateKey) -> int | None:
         """One entry of `state_now`."""
@@ -168,7 +180,8 @@ class RoomSections:
             core = self._core(part, events, manner)
             room = part.want.room
             made[room.room_id] = core
-            if _sharable(part.want, manner) and not _personal_events(part.timeline.events, manner):
+            is_theirs = part.news.heroes and manner.lazy  # nobody is among those who are shown to itself
+            if _sharable(part.want, manner) and not is_theirs and not _personal_events(part.timeline.events, manner):
                 room.shared_sections[_share_key(part.want, manner)] = core
         return made
 
@@ -183,16 +196,20 @@ class RoomSections:
             )
             if want.is_entered:
                 timeline.limited = True
-            if want.full:
-                state, news = self._full_state(want, timeline, manner), ALL_NEWS
-            else:
-                steps = await self._steps(want)
-                state, news = self._changed_state(steps, timeline, manner), summary_news(want.room, steps)
+            steps = [] if want.full else await self._steps(want)
+            news = ALL_NEWS if want.full else summary_news(want.room, steps)
             if want.is_left:
                 news = NO_NEWS
             elif news.heroes and await self._has_name(want.room):
                 news = SummaryNews(news.counts, False)
-            parts.append(_Part(want, timeline, self._pick(want, state, timeline, manner, news), news))
+            members = self._members(want, timeline, manner, news) if manner.lazy else None
+            if want.full:
+                state = self._full_state(want, timeline, manner, members)
+            else:
+                state = self._changed_state(steps, timeline, manner)
+            if members is not None:
+                state = self._pick(want, state, timeline, manner, members)
+            parts.append(_Part(want, timeline, state, news))
         return parts
 
     async def _has_name(self, room: LiveRoom) -> bool:
@@ -203,10 +220,11 @@ class RoomSections:
                 return True
         return False
 
-    def _full_state(self, want: Want, timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
-        if manner.use_state_after:
-            return dict(want.state_now())
-        return before_timeline(want.state_now(), [stored for stored, _ in timeline.events])
+    def _full_state(
+        self, want: Want, timeline: Timeline, manner: Manner, members: Collection[str] | None
+    ) -> dict[StateKey, int]:
+        now = want.state_now(members)
+        return now if manner.use_state_after else before_timeline(now, [stored for stored, _ in timeline.events])
 
     def _changed_state(self, steps: Sequence[StateStep], timeline: Timeline, manner: Manner) -> dict[StateKey, int]:
         if manner.use_state_after:
@@ -230,19 +248,21 @@ class RoomSections:
             ]
         return await self.database.run(spans.state_steps, room.nid, span.after, span.upto)
 
-    def _pick(
-        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner, news: SummaryNews
-    ) -> dict[StateKey, int]:
-        """Lazy loading: of the members only those whom the timeline and the summary show, and at first the reader."""
-        if not manner.lazy:
-            return state
+    def _members(self, want: Want, timeline: Timeline, manner: Manner, news: SummaryNews) -> frozenset[str]:
+        """Lazy loading: the members whom the timeline and the summary show, and at first the reader."""
         user_id = manner.reader.user_id
         members = {stored.event.sender for stored, _ in timeline.events}
         if want.full:
             members.add(user_id)
         if news.heroes:
             members.update(heroes(want.room, user_id))
-        wanted = StateWanted(True, frozenset(members))
+        return frozenset(members)
+
+    def _pick(
+        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner, members: frozenset[str]
+    ) -> dict[StateKey, int]:
+        """Lazy loading: of the members these, changed or not."""
+        wanted = StateWanted(True, members)
         picked = {key: nid for key, nid in state.items() if wanted.admits(key)}
         shown = {stored.nid for stored, _ in timeline.events}
         for member in sorted(members):
@@ -273,19 +293,19 @@ class RoomSections:
         return Core(json, is_news, part.news)
 
     def _is_personal(self, want: Want, manner: Manner) -> bool:
-        return any(
-            entry.stored is not None and is_personal(entry.stored, manner.reader.user_id)
-            for entry in want.room.window
-            if want.span.after < entry.position <= want.span.upto
-        )
+        for entry in reversed(want.room.window):
+            if entry.position <= want.span.after:
+                break
+            if entry.stored is not None and is_personal(entry.stored, manner.reader.user_id):
+                return True
+        return False
 
 
 def _sharable(want: Want, manner: Manner) -> bool:
-    """Whether all members who ask alike are answered alike: nobody joined or left, and nothing is lazy or filtered."""
+    """Whether all members who ask alike are answered alike: nobody joined or left, and nothing is filtered."""
     return (
         not want.full
         and not want.is_left
-        and not manner.lazy
         and not manner.ignored
         and manner.filter.room.timeline.is_open
         and manner.filter.room.state.is_open
@@ -295,8 +315,8 @@ def _sharable(want: Want, manner: Manner) -> bool:
     )
 
 
-def _share_key(want: Want, manner: Manner) -> tuple[int, int, int, bool]:
-    return (want.span.after, want.span.upto, manner.limit, manner.use_state_after)
+def _share_key(want: Want, manner: Manner) -> tuple[int, int, int, bool, bool]:
+    return (want.span.after, want.span.upto, manner.limit, manner.use_state_after, manner.lazy)
 
 
 def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) -> bool:

@@ -122,6 +122,18 @@ def sync_join_lazily(subject: Subject) -> None:
     leave_all(subject, subject.newcomers[:20])
 
 
+def sync_own_lazily(subject: Subject) -> None:
+    """Somebody with an active client comes in, and goes again."""
+    house, room_id, visitor = subject.house, subject.room_id, subject.newcomers[0]
+    since = house.token(visitor)
+    for _ in range(10):
+        for step, change in (("entering", house.memberships.join), ("leaving", house.memberships.leave)):
+            house.wait(change(room_id, user(visitor)))
+            with subject.meter(f"/sync after {step}, lazy members").running():
+                answer = house.wait(house.poll(house.who(visitor), since, LAZY))
+            since = next_batch(answer)
+
+
 def join_and_leave(subject: Subject) -> None:
     house = subject.house
     with subject.meter("join, 8 at once").running(NEWCOMERS):
@@ -174,6 +186,7 @@ ROUND = (
     sync_message,
     sync_message_lazily,
     sync_join_lazily,
+    sync_own_lazily,
     join_and_leave,
     change_state,
     read_page,
