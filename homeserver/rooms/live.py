@@ -9,7 +9,7 @@ fails, the object is thrown away and read again.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -58,14 +58,20 @@ class Eldest(msgspec.Struct, frozen=True, gc=False):
     present: tuple[str, ...]
     """Joined or invited."""
     former: tuple[str, ...]
-    """Who left or is banned."""
+    """Who left or is banned; nobody where `needs_former` says that it does not matter."""
+
+    @staticmethod
+    def needs_former(present: Sequence[str]) -> bool:
+        """Those who left are told of to somebody who is alone."""
+        return len(present) < 2
 
     def depends_on(self, user_id: str, new: StateRef | None) -> bool:
         """Whether these may be others once a user's membership has become `new`, which is younger than all of them."""
         if user_id in self.present or user_id in self.former:
             return True
-        into = self.former if new is None or new.membership not in ("join", "invite") else self.present
-        return len(into) < self.SIZE
+        if new is None or new.membership not in ("join", "invite"):
+            return self.needs_former(self.present) and len(self.former) < self.SIZE
+        return len(self.present) < self.SIZE
 
 
 class LiveRoom:

@@ -31,6 +31,7 @@ from storage import spans
 from storage.database import Database
 from storage.ports import StoredEvent
 from storage.spans import StateStep
+from storage.state import read_state
 
 
 class Want(msgspec.Struct, gc=False):
@@ -48,8 +49,10 @@ class Want(msgspec.Struct, gc=False):
     """The reader was not in the room at its last sync: the timeline continues nothing that it has."""
     is_left: bool = False
     """The reader has left, and learns nothing of what the room is now."""
+    end_snapshot: int = 0
+    """The snapshot at the end of the view of a reader that has left."""
     end_state: Mapping[StateKey, int] | None = None
-    """The state at the end of the view of a reader that has left; None where nothing asks for it."""
+    """What was read of it; None where nothing asks for it."""
 
     def state_now(self, members: Collection[str] | None) -> dict[StateKey, int]:
         """The state (event nids) at the end of the reader's view; of the members only these, where some are named.
@@ -203,6 +206,9 @@ class RoomSections:
             elif news.heroes and await self._has_name(want.room):
                 news = SummaryNews(news.counts, False)
             members = self._members(want, timeline, manner, news) if manner.lazy else None
+            if want.is_left and (want.full or members is not None):
+                keys = None if want.full else [("m.room.member", member) for member in sorted(members or ())]
+                want.end_state = await self.database.run(read_state, want.end_snapshot, keys)
             if want.full:
                 state = self._full_state(want, timeline, manner, members)
             else:

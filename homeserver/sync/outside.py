@@ -19,7 +19,6 @@ from homeserver.streams.tokens import StreamToken, room_token
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.timeline import Span
 from storage import memberships as membership_rows
-from storage import state as state_rows
 from storage.database import Database
 from storage.ports import StoredEvent
 
@@ -78,7 +77,7 @@ class OutsideSections:
                 state = await self.stripped(room, feed.user_id)
                 found.knock[room.room_id] = b'{"knock_state":{"events":[%b]}}' % b",".join(state)
             elif ref.membership in ("leave", "ban"):
-                want = await self._left(room, stored, since, manner, first)
+                want = await self._left(room, stored, since, first)
                 if want is None:
                     found.leave[room.room_id] = _only(stored, manner)
                 else:
@@ -116,9 +115,7 @@ class OutsideSections:
             if row.membership in shown and not row.forgotten and (first or row.position > since.position)
         ]
 
-    async def _left(
-        self, room: LiveRoom, stored: StoredEvent, since: StreamToken, manner: Manner, first: bool
-    ) -> Want | None:
+    async def _left(self, room: LiveRoom, stored: StoredEvent, since: StreamToken, first: bool) -> Want | None:
         """How to show a room up to the reader's leaving; None if it was not in it, so that only the end is shown."""
         stay = await self._stay_before(stored)
         if stay is None:
@@ -127,11 +124,8 @@ class OutsideSections:
         while not first and stay.position > since.position:
             earlier = await self._stay_before(stay)
             first, stay = earlier is None, earlier or stay
-        end_state = None
-        if first or manner.lazy:
-            end_state = await self.database.run(state_rows.read_state, stored.after)
         span = Span(0 if first else since.position, stored.position)
-        return Want(room, span, first, span.upto, is_left=True, end_state=end_state)
+        return Want(room, span, first, span.upto, is_left=True, end_snapshot=stored.after)
 
     async def _stay_before(self, stored: StoredEvent) -> StoredEvent | None:
         """The member event that this one replaced, if its user was joined by it."""

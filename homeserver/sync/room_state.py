@@ -110,13 +110,11 @@ def heroes(room: LiveRoom, user_id: str) -> list[str]:
 def eldest_of(room: LiveRoom) -> Eldest:
     """The room's first members: remembered, because finding them costs as much as there are members."""
     if room.eldest is None:
-        members = list(room.members())
-        room.eldest = Eldest(
-            _first((ref.nid, member) for member, ref in members if ref.membership in PRESENT),
-            _first((ref.nid, member) for member, ref in members if ref.membership in FORMER),
-        )
+        present = _first(room, PRESENT)
+        room.eldest = Eldest(present, _first(room, FORMER) if Eldest.needs_former(present) else ())
     return room.eldest
 
 
-def _first(members: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+def _first(room: LiveRoom, memberships: tuple[str, ...]) -> tuple[str, ...]:
+    members = ((ref.nid, member) for member, ref in room.members() if ref.membership in memberships)
     return tuple(member for _, member in heapq.nsmallest(Eldest.SIZE, members))
