@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from config.field import between, not_empty, setting
+from config.field import between, ip_networks, not_empty, setting
 
 
 @frozen(kw_only=True)
@@ -26,6 +26,11 @@ class Listener:
     tls: Tls | None = setting(None, doc="Certificate and key; without them the listener speaks plain HTTP.")
     forwarded: bool = setting(
         False,
-        doc="Whether a reverse proxy stands before this listener, so that X-Forwarded-For tells whom rate limits mean. "
-        "Anybody could claim any address if it were on without a proxy.",
+        doc="Whether a reverse proxy stands before this listener, so that X-Forwarded-For tells whom rate limits mean.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1"),
+        doc="Addresses or ranges of the proxies whose X-Forwarded-For is believed where `forwarded` is on. Whoever "
+        "connects from elsewhere is a client, whatever it claims.",
+        check=ip_networks,
     )

@@ -39,8 +39,9 @@ class Settings:
     server: Server = setting(doc="")
     listeners: tuple[Listener, ...] = setting(
         (Listener(),),
-        doc="Addresses on which the server answers, each with host, port, forwarded (true behind a reverse proxy that "
-        "sets X-Forwarded-For) and tls (certificate_path and key_path, to speak HTTPS itself).",
+        doc="Addresses on which the server answers, each with host, port, tls (certificate_path and key_path, to speak "
+        "HTTPS itself; files that change are read again), forwarded (true behind a reverse proxy that sets "
+        "X-Forwarded-For) and trusted_proxies (the addresses or ranges of such proxies; nobody else is believed).",
         check=not_empty,
     )
     database: Database = setting(factory=Database, doc="")

@@ -84,19 +84,17 @@ def check_data_dir(settings: Settings) -> Iterator[Finding]:
 
 
 def check_signing_key(settings: Settings) -> Iterator[Finding]:
-    from federation.room.signing import BadSigningKey, read_signing_keys
+    from federation.room.signing import BadSigningKey
+    from homeserver.keyfile import read_key_file
 
     path = settings.server.signing_key_path
     try:
-        keys = read_signing_keys(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        yield bad("signing key", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        keys = read_key_file(path)
+    except OSError as error:
+        yield bad("signing key", f"{path} cannot be read: {error.strerror or error}")
         return
     except BadSigningKey as error:
-        yield bad("signing key", f"{path}: {error}")
-        return
-    if not keys:
-        yield bad("signing key", f"{path} holds no key")
+        yield bad("signing key", str(error))
         return
     yield good("signing key", ", ".join(key.key_id for key in keys))
     yield from _check_private("signing key", path)

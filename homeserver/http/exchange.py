@@ -288,19 +288,17 @@ class Exchange(Request):
     @property
     def address(self) -> str:
         """The client's IP address; behind a trusted proxy, the one that the proxy saw."""
-        if self.site.forwarded:
-            chain = self.requestHeaders.getRawHeaders(b"X-Forwarded-For")
-            if chain:
-                # Each proxy appends whom it saw; everything before the last entry is anybody's claim.
-                return chain[-1].decode("latin-1").rpartition(",")[2].strip().removeprefix("::ffff:")
-        return self.channel.peer if self.channel is not None else "unknown"
+        peer = self.channel.peer if self.channel is not None else "unknown"
+        if self.site.proxies is None:
+            return peer
+        return self.site.proxies.client(peer, self.requestHeaders.getRawHeaders(b"X-Forwarded-For", ()))
 
     def info(self) -> RequestInfo:
         agent = self.requestHeaders.getRawHeaders(b"User-Agent")
         text = agent[0].decode("utf-8", "replace")[:512].replace("\0", "") if agent else ""
         header = self.requestHeaders.getRawHeaders(b"Authorization")
         authorization = header[0].decode("latin-1") if header else ""
-        is_direct = not (self.site.forwarded or self.requestHeaders.hasHeader(b"X-Forwarded-For"))
+        is_direct = not (self.site.proxies is not None or self.requestHeaders.hasHeader(b"X-Forwarded-For"))
         return RequestInfo(self.address, text, self.request_id, authorization, is_direct)
 
     def _find_token(self) -> str | None:

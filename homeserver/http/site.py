@@ -7,7 +7,7 @@
     await port.stopListening()
     await site.close(grace_seconds=10)
 
-One `Site` may serve several ports; one that stands behind a proxy is a `Site` of its own with `forwarded=True`.
+One `Site` may serve several ports; one that stands behind a proxy is a `Site` of its own with `proxies`.
 """
 
 # Most of Twisted's HTTP has no annotations.
@@ -33,6 +33,7 @@ from homeserver.http.answer import answer_of_error, http_date, to_bytes
 from homeserver.http.asks import parse_object
 from homeserver.http.authenticate import Authenticate, FederationGate
 from homeserver.http.exchange import Exchange
+from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.route import Auth
 from homeserver.http.table import BadRoute, RouteTable
@@ -115,7 +116,7 @@ class Site(HTTPFactory):
         limits: RateLimiter,
         *,
         reactor: IReactorTime,
-        forwarded: bool = False,
+        proxies: TrustedProxies | None = None,
         federation: FederationGate | None = None,
         on_answer: OnAnswer | None = None,
     ) -> None:
@@ -126,7 +127,8 @@ class Site(HTTPFactory):
         self.table = table
         self.authenticate = authenticate
         self.limits = limits
-        self.forwarded = forwarded
+        self.proxies = proxies
+        """Who may stand between the listener and its clients; None where nobody does."""
         self.federation = federation
         self.on_answer = on_answer
         self.check_body = parse_object

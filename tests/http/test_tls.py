@@ -2,78 +2,154 @@
 
 from __future__ import annotations
 
-import datetime
+import http.client
 import json
+import os
+import shutil
 import ssl
 import subprocess
 import sys
 import time
-import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from twisted.internet.task import Clock as Timers
 
 from config import Tls
-from homeserver.http.tls import BadCertificate, make_tls
-from tests.fixtures_server import ROOT, make_server
+from homeserver.http.tls import LOOK_EVERY_S, BadCertificate, ListenerTls, make_tls
+from tests.fixtures_server import ROOT, ServerProcess, make_server
+from tests.fixtures_tls import Authority
 
 
-def _certificate(directory: Path) -> Tls:
-    """A certificate for localhost that signs itself, and its key."""
-    directory.mkdir(exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    tls = Tls(certificate_path=directory / "c.pem", key_path=directory / "k.pem")
-    tls.certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    tls.key_path.write_bytes(key.private_bytes(*form))
-    return tls
-
-
-def test_a_server_with_a_certificate(tmp_path: Path) -> None:
-    tls = _certificate(tmp_path)
+@contextmanager
+def _server_with(tls: Tls, directory: Path) -> Iterator[ServerProcess]:
     listener = {"tls": {"certificate_path": str(tls.certificate_path), "key_path": str(tls.key_path)}}
     server = make_server(
-        tmp_path, database=None, name="localhost", profile="test", settings={"listeners": json.dumps([listener])}
+        directory, database=None, name="localhost", profile="test", settings={"listeners": json.dumps([listener])}
     )
     command = [sys.executable, "-m", "homeserver", "run", "-c", str(server.settings_path)]
     command += ["--listen", f"127.0.0.1:{server.port}"]
-    trusting = ssl.create_default_context(cafile=tls.certificate_path)
-    process = subprocess.Popen(command, cwd=ROOT, env=server.environ, stderr=subprocess.DEVNULL)
+    with server.log_path.open("ab") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=server.environ, stderr=log)
     try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                url = f"https://localhost:{server.port}/health"
-                with urllib.request.urlopen(url, timeout=5, context=trusting) as answer:
-                    assert answer.read() == b"OK"
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.1)
+        yield server
     finally:
         process.terminate()
         assert process.wait(30) == 0
 
 
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
-    one, other = _certificate(tmp_path / "one"), _certificate(tmp_path / "other")
+class Client:
+    """One HTTPS connection, kept open."""
+
+    def __init__(self, port: int, ca_path: Path) -> None:
+        trusting = ssl.create_default_context(cafile=ca_path)
+        self._connection = http.client.HTTPSConnection("localhost", port, timeout=5, context=trusting)
+        self._connection.connect()
+
+    def ask(self) -> bytes:
+        self._connection.request("GET", "/health")
+        return self._connection.getresponse().read()
+
+    @property
+    def serial(self) -> int:
+        """Of the certificate that this connection was made with."""
+        assert isinstance(self._connection.sock, ssl.SSLSocket)
+        certificate = self._connection.sock.getpeercert(binary_form=True)
+        assert certificate is not None
+        return x509.load_der_x509_certificate(certificate).serial_number
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _until(look: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not _is(look):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _is(look: Callable[[], bool]) -> bool:
+    try:
+        return look()
+    except OSError:
+        return False
+
+
+def _serial(tls: Tls) -> int:
+    return x509.load_pem_x509_certificate(tls.certificate_path.read_bytes()).serial_number
+
+
+def test_a_certificate_is_renewed_while_the_server_runs(tmp_path: Path, authority: Authority) -> None:
+    first, second = authority.issue("localhost"), authority.issue("localhost")
+    in_use = Tls(certificate_path=tmp_path / "c.pem", key_path=tmp_path / "k.pem")
+
+    def put(tls: Tls) -> None:
+        """As certbot does: one file after the other, each put in place whole."""
+        for new, place in ((tls.certificate_path, in_use.certificate_path), (tls.key_path, in_use.key_path)):
+            shutil.copy(new, tmp_path / "new")
+            (tmp_path / "new").replace(place)
+
+    def offered() -> int:
+        with closing(Client(server.port, authority.ca_path)) as client:
+            assert client.ask() == b"OK"
+            return client.serial
+
+    put(first)
+    with _server_with(in_use, tmp_path) as server:
+        _until(lambda: offered() == _serial(first))
+        with closing(Client(server.port, authority.ca_path)) as early:
+            assert early.ask() == b"OK"
+            put(second)
+            _until(lambda: offered() == _serial(second))
+            assert (early.ask(), early.serial) == (b"OK", _serial(first)), "a connection under way is left alone"
+        in_use.certificate_path.write_text("nonsense")
+        _until(lambda: (offered(), "cannot be used" in server.log_path.read_text()) == (_serial(second), True))
+        put(first)
+        _until(lambda: offered() == _serial(first))
+
+
+def test_files_are_looked_at_now_and_then_and_a_fault_is_told_once(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued = authority.issue("localhost")
+    tls = Tls(certificate_path=tmp_path / "c.pem", key_path=tmp_path / "k.pem")
+    shutil.copy(issued.certificate_path, tls.certificate_path)
+    shutil.copy(issued.key_path, tls.key_path)
+    timers = Timers()
+    listener = ListenerTls(tls, timers.seconds)
+
+    def context() -> ssl.SSLContext:
+        return listener.serverConnectionForTLS(None).get_context()  # type: ignore[arg-type, return-value]
+
+    before = context()
+    os.utime(tls.key_path)
+    timers.advance(LOOK_EVERY_S / 2)
+    assert context() is before, "it was looked at just now"
+    timers.advance(LOOK_EVERY_S)
+    read_again = context()
+    assert read_again is not before
+    tls.key_path.unlink()
+    for _ in range(3):
+        timers.advance(LOOK_EVERY_S)
+        assert context() is read_again
+    assert capsys.readouterr().out.count("cannot be used") == 1
+    shutil.copy(issued.key_path, tls.key_path)
+    timers.advance(LOOK_EVERY_S)
+    assert context() is not read_again
+
+
+def test_files_that_cannot_be_used(tmp_path: Path, authority: Authority) -> None:
+    one, other = authority.issue("localhost"), authority.issue("localhost")
     mixed = Tls(certificate_path=one.certificate_path, key_path=other.key_path)
-    with pytest.raises(BadCertificate, match=r"other/k\.pem is not the key of .*one/c\.pem"):
+    with pytest.raises(BadCertificate, match=f"{other.key_path.name} is not the key of .*{one.certificate_path.name}"):
         make_tls(mixed)
-    with pytest.raises(BadCertificate, match=r"other/k\.pem: "):
+    with pytest.raises(BadCertificate, match=f"{other.key_path.name}: "):
         make_tls(Tls(certificate_path=other.key_path, key_path=other.key_path))
-    with pytest.raises(BadCertificate, match=r"one/c\.pem: "):
+    with pytest.raises(BadCertificate, match=f"{one.certificate_path.name}: "):
         make_tls(Tls(certificate_path=one.certificate_path, key_path=one.certificate_path))
     with pytest.raises(FileNotFoundError):
         make_tls(Tls(certificate_path=tmp_path / "nowhere.pem", key_path=one.key_path))
