@@ -18,7 +18,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 
 from config import Listener, Settings
+from federation.outbound.transport import Transport
 from federation.room.signing import SigningKey
+from federation.threads import Workers
 from homeserver.about import About
 from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
@@ -29,6 +31,8 @@ from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.room_watch import RoomWatch
 from homeserver.ephemeral.threads import Threads
 from homeserver.ephemeral.typing import TypingBoard
+from homeserver.federation_api.all import FEDERATION_ROUTES
+from homeserver.federation_api.build import Federation, build_federation
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
@@ -45,12 +49,15 @@ from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.history import History
-from homeserver.rooms.membership import Memberships
+from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.registry import Rooms
+from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
+from homeserver.rooms.remote.delivery import NoOutbox, Outbox
 from homeserver.rooms.send import Sender
 from homeserver.rooms.state_view import StateView
 from homeserver.rooms.transactions import TransactionLog
 from homeserver.rooms.visibility import Visibility
+from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
 from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
@@ -91,6 +98,8 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     tasks: Tasks
+    federation: Federation | None
+    """None for a server that keeps to itself."""
     table: RouteTable
     metrics: Metrics
     limits: RateLimiter
@@ -124,6 +133,8 @@ class House:
             self._ports.append(shell)
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
+        if self.federation is not None:
+            self.tasks.spawn("federation.start", self.federation.start())
         return listeners
 
     async def close(self) -> None:
@@ -139,7 +150,8 @@ class House:
         if self._housekeeping.running:
             self._housekeeping.stop()
         self.typing.stop_timers()
-        for part in (self.presence, self.tasks, self.accounts, self.database):
+        federation = () if self.federation is None else (self.federation,)
+        for part in (self.presence, self.tasks, *federation, self.accounts, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
@@ -161,6 +173,7 @@ class House:
             self.limits,
             reactor=self.reactor,
             proxies=TrustedProxies.of(listener),
+            federation=None if self.federation is None else self.federation.gate,
             on_answer=self.metrics.answered if self.settings.metrics.enabled else None,
         )
         self._sites.append(site)
@@ -177,11 +190,23 @@ def read_key(settings: Settings) -> SigningKey:
     return read_key_file(settings.server.signing_key_path)[0]
 
 
-def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House:
-    """Open the database and put everything together. Blocks; raises DatabaseUnusable, OSError, BadSigningKey."""
+def build(
+    settings: Settings,
+    reactor: Any,
+    clock: Clock | None = None,
+    *,
+    transport: Transport | None = None,
+    workers: Workers | None = None,
+    outbox: Outbox | None = None,
+) -> House:
+    """Open the database and put everything together. Blocks; raises DatabaseUnusable, OSError, BadSigningKey.
+
+    A simulation hands in its own way to other servers, and threads that are none.
+    """
     clock = clock or Clock(reactor)
     server_name = settings.server.name
-    identity = Identity(server_name, read_key(settings))
+    keys = read_key_file(settings.server.signing_key_path)
+    identity = Identity(server_name, keys[0])
     tasks = Tasks()
     limits = RateLimiter.of(settings.rate_limits, clock)
     metrics = Metrics()
@@ -200,7 +225,23 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
 
     # What people keep for themselves, and what passes.
     profiles = Profiles(database)
-    memberships = Memberships(door, rooms, database, profiles)
+    vouching = Vouching(door, rooms)
+    federation: Federation | None = None
+    remote: RemoteRooms | None = None
+    if settings.federation.enabled:
+        federation = build_federation(settings, database, clock, reactor, keys, transport=transport, workers=workers)
+        remote = build_remote_rooms(
+            door,
+            database,
+            rooms,
+            events,
+            vouching,
+            client=federation.client,
+            verifier=federation.keyring,
+            outbox=outbox or NoOutbox(),
+        )
+    elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
+    memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
@@ -251,13 +292,18 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
 
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics, About(settings),
-        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles),
+        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere),
         access, History(database, access, visibility, events, hub), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
+    routes = list(ALL_ROUTES)
+    if federation is not None and remote is not None:
+        collaborators.update(federation.collaborators())
+        collaborators.update(remote.collaborators())
+        routes += FEDERATION_ROUTES
     register_figures(metrics, hub, rooms, events, database, counters)
     return House(
         settings=settings,
@@ -271,7 +317,8 @@ def build(settings: Settings, reactor: Any, clock: Clock | None = None) -> House
         typing=typing,
         presence=presence,
         tasks=tasks,
-        table=RouteTable(ALL_ROUTES, collaborators),
+        federation=federation,
+        table=RouteTable(routes, collaborators),
         metrics=metrics,
         limits=limits,
         parts=collaborators,

@@ -32,10 +32,11 @@ from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirec
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.history import History
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.membership import Memberships
+from homeserver.rooms.membership import Memberships, NoElsewhere
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.state_view import StateView
 from homeserver.rooms.visibility import Visibility
+from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
 from storage.database import Database
 from storage.ports import StoredEvent
@@ -163,8 +164,8 @@ def build_town(database: Database, pump: Pump) -> Town:
         events=events,
         rooms=rooms,
         door=door,
-        memberships=Memberships(door, rooms, database, Names()),
-        maker=RoomMaker(door, database, SETTINGS, Names()),
+        memberships=Memberships(door, rooms, database, Names(), Vouching(door, rooms), NoElsewhere()),
+        maker=RoomMaker(door, database, SETTINGS, Names(), NoElsewhere()),
         visibility=visibility,
         access=access,
         history=History(database, access, visibility, events, hub),

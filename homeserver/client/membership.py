@@ -5,14 +5,19 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-membership
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from federation.room.identifiers import InvalidIdentifier, parse_server_name
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.aliases import Aliases
 from homeserver.rooms.membership import Memberships
+
+MOST_VIA = 20
+"""Servers that a client may name."""
 
 
 class JoinRoom(msgspec.Struct, frozen=True):
@@ -59,16 +64,28 @@ class Invite(msgspec.Struct, frozen=True):
     medium: str | None = None
 
 
-async def room_id_of(aliases: Aliases, name: str) -> str:
-    """The id of the room behind an id or an alias. Raises InvalidParam or NotFound."""
+async def find_room(aliases: Aliases, name: str, via: Sequence[str]) -> tuple[str, list[str]]:
+    """The id of the room behind an id or an alias, and servers that can help. Raises InvalidParam or NotFound."""
+    named = [server for server in via[:MOST_VIA] if _is_server(server)]
     if name.startswith("!"):
-        return name
+        return name, named
     if name.startswith("#"):
-        return (await aliases.resolve(name)).room_id
+        found = await aliases.resolve(name)
+        return found.room_id, [*named, *found.servers]
     raise InvalidParam("A room is named by its id, which begins with !, or by an alias, which begins with #")
 
 
-async def _join(memberships: Memberships, who: Requester, room_id: str, content: dict[str, Any]) -> dict[str, str]:
+def _is_server(name: str) -> bool:
+    try:
+        parse_server_name(name)
+    except InvalidIdentifier:
+        return False
+    return True
+
+
+async def _join(
+    memberships: Memberships, who: Requester, room_id: str, content: dict[str, Any], via: Sequence[str] = ()
+) -> dict[str, str]:
     try:
         body = msgspec.convert(content, _JoinBody)
     except msgspec.ValidationError as error:
@@ -80,6 +97,7 @@ async def _join(memberships: Memberships, who: Requester, room_id: str, content:
         third_party_signed=body.third_party_signed,
         is_guest=who.is_guest,
         besides=content,
+        via=via,
     )
     return {"room_id": room_id}
 
@@ -100,8 +118,8 @@ async def join_room(memberships: Memberships, who: Requester, ask: JoinRoom) -> 
 async def join_anywhere(
     memberships: Memberships, aliases: Aliases, who: Requester, ask: JoinAnywhere
 ) -> dict[str, str]:
-    room_id = await room_id_of(aliases, ask.room_id_or_alias)
-    return await _join(memberships, who, room_id, ask.content)
+    room_id, via = await find_room(aliases, ask.room_id_or_alias, [*ask.via, *ask.server_name])
+    return await _join(memberships, who, room_id, ask.content, via)
 
 
 @route(
@@ -112,8 +130,8 @@ async def join_anywhere(
     query=("server_name", "via"),
 )
 async def knock(memberships: Memberships, aliases: Aliases, who: Requester, ask: KnockAnywhere) -> dict[str, str]:
-    room_id = await room_id_of(aliases, ask.room_id_or_alias)
-    await memberships.knock(room_id, who.user_id, ask.reason)
+    room_id, via = await find_room(aliases, ask.room_id_or_alias, [*ask.via, *ask.server_name])
+    await memberships.knock(room_id, who.user_id, ask.reason, via)
     return {"room_id": room_id}
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from homeserver.federation_api import keys, version
+from homeserver.federation_api import events, keys, rooms, transactions, version
 
 FEDERATION_ROUTES: Sequence[ModuleType] = (
+    events,
     keys,
+    rooms,
+    transactions,
     version,
 )

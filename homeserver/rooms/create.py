@@ -12,21 +12,32 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+import structlog
 from attrs import field, frozen
 
 from config import Settings
-from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id
+from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id, server_of
 from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Unavailable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Malformed, Template, found
-from homeserver.rooms.membership import MEMBER, MemberProfiles, check_invitable, check_member, member_content
+from homeserver.rooms.membership import (
+    MEMBER,
+    Elsewhere,
+    MemberProfiles,
+    check_invitable,
+    check_member,
+    in_room,
+    member_content,
+)
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
 from storage.database import Database, DuplicateRow
 from storage.ports import Cursor, NewRoom
 
 Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
+
+log = structlog.get_logger("homeserver.rooms")
 
 MAX_ATTEMPTS = 5
 ROOM_ID_LETTERS = string.ascii_letters
@@ -83,6 +94,7 @@ class RoomMaker:
     database: Database
     settings: Settings
     profiles: MemberProfiles
+    elsewhere: Elsewhere
     _last_create_ts: list[int] = field(factory=lambda: [0])
 
     async def create(self, creator: str, ask: CreateRoom, is_admin: bool = False) -> str:
@@ -101,10 +113,12 @@ class RoomMaker:
 
         templates = [Template("m.room.member", creator, await member_content(self.profiles, creator, "join"), creator)]
         templates += self._state(creator, ask, version, preset, alias, invitees)
+        afar: list[Template] = []
         for user_id in invitees:
             more = {"is_direct": True} if ask.is_direct else {}
             content = await member_content(self.profiles, user_id, "invite", more)
-            templates.append(Template("m.room.member", creator, content, user_id))
+            is_local = server_of(user_id) == self.door.identity.server_name
+            (templates if is_local else afar).append(Template("m.room.member", creator, content, user_id))
 
         trusted = invitees if preset == "trusted_private_chat" else []
         for _ in range(MAX_ATTEMPTS):
@@ -119,8 +133,17 @@ class RoomMaker:
                 await self._append(draft, creator, alias, publish)
             except DuplicateRow:
                 continue  # the clock was set back to a moment in which the same was made: it moves on
+            await self._invite_afar(draft.room.room_id, creator, afar)
             return draft.room.room_id
         raise Unavailable("The room could not be made")
+
+    async def _invite_afar(self, room_id: str, creator: str, invitations: Sequence[Template]) -> None:
+        """Invite people of other servers. The room is there, whatever becomes of that."""
+        for template in invitations:
+            try:
+                await self.elsewhere.invite(room_id, template, in_room(creator))
+            except MatrixError as error:
+                log.info("could not be invited to a new room", user=template.state_key, why=error.error)
 
     def _version(self, ask: CreateRoom) -> RoomVersion:
         identifier = self.settings.rooms.default_version if ask.room_version is None else ask.room_version
@@ -133,7 +156,9 @@ class RoomMaker:
         if ask.invite_3pid:
             raise MatrixError(403, "M_THREEPID_DENIED", "This server has no identity server to invite by address")
         for user_id in ask.invite:
-            check_invitable(user_id, self.door.identity.server_name)
+            check_invitable(user_id)
+            if server_of(user_id) != self.door.identity.server_name:
+                self.elsewhere.check_reachable(user_id)
         return [user_id for user_id in dict.fromkeys(ask.invite) if user_id != creator]
 
     async def _alias(self, ask: CreateRoom) -> str | None:

@@ -8,7 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-membership
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -17,8 +17,9 @@ from federation.room.identifiers import InvalidIdentifier, parse_user_id, server
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
-from homeserver.rooms.live import JOIN_RULES, LiveRoom
+from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
+from homeserver.rooms.vouching import UnableToAuthorise, UnableToGrant, Vouching
 from storage import memberships as membership_rows
 from storage.database import Database
 from storage.ports import Cursor
@@ -65,20 +66,70 @@ async def member_content(
     return content
 
 
-def check_invitable(user_id: str, local_server: str) -> None:
-    """Raises InvalidParam for what is no user id, and Forbidden for whom this server can't reach."""
+class Elsewhere(Protocol):
+    """What other servers are needed for: `homeserver.rooms.remote.elsewhere`. Everything raises MatrixError."""
+
+    async def holds(self, room_id: str, user_id: str) -> str | None:
+        """The user's membership, `invite` or `knock`, where this server is not in the room and knows it by a peer."""
+
+    async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        """Join a room by a server that is in it."""
+
+    async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        """Knock at a room by a server that is in it."""
+
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
+        """Decline an invitation, or take back a knock, that `holds`."""
+
+    async def forget(self, room_id: str, user_id: str) -> bool:
+        """Forget what is over in a room that this server is not in. False if there is nothing of the kind."""
+
+    def check_reachable(self, user_id: str) -> None:
+        """Raises Forbidden for somebody of another server whom this one could never invite."""
+
+    async def invite(self, room_id: str, template: Template, check: Check) -> None:
+        """Invite somebody of another server to a room that this one is in."""
+
+
+class NoElsewhere:
+    """For a server that does not federate."""
+
+    async def holds(self, room_id: str, user_id: str) -> str | None:
+        return None
+
+    async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        raise NotFound("No room of that id is known here")
+
+    async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        raise NotFound("No room of that id is known here")
+
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
+        raise Forbidden(NOT_IN_ROOM)
+
+    async def forget(self, room_id: str, user_id: str) -> bool:
+        return False
+
+    def check_reachable(self, user_id: str) -> None:
+        raise Forbidden(f"This server does not federate, so {user_id} can't be reached")
+
+    async def invite(self, room_id: str, template: Template, check: Check) -> None:
+        self.check_reachable(template.state_key or "")
+
+
+def check_invitable(user_id: str) -> None:
+    """Raises InvalidParam for what is no user id."""
     try:
         parse_user_id(user_id)
     except InvalidIdentifier as error:
         raise InvalidParam(f"{user_id!r} is not a user id: {error}") from None
-    if server_of(user_id) != local_server:
-        raise Forbidden(f"This server does not federate yet, so {user_id} can't be reached")
 
 
 def check_member(user_id: str, content: Mapping[str, Any], local_server: str) -> None:
     """What the rules leave open about a member event that a client words itself. Raises InvalidParam, Forbidden."""
     if content.get("membership") == "invite":
-        check_invitable(user_id, local_server)
+        check_invitable(user_id)
+        if server_of(user_id) != local_server:
+            raise Forbidden("People of other servers are invited by `POST /invite`: their server has a say in it")
     else:
         _user(user_id)
 
@@ -91,12 +142,16 @@ class Memberships:
     rooms: Rooms
     database: Database
     profiles: MemberProfiles
+    vouching: Vouching
+    elsewhere: Elsewhere
 
     async def join(
         self, room_id: str, user_id: str, reason: str | None = None, *, third_party_signed: object = None,
-        is_guest: bool = False, besides: Mapping[str, Any] | None = None,
+        is_guest: bool = False, besides: Mapping[str, Any] | None = None, via: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """Join a room that is known here. Joining twice is no error. Raises NotFound, Forbidden.
+        """Join a room, through one of the servers in `via` if this one is not in it. Joining twice is no error.
+
+        Raises NotFound, Forbidden, and whatever another server says.
 
         COMPAT Complement, clients of Synapse: what is in `besides` and is none of the server's business goes into the
         member event, as it would if the client had sent that event itself.
@@ -107,11 +162,24 @@ class Memberships:
         more.update(_with_reason(reason))
         while True:
             room = await self.rooms.get(room_id)
-            if room is None:
-                raise NotFound("No room of that id is known here")
+            if room is None or await self._is_elsewhere(room, user_id):
+                if is_guest:
+                    raise Forbidden("Guests may only join rooms of this server", "M_GUEST_ACCESS_FORBIDDEN")
+                content = await member_content(self.profiles, user_id, "join", more)
+                await self.elsewhere.join(room_id, user_id, content, via)
+                return
             if room.membership_of(user_id) == "join":
                 return
-            admission = await self._admission(room, user_id, is_guest)
+            try:
+                admission = await self._admission(room, user_id, is_guest)
+            except (UnableToGrant, UnableToAuthorise) as unable:
+                if room.servers.keys() <= {self.door.identity.server_name}:
+                    if isinstance(unable, UnableToAuthorise):
+                        raise Forbidden("You are in none of the rooms that let people into this one") from None
+                    raise Forbidden(unable.error, unable.errcode) from None
+                content = await member_content(self.profiles, user_id, "join", more)
+                await self.elsewhere.join(room_id, user_id, content, via)
+                return
             content = await member_content(self.profiles, user_id, "join", {**more, **admission})
             try:
                 await self.door.send(room_id, [_member(user_id, user_id, content)], check=_not_in_room(user_id))
@@ -144,19 +212,26 @@ class Memberships:
         return wording, None
 
     async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
-        check_invitable(target, self.door.identity.server_name)
+        check_invitable(target)
         content = await member_content(self.profiles, target, "invite", _with_reason(reason))
-        await self.door.send(room_id, [_member(sender, target, content)], check=in_room(sender))
+        template = _member(sender, target, content)
+        if server_of(target) == self.door.identity.server_name:
+            await self.door.send(room_id, [template], check=in_room(sender))
+        else:
+            await self.elsewhere.invite(room_id, template, in_room(sender))
 
     async def leave(self, room_id: str, user_id: str, reason: str | None = None) -> None:
         """Leave, or decline an invitation, or take back a knock. Leaving twice is no error."""
+        content = {"membership": "leave", **_with_reason(reason)}
         room = await self.rooms.get(room_id)
+        if (room is None or not room.local_joined) and await self.elsewhere.holds(room_id, user_id) is not None:
+            await self.elsewhere.leave(room_id, user_id, content)
+            return
         membership = None if room is None else room.membership_of(user_id)
         if membership == "leave":
             return
         if membership not in ("join", "invite", "knock"):
             raise Forbidden(NOT_IN_ROOM)
-        content = {"membership": "leave", **_with_reason(reason)}
         await self.door.send(room_id, [_member(user_id, user_id, content)])
 
     async def kick(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
@@ -181,11 +256,13 @@ class Memberships:
         content = {"membership": "leave", **_with_reason(reason)}
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
-    async def knock(self, room_id: str, user_id: str, reason: str | None = None) -> None:
-        room = await self.rooms.get(room_id)
-        if room is None:
-            raise NotFound("No room of that id is known here")
+    async def knock(self, room_id: str, user_id: str, reason: str | None = None, via: Sequence[str] = ()) -> None:
+        """Ask to be let in, through one of the servers in `via` if this one is not in the room."""
         content = await member_content(self.profiles, user_id, "knock", _with_reason(reason))
+        room = await self.rooms.get(room_id)
+        if room is None or await self._is_elsewhere(room, user_id):
+            await self.elsewhere.knock(room_id, user_id, content, via)
+            return
         await self.door.send(room_id, [_member(user_id, user_id, content)])
 
     async def forget(self, room_id: str, user_id: str) -> None:
@@ -193,9 +270,11 @@ class Memberships:
 
         Raises InvalidParam with `M_UNKNOWN` while the user is still in it.
         """
-        room = await self.rooms.require(room_id)
-        membership = room.membership_of(user_id)
-        if membership is None:
+        room = await self.rooms.get(room_id)
+        if (room is None or not room.local_joined) and await self.elsewhere.forget(room_id, user_id):
+            return
+        membership = None if room is None else room.membership_of(user_id)
+        if room is None or membership is None:
             raise Forbidden(NOT_IN_ROOM)
         if membership not in ("leave", "ban"):
             raise InvalidParam("You are still in this room: leave it before you forget it", "M_UNKNOWN")
@@ -237,7 +316,7 @@ class Memberships:
         """
         if is_guest:
             await self._check_guest(room)
-        authoriser = await self._authoriser(room, user_id)
+        authoriser = await self.vouching.authoriser(room, user_id)
         return {} if authoriser is None else {AUTHORISER: authoriser}
 
     async def _check_guest(self, room: LiveRoom) -> None:
@@ -246,35 +325,11 @@ class Memberships:
         if stored is None or stored.event.content.get("guest_access") != "can_join":
             raise Forbidden("Guests may not join this room", "M_GUEST_ACCESS_FORBIDDEN")
 
-    async def _authoriser(self, room: LiveRoom, user_id: str) -> str | None:
-        """Who on this server lets the user into a restricted room; None where nobody is needed.
-
-        Spec: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
-        """
-        ref = room.visible.state.get(JOIN_RULES)
-        stored = None if ref is None else await self.door.events.get(ref.nid)
-        rules: Mapping[str, Any] = {} if stored is None else stored.event.content
-        if rules.get("join_rule") not in ("restricted", "knock_restricted") or not room.version.restricted:
-            return None
-        if room.membership_of(user_id) in ("invite", "join"):
-            return None
-        if not await self._is_allowed_by(rules.get("allow"), user_id):
-            raise Forbidden("You are in none of the rooms that let people into this one")
-        levels = await self.door.power_levels(room)
-        for member in sorted(room.local_joined):
-            if levels.user(member) >= levels.invite:
-                return member
-        raise MatrixError(403, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may let people into this room")
-
-    async def _is_allowed_by(self, allow: object, user_id: str) -> bool:
-        for rule in allow if isinstance(allow, list) else ():
-            if not isinstance(rule, dict) or rule.get("type") != "m.room_membership":
-                continue
-            other_id = rule.get("room_id")
-            other = await self.rooms.get(other_id) if isinstance(other_id, str) else None
-            if other is not None and other.membership_of(user_id) == "join":
-                return True
-        return False
+    async def _is_elsewhere(self, room: LiveRoom, user_id: str) -> bool:
+        """Whether this server is not in a room that it knows, and others are."""
+        if room.local_joined:
+            return False
+        return bool(room.servers) or await self.elsewhere.holds(room.room_id, user_id) is not None
 
 
 class _AlreadyJoining(Exception):

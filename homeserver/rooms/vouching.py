@@ -19,9 +19,9 @@ from homeserver.rooms.registry import Rooms
 class UnableToGrant(MatrixError):
     """The user may come in, but nobody on this server may say so: another server can."""
 
-    def __init__(self, status: int = 400) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            status, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may let people into this room: ask another"
+            400, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may let people into this room: ask another"
         )
 
 

@@ -25,11 +25,12 @@ from federation.room.hashing import encode_base64, reference_hash
 from federation.room.identifiers import server_of
 from federation.room.versions import RoomVersion, get_room_version
 from federation.wire.rooms import MakeAnswer, SendJoinAnswer
-from homeserver.errors import MatrixError, NotFound
+from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
 from homeserver.rooms.glimpse import find_create, read_glimpse
 from homeserver.rooms.receive.enter import Entrance, Handover
 from homeserver.rooms.receive.gather import Gatherer
+from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.outside import Outsider, OutsideRooms
 from homeserver.rooms.remote.peers import Membership, RemotePeers
@@ -62,6 +63,7 @@ class Doorway:
     peers: RemotePeers
     gatherer: Gatherer
     entrance: Entrance
+    receiver: Receiver
     outside: OutsideRooms
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
@@ -137,7 +139,14 @@ class Doorway:
             return
         version, event = await self._made(server, "join", room_id, user_id, content)
         answer = await self.peers.send_join(server, room_id, event.event_id, event.raw)
-        await self.entrance.enter(await self._checked(server, version, event, answer))
+        handover = await self._checked(server, version, event, answer)
+        if room is None or not room.local_joined:
+            await self.entrance.enter(handover)
+            return
+        # This server is there already, but had nobody to vouch for the user.
+        verdict = await self.receiver.take(server, handover.join)
+        if verdict.outcome not in ("accepted", "known"):
+            raise Forbidden(verdict.why or "The room does not allow this")
 
     async def _knock(self, room_id: str, user_id: str, content: Mapping[str, Any], server: str) -> None:
         version, event = await self._made(server, "knock", room_id, user_id, content)

@@ -1,0 +1,109 @@
+"""Puts together the rooms' side of federation: who is asked what, and what is answered.
+
+rooms = build_remote_rooms(door, ..., client=federation.client, verifier=federation.keyring, outbox=sender)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from federation.outbound.client import FederationClient
+from homeserver.rooms.accept import Door
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.glimpse import Glimpses
+from homeserver.rooms.receive.enter import Entrance
+from homeserver.rooms.receive.gather import Gatherer
+from homeserver.rooms.receive.judge import Judge
+from homeserver.rooms.receive.known import KnownEvents
+from homeserver.rooms.receive.ports import Verifier
+from homeserver.rooms.receive.receiver import Receiver
+from homeserver.rooms.receive.states import RoomStates
+from homeserver.rooms.registry import Rooms
+from homeserver.rooms.remote.delivery import Delivery, Outbox
+from homeserver.rooms.remote.doorway import Doorway
+from homeserver.rooms.remote.elsewhere import RemoteElsewhere
+from homeserver.rooms.remote.invitations import Invitations
+from homeserver.rooms.remote.outside import OutsideRooms
+from homeserver.rooms.remote.peers import RemotePeers
+from homeserver.rooms.serve.access import PeerAccess
+from homeserver.rooms.serve.edus import Edus
+from homeserver.rooms.serve.graph import Graph
+from homeserver.rooms.serve.handshake import Handshake
+from homeserver.rooms.serve.inbox import Inbox
+from homeserver.rooms.serve.view import PeerView
+from homeserver.rooms.vouching import Vouching
+from storage.database import Database
+
+
+@frozen(eq=False)
+class RemoteRooms:
+    """Made by `build_remote_rooms`."""
+
+    elsewhere: RemoteElsewhere
+    receiver: Receiver
+    access: PeerAccess
+    edus: Edus
+    graph: Graph
+    handshake: Handshake
+    invitations: Invitations
+    inbox: Inbox
+
+    def collaborators(self) -> Mapping[type[Any], object]:
+        """What handlers of `homeserver.federation_api` take, by type."""
+        friends: list[object] = [self.graph, self.handshake, self.invitations, self.inbox, self.receiver]
+        return {type(friend): friend for friend in friends}
+
+
+def build_remote_rooms(
+    door: Door,
+    database: Database,
+    rooms: Rooms,
+    events: EventCache,
+    vouching: Vouching,
+    *,
+    client: FederationClient,
+    verifier: Verifier,
+    outbox: Outbox,
+) -> RemoteRooms:
+    """Put everything together, and have the door's events delivered."""
+    server_name = door.identity.server_name
+    peers = RemotePeers(client)
+    gatherer = Gatherer(peers, verifier)
+    judge = Judge(events)
+    known = KnownEvents(database, events)
+    states = RoomStates(database, door.means.counters)
+    receiver = Receiver(door, rooms, states, known, judge, gatherer)
+    delivery = Delivery(server_name, outbox)
+    door.observers.append(delivery)
+    access = PeerAccess(rooms, events)
+    glimpses = Glimpses(events)
+    outside = OutsideRooms(door, database, rooms, gatherer)
+    entrance = Entrance(door, rooms, judge, database)
+    doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, outside)
+    invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside)
+    edus = Edus()
+    return RemoteRooms(
+        elsewhere=RemoteElsewhere(doorway, invitations, outside, database),
+        receiver=receiver,
+        access=access,
+        edus=edus,
+        graph=Graph(server_name, database, events, access, PeerView(database), door.clock),
+        handshake=Handshake(
+            door.identity,
+            door.clock,
+            database,
+            events,
+            glimpses,
+            access,
+            vouching,
+            known,
+            gatherer,
+            receiver,
+            delivery,
+        ),
+        invitations=invitations,
+        inbox=Inbox(rooms, access, receiver, outside, edus),
+    )
