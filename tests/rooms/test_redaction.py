@@ -253,7 +253,8 @@ def test_a_redaction_sent_as_a_message(house: LivedInHouse, version: str) -> Non
     assert kept(house, redaction).event.redacts == event_id
     errors: list[tuple[dict[str, Any], type[MatrixError]]] = [
         ({"redacts": theirs}, Forbidden), ({"redacts": "$nothing"}, NotFound), ({"redacts": "nothing"}, NotFound),
-        ({"redacts": 5}, BadJson), ({"redacts": [event_id]}, BadJson), ({"redacts": None}, MissingParam), ({}, MissingParam),
+        ({"redacts": 5}, BadJson), ({"redacts": [event_id]}, BadJson), ({}, MissingParam),
+        ({"redacts": None}, MissingParam),
     ]  # fmt: skip
     for number, (content, error) in enumerate(errors):
         with pytest.raises(error):
