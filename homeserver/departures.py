@@ -53,8 +53,9 @@ class Departures:
             self.transactions.forget_device(user_id, device_id)
 
     async def _erase(self, user_id: str) -> None:
-        """Redact the person's messages and member events: for everybody where it still is a member, and in this
-        server's own copy where it has left. Other state stays: a room keeps the name that the person gave it.
+        """Redact the person's messages and the state that is about the person: for everybody where it still is a
+        member, and in this server's own copy where it has left. Other state stays: a room keeps the name that the
+        person gave it.
         """
         after = 0
         while True:
@@ -88,7 +89,7 @@ def _is_personal(stored: StoredEvent, user_id: str) -> bool:
     event = stored.event
     if event.state_key is None:
         return event.type != "m.room.redaction"
-    return event.type == "m.room.member" and event.state_key == user_id
+    return event.state_key == user_id  # its memberships, where it is, what it calls itself there
 
 
 def _prune(cursor: Cursor, version: str, targets: Sequence[StoredEvent]) -> None:
