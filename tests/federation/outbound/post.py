@@ -1,0 +1,260 @@
+"""A world of rooms and peers in memory, for what goes out: everything that happens is one line in one list.
+
+world = World()
+world.say("room", "a.org", "b.org")         an event of ours, told to these servers
+world.run(1)
+assert world.log == ["a.org: 1", "b.org: 1"]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Coroutine, Sequence
+from random import Random
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
+
+from federation.outbound.backoff import BackOff
+from federation.outbound.destination import Limits
+from federation.outbound.parcels import Changes, Newest, Owed, Parcel, Pause, Recovered
+from federation.outbound.sender import Sender
+from federation.outbound.transport import Unreachable
+from federation.room.event import Event
+
+US = "us.org"
+START_MS = 1_700_000_000_000
+SAVE_S = 0.01
+
+
+class Steady(Random):
+    """Pauses are three quarters of their full length; else as random as its seed."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def event(room_id: str, position: int) -> Event:
+    """An event whose bytes are its position."""
+    return Event(
+        event_id=f"${position}",
+        room_id=room_id,
+        type="m.room.message",
+        state_key=None,
+        sender=f"@ann:{US}",
+        origin_server_ts=0,
+        depth=position,
+        prev_events=(),
+        auth_events=(),
+        redacts=None,
+        raw=str(position).encode(),
+    )
+
+
+@define(eq=False)
+class Courier:
+    """Does with parcels what the test says: `outcomes` of a server one after another, and then `manner`."""
+
+    clock: Clock
+    log: list[str]
+    outcomes: dict[str, list[Exception | Deferred[None] | None]] = field(factory=lambda: defaultdict(list))
+    manners: dict[str, str] = field(factory=dict)
+    """`up`, `down` (no answer), `deaf` (the parcel comes, the answer does not)."""
+    travel_s: float = 0.0
+    txn_ids: list[str] = field(factory=list)
+    under_way: dict[str, int] = field(factory=lambda: defaultdict(int))
+    most_at_once: int = 0
+
+    async def deliver(self, destination: str, parcel: Parcel) -> None:
+        assert len(parcel.pdus) + len(parcel.edus) > 0 and len(parcel.pdus) <= 50 and len(parcel.edus) <= 100
+        self.txn_ids.append(parcel.txn_id)
+        self.under_way[destination] += 1
+        assert self.under_way[destination] == 1, "one request at a time for each server"
+        self.most_at_once = max(self.most_at_once, sum(self.under_way.values()))
+        words = [pdu.decode() for pdu in parcel.pdus] + [edu.json.decode() for edu in parcel.edus]
+        try:
+            await self._carry(destination, " ".join(words))
+        finally:
+            self.under_way[destination] -= 1
+
+    async def _carry(self, destination: str, words: str) -> None:
+        if self.outcomes[destination]:
+            outcome = self.outcomes[destination].pop(0)
+            if isinstance(outcome, Exception):
+                self.log.append(f"{destination}: {words} ({type(outcome).__name__})")
+                raise outcome
+            self.log.append(f"{destination}: {words}")
+            if outcome is not None:
+                await outcome
+            return
+        if self.travel_s:
+            await deferLater(self.clock, self.travel_s, lambda: None)
+        manner = self.manners.get(destination, "up")
+        if manner == "down":
+            raise Unreachable(destination, "no answer")
+        self.log.append(f"{destination}: {words}")
+        if self.travel_s:
+            await deferLater(self.clock, self.travel_s, lambda: None)
+        if manner == "deaf":
+            raise Unreachable(destination, "no answer")
+
+
+@define(eq=False)
+class Disk:
+    """What survives."""
+
+    upto: int | None = None
+    owed: dict[tuple[str, str], int] = field(factory=dict)
+    pauses: dict[str, Pause] = field(factory=dict)
+    saves: int = 0
+
+
+@define(eq=False)
+class Ledger:
+    """A ledger that takes its time, as long as its process lives. A room's newest event is its last."""
+
+    world: World
+    disk: Disk
+    is_dead: bool = False
+    fails: bool = False
+
+    async def recover(self, head: int) -> Recovered:
+        await self._wait()
+        upto = head if self.disk.upto is None else self.disk.upto
+        for position, (room_id, servers) in self.world.events.items():
+            if upto < position <= head:
+                for server in servers:
+                    self.disk.owed[server, room_id] = position
+        self.disk.upto = head
+        return Recovered(sorted({server for server, _ in self.disk.owed}), dict(self.disk.pauses))
+
+    async def save(self, changes: Changes) -> None:
+        await self._wait()
+        if self.fails:
+            raise OSError("the disk is full")
+        if self.is_dead:
+            await Deferred()
+        self._write(changes)
+
+    def _write(self, changes: Changes) -> None:
+        disk = self.disk
+        disk.saves += 1
+        for key in [key for key in disk.owed if key[0] in changes.cleared]:
+            del disk.owed[key]
+        for one in changes.settled:
+            key = (one.destination, one.room_id)
+            if disk.owed.get(key, one.position + 1) <= one.position:
+                del disk.owed[key]
+        for one in changes.owed:
+            key = (one.destination, one.room_id)
+            disk.owed[key] = max(one.position, disk.owed.get(key, 0))
+        if changes.sent_upto is not None:
+            disk.upto = changes.sent_upto
+        for server, pause in changes.pauses.items():
+            if pause is None:
+                disk.pauses.pop(server, None)
+            else:
+                disk.pauses[server] = pause
+
+    async def newest(self, destination: str, max_pdus: int) -> Sequence[Newest]:
+        debts = [
+            Owed(server, room, at) for (server, room), at in sorted(self.disk.owed.items()) if server == destination
+        ]
+        await self._wait()
+        found = []
+        for debt in debts[:max_pdus]:
+            if destination in self.world.members[debt.room_id]:
+                last = max(at for at, (room, _) in self.world.events.items() if room == debt.room_id)
+                found.append(Newest(debt.room_id, self.world.position, [str(last).encode()]))
+            else:
+                found.append(Newest(debt.room_id, debt.position, [str(debt.position).encode()]))
+        return found
+
+    async def _wait(self) -> None:
+        await deferLater(self.world.clock, SAVE_S, lambda: None)
+
+
+class World:
+    """One server's outgoing side on a fake clock, its rooms, and its peers."""
+
+    def __init__(self, limits: Limits | None = None, travel_s: float = 0.0, random: Random | None = None) -> None:
+        self.clock = Clock()
+        self.log: list[str] = []
+        self.errors: list[Failure] = []
+        self.courier = Courier(self.clock, self.log, travel_s=travel_s)
+        self.disk = Disk()
+        self.position = 0
+        self.events: dict[int, tuple[str, tuple[str, ...]]] = {}
+        """Position → room, and who was to hear of it."""
+        self.members: dict[str, set[str]] = defaultdict(set)
+        self.limits = limits
+        self.random = random or Steady(7)
+        self.start()
+
+    def start(self) -> None:
+        """A process begins."""
+        self.ledger = Ledger(self, self.disk)
+        self.courier.under_way.clear()
+        self.sender = Sender(
+            server_name=US,
+            courier=self.courier,
+            ledger=self.ledger,
+            timers=self.clock,
+            now_ms=lambda: START_MS + round(self.clock.seconds() * 1000),
+            random=self.random,
+            spawn=self.spawn,
+            position=lambda: self.position,
+            limits=self.limits,
+            back_off=BackOff(),
+        )
+        self.spawn("start", self.sender.start())
+        self.clock.pump([0, SAVE_S, 0])
+
+    def kill(self) -> None:
+        """The process is gone without a word."""
+        self.ledger.is_dead = True
+        self.spawn("end", self.sender.close())
+
+    def stop(self) -> None:
+        """The process ends in good order."""
+        self.spawn("end", self.sender.close())
+        self.run(1)
+        self.ledger.is_dead = True
+
+    def spawn(self, name: str, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self.errors.append)
+
+    def say(self, room_id: str, *servers: str) -> int:
+        """An event of ours that these servers are to hear of; its position."""
+        self.members[room_id].update(servers)
+        return self._commit(room_id, servers)
+
+    def put_out(self, room_id: str, server: str) -> int:
+        """An event of ours by which a server is no longer in a room."""
+        servers = tuple(sorted(self.members[room_id]))
+        self.members[room_id].discard(server)
+        return self._commit(room_id, servers)
+
+    def _commit(self, room_id: str, servers: Collection[str]) -> int:
+        at = self.position + 1
+        self.events[at] = (room_id, tuple(servers))
+        self.sender.send_pdu(event(room_id, at), servers, at)
+        self.position = at
+        return at
+
+    def run(self, seconds: float, step_s: float = 0.5) -> None:
+        """Let time pass."""
+        self.clock.advance(0)
+        while seconds > 0:
+            self.clock.advance(min(step_s, seconds))
+            self.clock.advance(0)
+            seconds -= step_s
+
+    def told(self) -> list[str]:
+        """What happened since the last call."""
+        log = list(self.log)
+        self.log.clear()
+        return log
