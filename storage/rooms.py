@@ -52,11 +52,15 @@ _ROW = "nid, room_id, version, creator, room_type, extremities, depth, snapshot,
 
 
 def find_nid(cursor: Cursor, room_id: str) -> int | None:
+    if "\0" in room_id:
+        return None  # no room id, and PostgreSQL would not take it
     row = cursor.execute("SELECT nid FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
     return None if row is None else row[0]
 
 
 def find_room(cursor: Cursor, room_id: str) -> RoomRow | None:
+    if "\0" in room_id:
+        return None
     row = cursor.execute(f"SELECT {_ROW} FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
     return None if row is None else _room_row(cursor, row)
 

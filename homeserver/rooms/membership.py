@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id, server_of
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
@@ -158,6 +158,7 @@ class Memberships:
         """
         if third_party_signed is not None:
             raise Forbidden("This server accepts no third-party invitations yet")
+        _check_room_id(room_id)
         more = {key: value for key, value in (besides or {}).items() if key not in SERVERS_OWN}
         more.update(_with_reason(reason))
         while True:
@@ -259,6 +260,7 @@ class Memberships:
     async def knock(self, room_id: str, user_id: str, reason: str | None = None, via: Sequence[str] = ()) -> None:
         """Ask to be let in, through one of the servers in `via` if this one is not in the room."""
         content = await member_content(self.profiles, user_id, "knock", _with_reason(reason))
+        _check_room_id(room_id)
         room = await self.rooms.get(room_id)
         if room is None or await self._is_elsewhere(room, user_id):
             await self.elsewhere.knock(room_id, user_id, content, via)
@@ -330,6 +332,14 @@ class Memberships:
         if room.local_joined:
             return False
         return bool(room.servers) or await self.elsewhere.holds(room.room_id, user_id) is not None
+
+
+def _check_room_id(room_id: str) -> None:
+    """No other server is asked for what can't be. Raises NotFound."""
+    try:
+        parse_room_id(room_id)
+    except InvalidIdentifier:
+        raise NotFound("No room of that id is known here") from None
 
 
 class _AlreadyJoining(Exception):
