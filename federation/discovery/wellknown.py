@@ -67,7 +67,7 @@ def read_page(page: Page) -> Delegates | NoDelegation:
     try:
         name = _decode(page.body).server
         split_server_name(name)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return NoDelegation(f"not what it should be: {error}", ttl_ms=ttl_ms)
     except InvalidIdentifier as error:
         return NoDelegation(str(error), ttl_ms=ttl_ms)

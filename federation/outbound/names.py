@@ -65,7 +65,7 @@ class NameServers:
         except DNSNameError:
             return SrvAnswer(())
         except Exception as error:  # Twisted has a dozen kinds, and names that DNS cannot hold raise others
-            raise DiscoveryFailed(f"{name}: {str(error) or type(error).__name__}") from None
+            raise DiscoveryFailed(f"{name}: {type(error).__name__}") from None
         records, ttls = [], []
         for answer in answers:
             if answer.type == dns.SRV:

@@ -44,6 +44,7 @@ def test_valid_names(name: str) -> None:
     "body",
     [
         b"", b"{}", b"[]", b"null", b'{"m.server": null}', b'{"m.server": 3}', b'{"m.server": ""}', b"<html>", b"\xff",
+        b'{"m.server": "\xff"}', b'{"m.server": "\\ud800"}',
         b'{"m.server": "https://two.example"}', b'{"m.server": "two.example:0"}', b'{"m.server": "two.example:70000"}',
         b'{"m.server": "a b"}', b'{"m.server": "two.example/path"}', b'{"m.homeserver": "two.example"}', b"[" * 50_000,
         b'{"m.server": "two.example\\u0000"}', b'{"m.server": "' + b"a" * 300 + b'"}', b'{"m.server":"x\\r\\ny"}',
