@@ -130,5 +130,5 @@ def read_answer(destination: str, response: Response, into: type[T]) -> T:
     """The JSON of an answer in the shape that it should have. Raises `BadAnswer`."""
     try:
         return msgspec.json.decode(response.body, type=into)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(destination, f"not what it should be: {error}") from None
