@@ -47,5 +47,6 @@ async def search_public_rooms(directory: Directory, who: Requester, ask: SearchP
         term=filter.generic_search_term,
         room_types=filter.room_types,
         network=None if ask.include_all_networks else ask.third_party_instance_id,
+        all_networks=ask.include_all_networks,
     )
     return await directory.list(wanted, ask.server)

@@ -27,6 +27,9 @@ from storage.database import Database
 MOST_SERVERS = 30
 """How many servers are named to somebody who looks up an alias: those with most members first."""
 
+MOST_ASKED = 10
+"""Aliases of other servers that are looked up, one after the other, before a room may call them its own."""
+
 
 @frozen
 class ResolvedAlias:
@@ -60,13 +63,19 @@ class Aliases:
     remote: RemoteAliases
 
     async def resolve(self, text: str) -> ResolvedAlias:
-        """What an alias stands for. Raises InvalidParam, NotFound."""
+        """What an alias stands for. Raises InvalidParam, NotFound, and `M_UNKNOWN` with 502 if its server is silent."""
         alias = _parse(text)
-        if self._is_local(alias):
-            row = await self.database.run(rows.find, alias)
-            found = None if row is None else ResolvedAlias(row.room_id, await self._servers(row.room_id))
-        else:
-            found = await self.remote.look_up(alias)
+        found = await (self._find(alias) if self._is_local(alias) else self.remote.look_up(alias))
+        if found is None:
+            raise NotFound(f"There is no room alias {alias}")
+        return found
+
+    async def resolve_own(self, text: str) -> ResolvedAlias:
+        """What an alias of this server stands for. Raises InvalidParam, also for those of others, and NotFound."""
+        alias = _parse(text)
+        if not self._is_local(alias):
+            raise InvalidParam("Aliases of other servers are looked up there")
+        found = await self._find(alias)
         if found is None:
             raise NotFound(f"There is no room alias {alias}")
         return found
@@ -127,9 +136,10 @@ class Aliases:
         if template.state_key != "":
             return
         known = set(advertised(current or {}))
-        for text in _checked(template.content):
-            if text in known:
-                continue
+        added = [text for text in _checked(template.content) if text not in known]
+        if sum(not self._is_local(_parse(text)) for text in added) > MOST_ASKED:
+            raise InvalidParam(f"At most {MOST_ASKED} aliases of other servers can be added at a time")
+        for text in added:
             try:
                 found = (await self.resolve(text)).room_id
             except NotFound:
@@ -139,6 +149,10 @@ class Aliases:
 
     def _is_local(self, alias: str) -> bool:
         return server_of(alias) == self.door.identity.server_name
+
+    async def _find(self, alias: str) -> ResolvedAlias | None:
+        row = await self.database.run(rows.find, alias)
+        return None if row is None else ResolvedAlias(row.room_id, await self._servers(row.room_id))
 
     async def _servers(self, room_id: str) -> list[str]:
         me: str = self.door.identity.server_name

@@ -49,6 +49,8 @@ class ListAsk(msgspec.Struct, frozen=True, gc=False):
     """None: of any type. None among them: rooms without a type."""
     network: str | None = None
     """A third-party network's instance id."""
+    all_networks: bool = False
+    """Of any network, this one too. Then `network` is None."""
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
@@ -109,14 +111,14 @@ class Directory:
 
     async def list(self, ask: ListAsk, server_name: str | None = None) -> dict[str, Any]:
         """A page of the directory, of this server or another one. Raises InvalidParam."""
+        if ask.limit is not None and ask.limit < 0:
+            raise InvalidParam("`limit` must not be negative")
         if server_name is not None and server_name != self._policy.server_name:
             try:
                 parse_server_name(server_name)
             except InvalidIdentifier as error:
                 raise InvalidParam(f"`server`: {error}") from None
             return await self._remote.list(server_name, ask)
-        if ask.limit is not None and ask.limit < 0:
-            raise InvalidParam("`limit` must not be negative")
         if ask.network is not None:
             return Listing([], 0).to_json()  # there are no bridges to any network
         await self._refresh()

@@ -43,11 +43,29 @@ class ProfileListener(Protocol):
         """A field was set, changed or removed; awaited before the client is answered."""
 
 
-class Profiles:
-    """Reads and writes the profiles of local users."""
+class RemoteProfiles(Protocol):
+    """Asks other servers for their people's profiles."""
 
-    def __init__(self, database: Database) -> None:
+    async def get(self, user_id: str) -> dict[str, Any] | None:
+        """All fields. None where there is no such profile, and for people of this server.
+
+        Raises MatrixError where the user's server can't be asked, or does not tell.
+        """
+
+
+class NoRemoteProfiles:
+    """For a server that does not federate: nobody else is known."""
+
+    async def get(self, user_id: str) -> dict[str, Any] | None:
+        return None
+
+
+class Profiles:
+    """Reads the profiles of everybody, and writes those of local users."""
+
+    def __init__(self, database: Database, remote: RemoteProfiles | None = None) -> None:
         self._database = database
+        self._remote = remote or NoRemoteProfiles()
         self._held: OrderedDict[str, Names] = OrderedDict()
         self._writes = 0
         """How many writes have begun or ended: what was read meanwhile may be old and is not kept."""
@@ -73,18 +91,27 @@ class Profiles:
         return self._held.get(user_id)
 
     async def get(self, user_id: str) -> dict[str, Any]:
-        """All fields. Raises NotFound for who has no account here, or a closed one that left nothing."""
+        """All fields. Raises NotFound for who has no account, or a closed one that left nothing.
+
+        For people of other servers also whatever their server's silence or refusal raises.
+        """
         fields = await self._database.run(_read_of_account, user_id)
-        if fields is None:
+        if fields is not None:
+            return {key: orjson.loads(value) for key, value in fields.items()}
+        asked = await self._remote.get(user_id)
+        if asked is None:
             raise NotFound("There is no profile of this user")
-        return {key: orjson.loads(value) for key, value in fields.items()}
+        return asked
 
     async def get_field(self, user_id: str, key: str) -> Any:
-        """One field's value. Raises NotFound for one that is not set."""
+        """One field's value. Raises as `get` does, and NotFound for one that is not set."""
         fields = await self._database.run(_read_of_account, user_id)
-        if fields is None or key not in fields:
+        if fields is not None and key in fields:
+            return orjson.loads(fields[key])
+        asked = await self._remote.get(user_id) if fields is None else None
+        if asked is None or key not in asked:
             raise NotFound("There is no such field in a profile of this user")
-        return orjson.loads(fields[key])
+        return asked[key]
 
     async def set_field(self, user_id: str, key: str, value: Any) -> None:
         """Set a field; an empty name or picture is none. Durable when it answers, and those who listen know.
@@ -154,6 +181,15 @@ def check_key(key: str) -> None:
         raise InvalidParam(f"A profile field's name has at most {MAX_KEY_BYTES} bytes", "M_KEY_TOO_LARGE")
     if not _KEY.fullmatch(key):
         raise InvalidParam("A profile field's name begins with a-z and holds only a-z, 0-9, `_`, `-` and `.`")
+
+
+def is_value(key: str, value: Any) -> bool:
+    """Whether a field may hold a value, by this server's rules."""
+    try:
+        _check_value(key, value)
+    except MatrixError:
+        return False
+    return True
 
 
 def _check_value(key: str, value: Any) -> None:
