@@ -47,8 +47,11 @@ class Subject:
 
     def renew(self) -> None:
         """Take another room of the size: the measuring itself makes small ones big."""
-        if self.size <= RENEWED or not self.room_id:
-            self.room_id = self.make_room(self.house)
+        if self.room_id and self.size > RENEWED:
+            return
+        if self.room_id:
+            self.house.leave(self.reader(), self.room_id)  # who reads is in one room only
+        self.room_id = self.make_room(self.house)
 
     def meter(self, name: str) -> Meter:
         return self.meters.setdefault(name, self.house.meter())
