@@ -70,11 +70,15 @@ class LivedInHouse:
     def advance(self, seconds: float) -> None:
         self.reactor.timers.advance(seconds)
 
+    def user(self, name: str) -> str:
+        """The user id of somebody who lives here."""
+        return user(name)
+
     def who(self, name: str, device_id: str = "DEVICE") -> Requester:
-        return Requester(user(name), device_id, name.encode())
+        return Requester(self.user(name), device_id, name.encode())
 
     def create(self, name: str, /, **body: Any) -> str:
-        return self.wait(self.house.part(RoomMaker).create(user(name), msgspec.convert(body, CreateRoom)))
+        return self.wait(self.house.part(RoomMaker).create(self.user(name), msgspec.convert(body, CreateRoom)))
 
     def say(self, name: str, room_id: str, text: str, txn_id: str | None = None) -> str:
         content = {"msgtype": "m.text", "body": text}
@@ -82,7 +86,7 @@ class LivedInHouse:
         return self.wait(send)
 
     def set_state(self, name: str, room_id: str, event_type: str, content: dict[str, Any], key: str = "") -> str:
-        return self.wait(self.house.part(Sender).state(user(name), room_id, event_type, key, content))
+        return self.wait(self.house.part(Sender).state(self.user(name), room_id, event_type, key, content))
 
     def redact(self, name: str, room_id: str, event_id: str) -> str:
         return self.wait(self.house.part(Sender).redact(self.who(name), room_id, event_id, {}, event_id))
@@ -92,10 +96,10 @@ class LivedInHouse:
         return self.house.part(Memberships)
 
     def join(self, name: str, room_id: str) -> None:
-        self.wait(self.memberships.join(room_id, user(name)))
+        self.wait(self.memberships.join(room_id, self.user(name)))
 
     def leave(self, name: str, room_id: str) -> None:
-        self.wait(self.memberships.leave(room_id, user(name)))
+        self.wait(self.memberships.leave(room_id, self.user(name)))
 
     def start_sync(
         self,
@@ -124,7 +128,7 @@ class LivedInHouse:
     def page(self, name: str, room_id: str, start: int | None, stop: int | None, limit: int = 100) -> list[str]:
         """Event ids of one page back in time, newest first."""
         ask = PageAsk(backwards=True, start=start, stop=stop, limit=limit, filter=NO_EVENT_FILTER)
-        page = self.wait(self.house.part(History).page(room_id, user(name), ask))
+        page = self.wait(self.house.part(History).page(room_id, self.user(name), ask))
         return [stored.event.event_id for stored, _ in page.events]
 
 

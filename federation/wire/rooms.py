@@ -22,8 +22,8 @@ class SendJoinAnswer(msgspec.Struct, frozen=True):
     state: list[Pdu]
     """Before the join."""
     auth_chain: list[Pdu]
-    event: Pdu | None = None
-    """The join with the resident server's signature, where it was needed."""
+    event: Pdu = msgspec.Raw()
+    """The join with the resident server's signature, where it was needed; else empty, or null."""
     members_omitted: bool = False
     servers_in_room: list[str] = []
 

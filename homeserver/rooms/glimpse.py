@@ -12,6 +12,7 @@ from attrs import frozen
 
 from federation.room.event import Event
 from federation.room.format import BadEvent
+from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from federation.room.parse import parse_pdu
 from federation.room.versions import RoomVersion
 from homeserver.rooms.events import EventCache
@@ -73,6 +74,17 @@ def read_glimpse(given: Sequence[bytes]) -> bytes:
         except (msgspec.DecodeError, RecursionError):
             continue
     return msgspec.json.encode(kept)
+
+
+def servers_in_glimpse(glimpse: bytes) -> list[str]:
+    """Servers whose people made what is shown of a room (`read_glimpse`): they are likely to be in it."""
+    servers: list[str] = []
+    for event in msgspec.json.decode(glimpse, type=list[StrippedEvent]):
+        try:
+            servers.append(str(server_of(parse_user_id(event.sender))))
+        except InvalidIdentifier:
+            continue
+    return list(dict.fromkeys(servers))
 
 
 def find_create(version: RoomVersion, room_id: str, given: Sequence[bytes]) -> Event | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.glimpse import STRIPPED
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.render import client_event, stripped_state
@@ -20,18 +21,10 @@ from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.timeline import Span
 from storage import memberships as membership_rows
 from storage.database import Database
-from storage.ports import StoredEvent
-
-STRIPPED = (
-    "m.room.create",
-    "m.room.join_rules",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-)
-"""What an invited or knocking user is told of a room, beside its own membership."""
+from storage.events import load_events
+from storage.memberships import RoomOfUser
+from storage.ports import Cursor, StoredEvent
+from storage.stripped import get_stripped
 
 
 @frozen
@@ -61,7 +54,15 @@ class OutsideSections:
             return NOTHING
         found = Outside()
         left: list[Want] = []
-        for nid, room in (await self.rooms.get_many(nids)).items():
+        live = await self.rooms.get_many(nids)
+        afar = [nid for nid in nids if nid not in feed.joined and (nid not in live or not live[nid].local_joined)]
+        known_afar = await self.database.run(_read_afar, feed.user_id, afar) if afar else {}
+        for told in known_afar.values():
+            if told.row.position <= upto.position and manner.filter.room.admits_room(told.row.room_id):
+                _show_afar(found, told, manner)
+        for nid, room in live.items():
+            if nid in known_afar:
+                continue
             ref = room.visible.state.get(("m.room.member", feed.user_id))
             if nid in feed.joined or ref is None or not manner.filter.room.admits_room(room.room_id):
                 continue
@@ -79,7 +80,7 @@ class OutsideSections:
             elif ref.membership in ("leave", "ban"):
                 want = await self._left(room, stored, since, first)
                 if want is None:
-                    found.leave[room.room_id] = _only(stored, manner)
+                    found.leave[room.room_id] = _only(stored, stored.position, manner)
                 else:
                     left.append(want)
         if left:
@@ -135,9 +136,45 @@ class OutsideSections:
         return before
 
 
-def _only(stored: StoredEvent, manner: Manner) -> bytes:
+@frozen
+class _Afar:
+    """A membership of a room that this server is not in, as a peer told of it."""
+
+    row: RoomOfUser
+    stored: StoredEvent
+    shown: bytes
+    """JSON list of stripped state."""
+
+
+def _read_afar(cursor: Cursor, user_id: str, room_nids: Sequence[int]) -> dict[int, _Afar]:
+    """Those of the rooms in which the user's membership is one of that kind, by nid. Runs in a database thread."""
+    rows = {row.event_nid: row for row in membership_rows.rooms_of(cursor, user_id) if row.room_nid in set(room_nids)}
+    events = load_events(cursor, list(rows))
+    shown = get_stripped(cursor, list(rows))
+    return {
+        row.room_nid: _Afar(row, events[nid], shown.get(nid, b"[]"))
+        for nid, row in rows.items()
+        if nid in events and not events[nid].position and not row.forgotten
+    }
+
+
+def _show_afar(found: Outside, told: _Afar, manner: Manner) -> None:
+    stored, room_id, membership = told.stored, told.row.room_id, told.row.membership
+    if membership == "invite" and stored.event.sender in manner.ignored:
+        return
+    inner = told.shown.strip()[1:-1]
+    state = b",".join([part for part in (inner, stripped_state(stored.event)) if part])
+    if membership == "invite":
+        found.invite[room_id] = b'{"invite_state":{"events":[%b]}}' % state
+    elif membership == "knock":
+        found.knock[room_id] = b'{"knock_state":{"events":[%b]}}' % state
+    else:
+        found.leave[room_id] = _only(stored, told.row.position, manner)
+
+
+def _only(stored: StoredEvent, position: int, manner: Manner) -> bytes:
     copies: Sequence[bytes] = [client_event(stored, manner.reader, room_id=False)]
     return b'{"timeline":{"events":[%b],"limited":false,"prev_batch":"%b"},"state":{"events":[]}}' % (
         b",".join(copies),
-        room_token(stored.position - 1).encode(),
+        room_token(position - 1).encode(),
     )

@@ -27,7 +27,7 @@ from federation.room.versions import RoomVersion, get_room_version
 from federation.wire.rooms import MakeAnswer, SendJoinAnswer
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
-from homeserver.rooms.glimpse import find_create, read_glimpse
+from homeserver.rooms.glimpse import find_create, read_glimpse, servers_in_glimpse
 from homeserver.rooms.receive.enter import Entrance, Handover
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.receiver import Receiver
@@ -102,9 +102,12 @@ class Doorway:
     # -- one server after another ------------------------------------------------------------------------------
 
     async def _servers(self, room_id: str, standing: Outsider | None, via: Sequence[str]) -> list[str]:
-        """Who may help, the likeliest first: who invited the user, whom the client names, who was in the room once."""
+        """Who may help, the likeliest first: who invited the user, whom the client names, who was seen in the
+        room, then or in an earlier stay.
+        """
         servers = [] if standing is None else [str(server_of(standing.event.sender))]
         servers += via
+        servers += [] if standing is None else servers_in_glimpse(standing.glimpse)
         room = await self.rooms.get(room_id)
         if room is not None:
             servers += [server for server, _ in room.servers.most_common(MOST_SERVERS)]
@@ -229,7 +232,7 @@ class Doorway:
         """The room as it was handed over, without what is not validly signed."""
         if answer.members_omitted:
             raise BadAnswer(server, "members are left out that were not to be")
-        signed = [] if answer.event is None else [bytes(answer.event)]
+        signed = [raw for raw in (bytes(answer.event),) if raw not in (b"", b"null")]
         raws = [*signed, *(bytes(pdu) for pdu in answer.state), *(bytes(pdu) for pdu in answer.auth_chain)]
         checked = await self.gatherer.check(version, raws)
         join = event

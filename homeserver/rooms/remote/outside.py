@@ -43,6 +43,8 @@ class Outsider:
     event: Event
     """The member event that says so."""
     version: RoomVersion
+    glimpse: bytes
+    """What came with it, as clients are told it."""
 
 
 @frozen
@@ -179,7 +181,8 @@ def _find(cursor: Cursor, room_id: str, user_id: str) -> Outsider | None:
     version = get_room_version(row.version)
     if stored is None or stored.position or version is None:
         return None
-    return Outsider(current, stored.event, version)
+    shown = stripped.get_stripped(cursor, [stored.nid]).get(stored.nid, b"[]")
+    return Outsider(current, stored.event, version, shown)
 
 
 async def _nothing() -> None:

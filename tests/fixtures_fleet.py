@@ -1,0 +1,281 @@
+"""Several whole servers in the test's own process, on one clock, with memory in the place of the network between them.
+
+def test_something(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.join("bob", room_id, via=a)
+    a.say("alice", room_id, "hello")
+    fleet.settle()
+    assert b.texts("bob", room_id)[-1] == "hello"
+
+Every request goes through the other server's route table, gate and signatures as it would come over a connection.
+What servers tell each other by themselves waits in a post box until `settle` delivers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+from attrs import define, field
+
+from config import make_settings
+from federation.outbound.client import path_to
+from federation.outbound.transport import PeerError, Request, Response, Unreachable
+from federation.room.event import Event
+from federation.room.signing import SigningKey, write_signing_key
+from federation.threads import Inline
+from homeserver.app import House, build
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError
+from homeserver.http.answer import Answer, answer_of, answer_of_error
+from homeserver.http.route import Auth
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.receive.receiver import Receiver
+from tests.fixtures_house import START_MS, LivedInHouse, StillReactor
+
+T = TypeVar("T")
+
+Meddler = Callable[[str, Request], Request | Response | None]
+"""Looks at a request on its way, with who sends it: may put another in its place, answer it, or lose it (None)."""
+
+
+@define
+class PostBox:
+    """What one server has for the others: the in-memory `Outbox`."""
+
+    waiting: dict[str, list[Event]] = field(factory=dict)
+    """By destination, in order."""
+    sent: int = 0
+
+    def send_pdu(self, event: Event, destinations: Collection[str], position: int) -> None:
+        for destination in destinations:
+            self.waiting.setdefault(destination, []).append(event)
+
+
+@define
+class Line:
+    """One server's `Transport`."""
+
+    fleet: Fleet
+    origin: str
+
+    async def send(self, request: Request) -> Response:
+        fleet = self.fleet
+        fleet.requests.append((self.origin, request.destination, request.method, request.path.partition("?")[0]))
+        if fleet.meddler is not None:
+            meddled = fleet.meddler(self.origin, request)
+            if isinstance(meddled, Response):
+                return meddled
+            if meddled is None:
+                raise Unreachable(request.destination, "the line is cut")
+            request = meddled
+        member = fleet.members.get(request.destination)
+        if member is None or {self.origin, request.destination} & fleet.down:
+            raise Unreachable(request.destination, "there is no such server")
+        answer = await member.serve(request)
+        return Response(answer.status, {name.lower(): text for name, text in answer.headers.items()}, answer.body)
+
+    async def close(self) -> None:
+        """There is nothing to hang up."""
+
+
+@define
+class Member(LivedInHouse):
+    """One server of the fleet. People are named by their localparts, those of other servers by their ids."""
+
+    fleet: Fleet
+    name: str
+    post: PostBox
+
+    def user(self, name: str) -> str:
+        return name if name.startswith("@") else f"@{name}:{self.name}"
+
+    async def serve(self, request: Request) -> Answer:
+        """What the HTTP edge does with a request, without HTTP."""
+        path, _, query = request.path.partition("?")
+        house = self.house
+        body = request.body or b""
+        try:
+            match = house.table.match(request.method, path.encode())
+            endpoint = match.endpoint
+            who: object = None
+            if endpoint.route.auth is Auth.FEDERATION:
+                assert house.federation is not None
+                header = request.headers.get("Authorization", "")
+                who = await house.federation.gate(request.method, request.path.encode(), header, body)
+            assert len(body) <= endpoint.route.max_body
+            ask = None
+            if endpoint.reader is not None:
+                ask = endpoint.reader.read(match.values, query, body if endpoint.reads_body else b"")
+            return answer_of(await endpoint.call(who, ask, None))
+        except MatrixError as error:
+            return answer_of_error(error)
+
+    # -- in and out --------------------------------------------------------------------------------------------
+
+    def enter(self, name: str, room_id: str, via: Member | None = None) -> None:
+        servers = [] if via is None else [via.name]
+        self.wait(self.memberships.join(room_id, self.user(name), via=servers))
+
+    def invite(self, name: str, target: str, room_id: str) -> None:
+        self.wait(self.memberships.invite(room_id, self.user(name), target))
+
+    def knock(self, name: str, room_id: str, via: Member) -> None:
+        self.wait(self.memberships.knock(room_id, self.user(name), None, [via.name]))
+
+    def kick(self, name: str, target: str, room_id: str) -> None:
+        self.wait(self.memberships.kick(room_id, self.user(name), target))
+
+    def ban(self, name: str, target: str, room_id: str) -> None:
+        self.wait(self.memberships.ban(room_id, self.user(name), target))
+
+    # -- what is to be seen ------------------------------------------------------------------------------------
+
+    def room(self, room_id: str) -> LiveRoom:
+        return self.wait(self.house.rooms.require(room_id))
+
+    def state_of(self, room_id: str) -> dict[tuple[str, str], str]:
+        return {key: ref.event_id for key, ref in self.room(room_id).visible.state.items()}
+
+    def membership(self, name: str, room_id: str) -> str | None:
+        return self.room(room_id).membership_of(self.user(name))
+
+    def texts(self, name: str, room_id: str) -> list[str]:
+        """What is said in a room as somebody reads it, oldest first."""
+        found = self.sync(name)["rooms"]["join"][room_id]["timeline"]["events"]
+        return [event["content"].get("body", "") for event in found if event["type"] == "m.room.message"]
+
+    def receive(self, origin: str, room_id: str, *raws: bytes) -> list[str]:
+        """What becomes of events that another server sends."""
+        verdicts = self.wait(self.house.part(Receiver).receive(origin, room_id, raws))
+        return [verdict.outcome for verdict in verdicts]
+
+    def ask(self, other: Member, method: str, path: str, body: object = None, **query: str) -> Any:
+        """A signed request to another server. Gives the parsed answer; raises PeerError."""
+        assert self.house.federation is not None
+        client = self.house.federation.client
+        target = path_to(path.replace("{", "{{").replace("}", "}}"), query=list(query.items()))
+        return orjson.loads(self.wait(client.request(method, other.name, target, body=body)).body)
+
+
+@define
+class Fleet:
+    """The servers, and the lines between them."""
+
+    directory: Path
+    new_database: Callable[[str], str]
+    reactor: StillReactor = field(factory=StillReactor)
+    members: dict[str, Member] = field(factory=dict)
+    down: set[str] = field(factory=set)
+    """Servers that can neither reach others nor be reached."""
+    requests: list[tuple[str, str, str, str]] = field(factory=list)
+    """Who asked whom for what: origin, destination, method, path."""
+    meddler: Meddler | None = None
+    _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
+
+    def open(self, *names: str) -> list[Member]:
+        """Open servers `name.example`."""
+        return [self._open(f"{name}.example") for name in names]
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        return self.reactor.wait(awaitable)
+
+    def settle(self) -> None:
+        """Deliver what waits, until nobody has anything to say any more. What can't be delivered is kept."""
+        progress = True
+        while progress:
+            progress = False
+            for member in list(self.members.values()):
+                progress |= self._deliver(member)
+
+    def asked(self, part: str) -> list[tuple[str, str]]:
+        """Who asked whom, of all requests with that in their path."""
+        return [(origin, destination) for origin, destination, _, path in self.requests if part in path]
+
+    def close(self) -> None:
+        for member in self.members.values():
+            self.wait(member.house.close())
+
+    def _deliver(self, member: Member) -> bool:
+        progress = False
+        for destination in sorted(member.post.waiting):
+            events = member.post.waiting[destination]
+            while events:
+                batch = events[:50]
+                member.post.sent += 1
+                body = {
+                    "origin": member.name,
+                    "origin_server_ts": START_MS,
+                    "pdus": [orjson.loads(event.raw) for event in batch],
+                }
+                assert member.house.federation is not None
+                client = member.house.federation.client
+                path = path_to("/_matrix/federation/v1/send/{}", f"t{member.post.sent}")
+                try:
+                    self.wait(client.put(destination, path, into=dict[str, Any], body=body))
+                except PeerError:
+                    break
+                del events[: len(batch)]
+                progress = True
+        return progress
+
+    def _open(self, name: str) -> Member:
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        key = directory / "signing.key"
+        if not key.exists():
+            key.write_text(write_signing_key(SigningKey.generate("test")))
+        settings = make_settings(
+            {
+                "profile": "test",
+                "server": {"name": name, "data_dir": str(directory), "signing_key_path": str(key)},
+                "database": {"url": self.new_database(name)},
+            }
+        )
+        post = PostBox()
+        ticks = self._ticks
+        house: House = build(
+            settings,
+            self.reactor,
+            Clock(self.reactor.timers, lambda: next(ticks)),
+            transport=Line(self, name),
+            workers=Inline(),
+            outbox=post,
+        )
+        assert house.federation is not None
+        self.wait(house.federation.start())
+        member = Member(house, self.reactor, self, name, post)
+        self.members[name] = member
+        return member
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet on SQLite."""
+    found = Fleet(tmp_path, lambda name: f"sqlite:///{tmp_path / name / 'fleet.db'}")
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """A fleet on SQLite, and one on PostgreSQL: a test with it runs twice."""
+    urls: list[str] = []
+    if request.param == "sqlite":
+        found = Fleet(tmp_path, lambda name: f"sqlite:///{tmp_path / name / 'fleet.db'}")
+    else:
+        server = request.getfixturevalue("postgres")
+
+        def new_database(name: str) -> str:
+            urls.append(server.new_database())
+            return urls[-1]
+
+        found = Fleet(tmp_path, new_database)
+    yield found
+    found.close()
+    for url in urls:
+        server.drop_database(url)

@@ -1,0 +1,144 @@
+"""Invitations, knocks and their ends, where only one of two servers is in the room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from homeserver.errors import MatrixError
+from tests.fixtures_fleet import Fleet, Member
+
+BOB = "@bob:b.example"
+
+
+def section(member: Member, name: str, kind: str, room_id: str) -> Any:
+    return member.sync(name).get("rooms", {}).get(kind, {}).get(room_id)
+
+
+def types_in(stripped: Any, kind: str) -> set[str]:
+    return {event["type"] for event in stripped[f"{kind}_state"]["events"]}
+
+
+@pytest.mark.parametrize("version", ["1", "6", "10", "11", "12"])
+def test_invited_from_afar_and_joining(fleet: Fleet, version: str) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat", name="Attic", room_version=version)
+    a.invite("alice", BOB, room_id)
+    assert a.membership(BOB, room_id) == "invite"
+    shown = section(b, "bob", "invite", room_id)
+    assert types_in(shown, "invite") >= {"m.room.create", "m.room.join_rules", "m.room.name", "m.room.member"}
+    own = [event for event in shown["invite_state"]["events"] if event.get("state_key") == BOB]
+    assert [event["content"]["membership"] for event in own] == ["invite"]
+    b.enter("bob", room_id)  # the invitation says whom to ask
+    fleet.settle()
+    assert section(b, "bob", "invite", room_id) is None
+    assert a.membership(BOB, room_id) == "join" and b.state_of(room_id) == a.state_of(room_id)
+    b.say("bob", room_id, "nice here")
+    fleet.settle()
+    assert a.texts("alice", room_id) == ["nice here"]
+
+
+def test_on_both_databases(any_fleet: Fleet) -> None:
+    a, b = any_fleet.open("a", "b")
+    room_id = a.create("alice", invite=[BOB], preset="trusted_private_chat", is_direct=True)
+    since = b.sync("bob")["next_batch"]
+    assert section(b, "bob", "invite", room_id) is not None
+    b.leave("bob", room_id)
+    any_fleet.settle()
+    assert a.membership(BOB, room_id) == "leave"
+    left = b.sync("bob", since)["rooms"]["leave"][room_id]
+    assert [event["content"]["membership"] for event in left["timeline"]["events"]] == ["leave"]
+    a.invite("alice", BOB, room_id)
+    b.enter("bob", room_id)
+    any_fleet.settle()
+    assert b.state_of(room_id) == a.state_of(room_id)
+
+
+def test_an_invitation_wakes_who_waits(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    waiting = b.start_sync("bob", b.sync("bob")["next_batch"], timeout_ms=30_000)
+    a.invite("alice", BOB, room_id)
+    b.advance(0)
+    assert room_id.encode() in b.wait(waiting)
+
+
+def test_declining_where_nobody_can_be_reached(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    a.invite("alice", BOB, room_id)
+    fleet.down.add(a.name)
+    b.leave("bob", room_id)
+    assert section(b, "bob", "invite", room_id) is None
+    fleet.down.clear()
+    a.invite("alice", BOB, room_id)  # asked again
+    assert section(b, "bob", "invite", room_id) is not None
+
+
+def test_an_invitation_is_taken_back(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    a.invite("alice", BOB, room_id)
+    a.kick("alice", BOB, room_id)
+    fleet.settle()
+    assert section(b, "bob", "invite", room_id) is None
+
+
+def test_who_can_not_be_invited(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    with pytest.raises(MatrixError) as refusal:
+        a.invite("alice", "@nobody:nowhere.example", room_id)
+    assert refusal.value.status == 503 and a.membership("@nobody:nowhere.example", room_id) is None
+    with pytest.raises(MatrixError) as refusal:
+        a.invite("mallory", BOB, room_id)
+    assert refusal.value.status == 403 and fleet.asked("/invite/") == [("a.example", "nowhere.example")]
+    assert section(b, "bob", "invite", room_id) is None
+
+
+def test_inviting_into_a_room_that_both_are_in(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    a.invite("alice", BOB, room_id)
+    b.enter("bob", room_id)
+    a.invite("alice", "@beth:b.example", room_id)
+    fleet.settle()
+    assert section(b, "beth", "invite", room_id) is not None
+    b.enter("beth", room_id)
+    fleet.settle()
+    assert a.membership("@beth:b.example", room_id) == "join"
+
+
+@pytest.mark.parametrize("version", ["7", "10", "12"])
+def test_knocking(fleet: Fleet, version: str) -> None:
+    a, b = fleet.open("a", "b")
+    rules = [{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
+    room_id = a.create("alice", initial_state=rules, name="Study", room_version=version)
+    b.knock("bob", room_id, via=a)
+    assert a.membership(BOB, room_id) == "knock"
+    assert types_in(section(b, "bob", "knock", room_id), "knock") >= {"m.room.create", "m.room.name"}
+    a.kick("alice", BOB, room_id)
+    fleet.settle()
+    assert section(b, "bob", "knock", room_id) is None
+    b.knock("bob", room_id, via=a)
+    b.leave("bob", room_id)
+    assert a.membership(BOB, room_id) == "leave" and section(b, "bob", "knock", room_id) is None
+    b.knock("bob", room_id, via=a)
+    a.invite("alice", BOB, room_id)
+    assert section(b, "bob", "invite", room_id) is not None and section(b, "bob", "knock", room_id) is None
+    b.enter("bob", room_id)
+    fleet.settle()
+    assert a.membership(BOB, room_id) == "join"
+
+
+def test_forgetting_what_is_over(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    a.invite("alice", BOB, room_id)
+    with pytest.raises(MatrixError):
+        b.wait(b.memberships.forget(room_id, BOB))
+    b.leave("bob", room_id)
+    b.wait(b.memberships.forget(room_id, BOB))
+    a.invite("alice", BOB, room_id)
+    assert section(b, "bob", "invite", room_id) is not None
