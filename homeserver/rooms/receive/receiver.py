@@ -22,6 +22,7 @@ from homeserver.rooms.receive.gather import Budget, Gatherer
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.ports import StateIds
+from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.registry import Rooms
 from storage.database import RoomPoisoned
@@ -62,7 +63,12 @@ class Receiver:
     known: KnownEvents
     judge: Judge
     gatherer: Gatherer
+    _redactions: Redactions = field(init=False)
     _turns: dict[str, DeferredLock] = field(factory=dict)
+
+    @_redactions.default
+    def _make_redactions(self) -> Redactions:
+        return Redactions(self.known.database, self.known.events, self.known, self.states)
 
     async def receive(self, origin: str, room_id: str, raws: Sequence[bytes]) -> list[Verdict]:
         """Take events that a peer sent, in its order. Raises NotFound-like Forbidden for an unknown room."""
@@ -267,6 +273,9 @@ class Receiver:
                 known = self._outlier(room, event)
                 await self._write(room, [known])
         nid = self._next_nid() if known is None else known.nid
+        effect = NONE
+        if refused is None:
+            effect = await self._redactions.effect_of(await self.rooms.require(event.room_id), event, before.at.state)
         while True:
             room = await self.rooms.require(event.room_id)
             standing = room.standing
@@ -298,7 +307,8 @@ class Receiver:
         advance.snapshots = snapshots
         advance.missing_prev = list(before.missing_prev)
         advance.standing = moved
-        await self.door.append(advance)
+        also, redacted = NONE.apply(room, stored) if soft is not None else effect.apply(room, stored)
+        await self.door.append(advance, also=also, redacted=redacted)
         if refused is not None:
             return Verdict("rejected", refused.why)
         return Verdict("accepted") if soft is None else Verdict("soft-failed", soft.why)

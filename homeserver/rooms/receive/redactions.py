@@ -1,0 +1,124 @@
+"""Redactions that peers send: applied where they may be, also if what they redact comes after them.
+
+Spec: https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from attrs import define, field
+
+from federation.room.auth import PowerLevels
+from federation.room.event import Event
+from federation.room.identifiers import server_of
+from federation.room.redaction import redact_event
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
+from homeserver.rooms.receive.known import KnownEvents
+from homeserver.rooms.receive.states import RoomStates
+from storage import events as event_rows
+from storage import redactions as rows
+from storage.database import Database
+from storage.ports import Cursor, StoredEvent
+
+
+@define
+class Effect:
+    """What an event's acceptance does to another, or another's to it."""
+
+    target: StoredEvent | None = None
+    """What it redacts, where that is here and it may."""
+    awaited: str | None = None
+    """What it would redact, where that is not here."""
+    by: StoredEvent | None = None
+    """What redacts it, which came before it."""
+
+    def apply(self, room: LiveRoom, stored: StoredEvent) -> tuple[list[Callable[[Cursor], None]], list[StoredEvent]]:
+        """Given the event as it will be stored, which may be changed here: what to write with it, and new forms of
+        others to show.
+        """
+        also: list[Callable[[Cursor], None]] = []
+        shown: list[StoredEvent] = []
+        if self.by is not None:
+            stored.event = redact_event(room.version, stored.event)
+            stored.redacted_by, stored.redacted_because = self.by.nid, self.by
+            also.append(partial(rows.drop_pending, room_nid=room.nid, event_id=stored.event.event_id))
+        if self.target is not None:
+            pruned = msgspec.structs.replace(
+                self.target,
+                event=redact_event(room.version, self.target.event),
+                redacted_by=stored.nid,
+                redacted_because=stored,
+            )
+            also.append(
+                partial(event_rows.apply_redaction, target_nid=pruned.nid, raw=pruned.event.raw, redacted_by=stored.nid)
+            )
+            shown.append(pruned)
+        if self.awaited is not None:
+            also.append(partial(rows.add_pending, room_nid=room.nid, event_id=self.awaited, redaction_nid=stored.nid))
+        return also, shown
+
+
+NONE = Effect()
+
+
+@define(eq=False)
+class Redactions:
+    """Finds out what redacts what."""
+
+    database: Database
+    events: EventCache
+    known: KnownEvents
+    states: RoomStates
+    _waited_in: set[int] | None = field(default=None, init=False)
+    """Rooms (nid) in which some redaction waits for its target; None before anybody looked."""
+
+    async def effect_of(self, room: LiveRoom, event: Event, before: State) -> Effect:
+        """What comes of an event that is accepted; `before` is the state before it."""
+        effect = Effect()
+        if event.redacts is not None and event.redacts != event.event_id:
+            target = (await self.known.find(room, [event.redacts])).get(event.redacts)
+            if target is None:
+                effect.awaited = event.redacts
+                (await self._rooms()).add(room.nid)
+            elif await self._may(room, event, before, target):
+                effect.target = target
+        if room.nid in await self._rooms():
+            effect.by = await self._redaction_of(room, event)
+        return effect
+
+    async def _rooms(self) -> set[int]:
+        if self._waited_in is None:
+            found = await self.database.run(rows.rooms_with_pending)
+            self._waited_in = found if self._waited_in is None else self._waited_in | found
+        return self._waited_in
+
+    async def _redaction_of(self, room: LiveRoom, event: Event) -> StoredEvent | None:
+        """The first redaction that waits for the event and may redact it."""
+        nids = await self.database.run(rows.pending_for, room.nid, event.event_id)
+        found = await self.events.get_many(nids)
+        for nid in nids:
+            redaction = found.get(nid)
+            if redaction is None or redaction.rejected or redaction.soft_failed:
+                continue
+            before = await self.states.get(room, redaction.before)
+            target = StoredEvent(0, 0, room.nid, event, 0, 0)
+            if await self._may(room, redaction.event, before.state, target):
+                return redaction
+        return None
+
+    async def _may(self, room: LiveRoom, redaction: Event, before: State, target: StoredEvent) -> bool:
+        """Whether a redaction is applied: for the target's own server, and for whom the room gives the power."""
+        if target.room_nid != room.nid or target.rejected or target.redacted_by:
+            return False
+        if (target.event.type, target.event.state_key) == CREATE:
+            return False
+        if room.version.redaction_auth or server_of(redaction.sender) == server_of(target.event.sender):
+            return True
+        ref = before.get(POWER_LEVELS)
+        stored = None if ref is None else await self.events.get(ref.nid)
+        levels = PowerLevels.parse(room.version, room.create, None if stored is None else stored.event)
+        return levels.user(redaction.sender) >= levels.redact

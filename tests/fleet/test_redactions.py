@@ -1,0 +1,65 @@
+"""Redactions between servers: applied by whom they may be, in whatever order they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fixtures_fleet import Fleet, Member
+
+BOB = "@bob:b.example"
+
+
+def contents(member: Member, name: str, room_id: str) -> list[Any]:
+    found = member.sync(name)["rooms"]["join"][room_id]["timeline"]["events"]
+    return [event["content"] for event in found if event["type"] == "m.room.message"]
+
+
+@pytest.mark.parametrize("version", ["1", "6", "11", "12"])
+def test_a_redaction_reaches_the_other_server(fleet: Fleet, version: str) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version=version)
+    b.enter("bob", room_id, via=a)
+    mine = a.say("alice", room_id, "alice's own")
+    theirs = b.say("bob", room_id, "bob's")
+    fleet.settle()
+    a.redact("alice", room_id, mine)
+    a.redact("alice", room_id, theirs)
+    fleet.settle()
+    assert contents(b, "bob", room_id) == contents(a, "alice", room_id) == [{}, {}]
+    b.house.rooms.drop(b.room(room_id))
+    assert contents(b, "bob", room_id) == [{}, {}]
+
+
+def test_what_may_not_be_redacted_stays(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", power_level_content_override={"redact": 0})
+    b.enter("bob", room_id, via=a)
+    said = a.say("alice", room_id, "still there")
+    # Bob redacts while he still may, as he sees it; alice has taken that from him before she hears of it.
+    levels = {"users": {}, "redact": 50}
+    a.set_state("alice", room_id, "m.room.power_levels", levels)
+    fleet.settle()
+    b.say("bob", room_id, "now")
+    fleet.settle()
+    assert {"body": "still there", "msgtype": "m.text"} in contents(b, "bob", room_id)
+    assert said
+
+
+def test_a_redaction_that_comes_first(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    said = a.say("alice", room_id, "never to be read by bob")
+    a.redact("alice", room_id, said)
+    redaction = a.post.waiting[b.name].pop()
+    target = a.post.waiting[b.name].pop()
+    # The redaction alone, with the state given on a's word: its predecessor is not to be had.
+    fleet.meddler = lambda origin, request: None if "missing" in request.path else request
+    assert b.receive(a.name, room_id, redaction.raw) == ["accepted"]
+    fleet.meddler = None
+    assert b.receive(a.name, room_id, target.raw) == ["accepted"]
+    assert contents(b, "bob", room_id) == [{}]
+    b.house.rooms.drop(b.room(room_id))
+    assert contents(b, "bob", room_id) == [{}]
