@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from federation.room.auth import PowerLevels
 from homeserver.errors import Forbidden, MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.live import JOIN_RULES, LiveRoom
@@ -55,11 +56,10 @@ class Vouching:
             raise UnableToAuthorise()
         if not allowed:
             raise Forbidden("You are in none of the rooms that let people into this one")
-        levels = await self.door.power_levels(room)
-        for member in sorted(room.local_joined):
-            if levels.user(member) >= levels.invite:
-                return member
-        raise UnableToGrant()
+        member = _who_may_invite(room, await self.door.power_levels(room))
+        if member is None:
+            raise UnableToGrant()
+        return member
 
     async def _rules(self, room: LiveRoom) -> Mapping[str, Any]:
         ref = room.visible.state.get(JOIN_RULES)
@@ -84,3 +84,13 @@ class Vouching:
             if other.membership_of(user_id) == "join":
                 return True
         return None if named and not known else False
+
+
+def _who_may_invite(room: LiveRoom, levels: PowerLevels) -> str | None:
+    """A member here. Whoever has a level of its own is asked first, so that a room's size is no matter."""
+    for user_id in (*sorted(levels.creators), *levels.users):
+        if user_id in room.local_joined and levels.user(user_id) >= levels.invite:
+            return user_id
+    if levels.users_default < levels.invite:
+        return None
+    return next((user_id for user_id in room.local_joined if user_id not in levels.users), None)

@@ -44,6 +44,8 @@ class Subject:
     """They join and leave again, time after time."""
     meters: dict[str, Meter] = field(factory=dict)
     room_id: str = ""
+    club: str = ""
+    """Another room, of the newcomers."""
 
     def renew(self) -> None:
         """Take another room of the size: the measuring itself makes small ones big."""
@@ -145,6 +147,20 @@ def join_and_leave(subject: Subject) -> None:
         leave_all(subject, subject.newcomers)
 
 
+def join_restricted(subject: Subject) -> None:
+    """Those who are in one room may join the other, as in a guild's channels: a member has to vouch for them."""
+    house, room_id, owner = subject.house, subject.room_id, subject.members[0]
+    if not subject.club:
+        subject.club = house.create(owner, preset="public_chat")
+        house.join_all(subject.newcomers, subject.club)
+    allow = [{"type": "m.room_membership", "room_id": subject.club}]
+    house.set_state(owner, room_id, "m.room.join_rules", {"join_rule": "restricted", "allow": allow})
+    with subject.meter("join a restricted room, 8 at once").running(NEWCOMERS):
+        house.join_all(subject.newcomers, room_id, AT_ONCE)
+    leave_all(subject, subject.newcomers)
+    house.set_state(owner, room_id, "m.room.join_rules", {"join_rule": "public"})
+
+
 def leave_all(subject: Subject, names: Sequence[str]) -> None:
     house = subject.house
     house.flow(partial(house.memberships.leave, subject.room_id, user(name)) for name in names)
@@ -191,6 +207,7 @@ ROUND = (
     sync_join_lazily,
     sync_own_lazily,
     join_and_leave,
+    join_restricted,
     change_state,
     read_page,
     first_sync_lazily,
