@@ -41,6 +41,7 @@ from homeserver.http.tls import ListenerTls
 from homeserver.keyfile import read_key_file
 from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
+from homeserver.queries.build import Asking, build_asking
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -48,7 +49,7 @@ from homeserver.rooms.compose import Identity, Means
 from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
-from homeserver.rooms.history import History
+from homeserver.rooms.history import History, NoPast, Past
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
@@ -67,7 +68,7 @@ from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.filters import FilterService
-from homeserver.userdata.profiles import Profiles
+from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
 from homeserver.userdata.tags import Tags
 from storage.database import Database, open_database
@@ -224,23 +225,28 @@ def build(
     transactions = TransactionLog(database, clock)
 
     # What people keep for themselves, and what passes.
-    profiles = Profiles(database)
     vouching = Vouching(door, rooms)
     federation: Federation | None = None
     remote: RemoteRooms | None = None
+    asking: Asking | None = None
     if settings.federation.enabled:
         federation = build_federation(settings, database, clock, reactor, keys, transport=transport, workers=workers)
+        asking = build_asking(server_name, federation.client, clock)
+        federation.gate.observers.append(asking.patience.heard_of)
         remote = build_remote_rooms(
             door,
             database,
             rooms,
             events,
             vouching,
+            hub=hub,
             client=federation.client,
             verifier=federation.keyring,
             outbox=outbox or NoOutbox(),
         )
+    profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
+    past: Past = NoPast() if remote is None else remote.backfill
     memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
@@ -252,9 +258,10 @@ def build(
 
     visibility = Visibility(database, events, server_name)
     access = RoomAccess(rooms, visibility, database)
-    aliases = Aliases(door, access, database, NoRemoteAliases())
+    aliases = Aliases(door, access, database, NoRemoteAliases() if asking is None else asking.aliases)
     policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
-    directory = Directory(database, rooms, aliases, policy, NoRemoteDirectory())
+    remote_directory = NoRemoteDirectory() if asking is None else asking.directory
+    directory = Directory(database, rooms, aliases, policy, remote_directory)
     door.observers.append(directory)
     checks = {"m.room.canonical_alias": aliases.check_canonical_alias}
     sender = Sender(door, rooms, database, transactions, memberships, checks)
@@ -293,7 +300,7 @@ def build(
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics, About(settings),
         memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere),
-        access, History(database, access, visibility, events, hub), StateView(database, access, events),
+        access, History(database, access, visibility, events, hub, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events),
     ]  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from homeserver.federation_api import events, keys, rooms, transactions, version
+from homeserver.federation_api import events, keys, public_rooms, queries, rooms, transactions, version
 
 FEDERATION_ROUTES: Sequence[ModuleType] = (
     events,
     keys,
+    public_rooms,
+    queries,
     rooms,
     transactions,
     version,
