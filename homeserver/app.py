@@ -26,6 +26,7 @@ from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
 from homeserver.clock import Clock
 from homeserver.departures import Departures
+from homeserver.ephemeral.inbound.build import listen_to_others
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.room_watch import RoomWatch
@@ -255,6 +256,18 @@ def build(
     account_data = AccountData(hub, database)
     markers = ReadMarkers(database, receipts, account_data, clock)
     filters = FilterService(database)
+    if remote is not None:
+        listen_to_others(
+            remote.edus,
+            door,
+            remote.access,
+            settings=settings.presence,
+            clock=clock,
+            tasks=tasks,
+            typing=typing,
+            presence=presence,
+            markers=markers,
+        )
 
     visibility = Visibility(database, events, server_name)
     access = RoomAccess(rooms, visibility, database)

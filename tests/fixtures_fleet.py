@@ -14,7 +14,7 @@ What servers tell each other by themselves waits in a post box until `settle` de
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +25,12 @@ from attrs import define, field
 from config import make_settings
 from federation.outbound.client import path_to
 from federation.outbound.transport import PeerError, Request, Response, Unreachable
+from federation.room.auth import auth_types_for
+from federation.room.build import build_event
 from federation.room.event import Event
 from federation.room.signing import SigningKey, write_signing_key
 from federation.threads import Inline
-from homeserver.app import House, build
+from homeserver.app import House, build, read_key
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.http.answer import Answer, answer_of, answer_of_error
@@ -148,6 +150,39 @@ class Member(LivedInHouse):
         """What is said in a room as somebody reads it, oldest first."""
         found = self.sync(name)["rooms"]["join"][room_id]["timeline"]["events"]
         return [event["content"].get("body", "") for event in found if event["type"] == "m.room.message"]
+
+    def make(
+        self,
+        room_id: str,
+        sender: str,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str | None = None,
+        prev: Sequence[str] | None = None,
+        **more: Any,
+    ) -> Event:
+        """An event in this server's name on the room as this server sees it, which nobody else has judged."""
+        room = self.room(room_id)
+        state = room.visible.state
+        wanted = auth_types_for(
+            room.version, type=event_type, sender=self.user(sender), state_key=state_key, content=content
+        )
+        arguments: dict[str, Any] = {
+            "room_id": room_id,
+            "type": event_type,
+            "sender": self.user(sender),
+            "content": content,
+            "state_key": state_key,
+            "prev_events": list(room.visible.head.extremities) if prev is None else list(prev),
+            "auth_events": [state[key].event_id for key in wanted if key in state],
+            "depth": room.visible.head.depth + 1,
+            "origin_server_ts": self.house.clock.now_ms(),
+            "server_name": self.name,
+            "key": read_key(self.house.settings),
+            **more,
+        }
+        return build_event(room.version, **arguments)
 
     def receive(self, origin: str, room_id: str, *raws: bytes) -> list[str]:
         """What becomes of events that another server sends."""

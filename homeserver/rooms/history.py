@@ -10,15 +10,17 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#getting-events-for-a-room
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from federation.room.event import StateKey
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.paging import MOST_EVENTS, PageAsk, Walk, wanted
 from homeserver.rooms.tracing import STILL, Seen, Viewer, without_later
 from homeserver.rooms.visibility import Visibility
@@ -30,7 +32,10 @@ from storage.events import load_by_ids, load_events
 from storage.ports import Cursor, StoredEvent
 from storage.state import read_state
 
-__all__ = ["Context", "History", "Page", "PageAsk"]
+MOST_PIECES = 5
+"""Of the past, that are fetched for one page."""
+
+__all__ = ["Context", "History", "NoPast", "Page", "PageAsk", "Past"]
 
 
 class Page(msgspec.Struct, gc=False):
@@ -62,6 +67,26 @@ class Context(msgspec.Struct, gc=False):
     """The state at the last event, as much of it as the filter wants."""
 
 
+class Past(Protocol):
+    """Gets what lies before everything that this server has of a room."""
+
+    async def has_more(self, room: LiveRoom) -> bool:
+        """Whether there is something that could be had."""
+
+    async def extend(self, room: LiveRoom) -> bool:
+        """Fetch a piece of it. False if nothing came of that."""
+
+
+class NoPast:
+    """For a server that does not federate: it has everything."""
+
+    async def has_more(self, room: LiveRoom) -> bool:
+        return False
+
+    async def extend(self, room: LiveRoom) -> bool:
+        return False
+
+
 @frozen
 class History:
     """Reads the past of rooms for clients."""
@@ -71,6 +96,7 @@ class History:
     visibility: Visibility
     events: EventCache
     hub: Hub
+    past: Past = field(factory=NoPast)
 
     async def page(self, room_id: str, user_id: str, ask: PageAsk) -> Page:
         """One page of the timeline, as `GET /messages` tells it. Raises Forbidden."""
@@ -84,6 +110,13 @@ class History:
         await self.visibility.prepare([room])
         viewer = self.visibility.viewer(room, user_id)
         page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask)
+        if ask.backwards and page.end is None and access.is_member:
+            for _ in range(MOST_PIECES):
+                if page.end is not None or len(page.events) >= ask.limit or not await self.past.extend(room):
+                    break
+                page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask)
+            if page.end is None and await self.past.has_more(room):
+                page.end = page.events[-1][0].position - 1 if page.events else min(page.start, 0) - 1
         page.state = await self._load(members, access)
         return page
 

@@ -5,8 +5,8 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
 
 import structlog
 from attrs import field, frozen
@@ -32,6 +32,8 @@ MANY = 50
 """Missing events of a state past which the whole state is asked for instead of each one."""
 
 log = structlog.get_logger("homeserver.rooms.receive")
+
+T = TypeVar("T")
 
 Outcome = Literal["accepted", "known", "soft-failed", "rejected", "dropped"]
 
@@ -63,10 +65,10 @@ class Receiver:
     known: KnownEvents
     judge: Judge
     gatherer: Gatherer
-    _redactions: Redactions = field(init=False)
+    redactions: Redactions = field(init=False)
     _turns: dict[str, DeferredLock] = field(factory=dict)
 
-    @_redactions.default
+    @redactions.default
     def _make_redactions(self) -> Redactions:
         return Redactions(self.known.database, self.known.events, self.known, self.states)
 
@@ -86,14 +88,18 @@ class Receiver:
 
     async def take(self, origin: str, event: Event) -> Verdict:
         """Take one checked event, with what it rests on."""
-        turn = self._turns.setdefault(event.room_id, DeferredLock())
+        return await self.alone(event.room_id, lambda: self._take(origin, event, Budget()))
+
+    async def alone(self, room_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with a room's graph while nothing else comes into it from peers."""
+        turn = self._turns.setdefault(room_id, DeferredLock())
         await turn.acquire()
         try:
-            return await self._take(origin, event, Budget())
+            return await work()
         finally:
             turn.release()
             if not turn.locked and not turn.waiting:
-                self._turns.pop(event.room_id, None)
+                self._turns.pop(room_id, None)
 
     async def _take(self, origin: str, event: Event, budget: Budget) -> Verdict:
         room = await self.rooms.require(event.room_id)
@@ -103,7 +109,7 @@ class Receiver:
         before = await self._before(origin, room, event, budget)
         if before is None:
             return Verdict("dropped", "what it rests on can't be had")
-        cited = await self._cited(origin, room, event, budget)
+        cited = await self.cited(origin, room, event, budget)
         if cited is None:
             return Verdict("dropped", "what it cites can't be had")
         verdict = self.judge.by_auth_events(room, event, cited)
@@ -164,7 +170,7 @@ class Receiver:
     ) -> _Before | None:
         """The gap is too wide: take the state behind it on the peer's word, every event of it judged on its own."""
         told = await self.gatherer.state_ids(origin, room.room_id, event.event_id)
-        refs = None if told is None else await self._state_of(origin, room, event, told, budget)
+        refs = None if told is None else await self.state_told(origin, room, event, told, budget)
         if refs is None:
             return None
         states = [await self.states.get(room, stored.after) for stored in found.values()]
@@ -179,7 +185,7 @@ class Receiver:
                 snapshots.append(snapshot)
         return _Before(at, tuple(snapshots), tuple(missing))
 
-    async def _state_of(
+    async def state_told(
         self, origin: str, room: LiveRoom, event: Event, told: StateIds, budget: Budget
     ) -> dict[StateKey, StateRef] | None:
         """Have all events of a state and its auth chain, as outliers where they are new, and give the state."""
@@ -192,7 +198,7 @@ class Receiver:
             fetched = await self.gatherer.fetch(origin, room.version, room.room_id, missing, budget)
         if not set(told.state) <= stored.keys() | fetched.keys():
             return None
-        await self._keep(room, {key: other for key, other in fetched.items() if key not in stored}, stored)
+        await self.keep(room, {key: other for key, other in fetched.items() if key not in stored}, stored)
         refs: dict[StateKey, StateRef] = {}
         for event_id in sorted(told.state):
             found = stored.get(event_id)
@@ -202,7 +208,7 @@ class Receiver:
 
     # -- what it cites ----------------------------------------------------------------------------------------
 
-    async def _cited(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> dict[str, StoredEvent] | None:
+    async def cited(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> dict[str, StoredEvent] | None:
         """Every auth event, fetched with what it cites in turn where it is not here; None if some can't be had."""
         stored = await self.known.cited(room, event)
         wanted = [event_id for event_id in event.auth_events if event_id not in stored]
@@ -216,10 +222,10 @@ class Receiver:
             known = await self.known.find(room, next_ids - set(stored))
             stored.update(known)
             wanted = sorted(next_ids - set(stored))
-        await self._keep(room, fetched, stored)
+        await self.keep(room, fetched, stored)
         return stored
 
-    async def _keep(self, room: LiveRoom, fetched: dict[str, Event], stored: dict[str, StoredEvent]) -> None:
+    async def keep(self, room: LiveRoom, fetched: dict[str, Event], stored: dict[str, StoredEvent]) -> None:
         """Judge fetched events by what they cite, those that are cited first, and write them as outliers.
 
         They are written before the event for whose sake they were fetched: resolution finds them in the database.
@@ -275,7 +281,7 @@ class Receiver:
         nid = self._next_nid() if known is None else known.nid
         effect = NONE
         if refused is None:
-            effect = await self._redactions.effect_of(await self.rooms.require(event.room_id), event, before.at.state)
+            effect = await self.redactions.effect_of(await self.rooms.require(event.room_id), event, before.at.state)
         while True:
             room = await self.rooms.require(event.room_id)
             standing = room.standing

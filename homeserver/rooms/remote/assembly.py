@@ -22,6 +22,7 @@ from homeserver.rooms.receive.ports import Verifier
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.receive.states import RoomStates
 from homeserver.rooms.registry import Rooms
+from homeserver.rooms.remote.backfill import Backfill
 from homeserver.rooms.remote.delivery import Delivery, Outbox
 from homeserver.rooms.remote.doorway import Doorway
 from homeserver.rooms.remote.elsewhere import RemoteElsewhere
@@ -35,6 +36,7 @@ from homeserver.rooms.serve.handshake import Handshake
 from homeserver.rooms.serve.inbox import Inbox
 from homeserver.rooms.serve.view import PeerView
 from homeserver.rooms.vouching import Vouching
+from homeserver.streams.hub import Hub
 from storage.database import Database
 
 
@@ -50,6 +52,7 @@ class RemoteRooms:
     handshake: Handshake
     invitations: Invitations
     inbox: Inbox
+    backfill: Backfill
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
@@ -64,6 +67,7 @@ def build_remote_rooms(
     events: EventCache,
     vouching: Vouching,
     *,
+    hub: Hub,
     client: FederationClient,
     verifier: Verifier,
     outbox: Outbox,
@@ -106,4 +110,5 @@ def build_remote_rooms(
         ),
         invitations=invitations,
         inbox=Inbox(rooms, access, receiver, outside, edus),
+        backfill=Backfill(server_name, peers, receiver, database, hub, door.clock),
     )

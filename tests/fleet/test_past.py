@@ -1,0 +1,117 @@
+"""The past of a room from before a server was there, and gaps in what came since."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from homeserver.rooms.history import History
+from homeserver.rooms.paging import PageAsk
+from homeserver.sync.filters import NO_EVENT_FILTER
+from tests.fixtures_fleet import Fleet, Member
+
+
+def read_back(member: Member, name: str, room_id: str, limit: int = 30) -> list[str]:
+    """Everything that somebody can read of a room by paging back, oldest first."""
+    found: list[str] = []
+    start: int | None = None
+    for _ in range(50):
+        ask = PageAsk(backwards=True, start=start, stop=None, limit=limit, filter=NO_EVENT_FILTER)
+        page = member.wait(member.house.part(History).page(room_id, member.user(name), ask))
+        found += [stored.event.event_id for stored, _ in page.events]
+        if page.end is None:
+            return found[::-1]
+        start = page.end
+    raise AssertionError("there is no end of it")
+
+
+@pytest.mark.parametrize("version", ["1", "6", "10", "12"])
+def test_reading_what_was_said_before_one_came(fleet: Fleet, version: str) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version=version)
+    for number in range(130):
+        a.say("alice", room_id, f"{number}")
+        if number % 40 == 0:
+            a.set_state("alice", room_id, "m.room.topic", {"topic": f"{number}"})
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    assert read_back(b, "bob", room_id) == read_back(a, "alice", room_id)
+    assert len(fleet.asked("/backfill/")) == 2
+    fleet.requests.clear()
+    assert read_back(b, "bob", room_id, limit=7) == read_back(a, "alice", room_id)
+    assert fleet.requests == []
+    # Nothing of it changes the room as it is.
+    assert b.state_of(room_id) == a.state_of(room_id)
+    b.house.rooms.drop(b.room(room_id))
+    assert b.state_of(room_id) == a.state_of(room_id)
+
+
+def test_on_both_databases(any_fleet: Fleet) -> None:
+    a, b = any_fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    for number in range(30):
+        a.say("alice", room_id, f"{number}")
+    b.enter("bob", room_id, via=a)
+    assert read_back(b, "bob", room_id) == read_back(a, "alice", room_id)
+
+
+def test_what_was_hidden_from_newcomers_stays_hidden(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    hidden: dict[str, Any] = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room_id = a.create("alice", preset="public_chat", initial_state=[hidden])
+    secret = a.say("alice", room_id, "not for bob")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    said = a.say("alice", room_id, "for bob")
+    fleet.settle()
+    seen = read_back(b, "bob", room_id)
+    assert said in seen and secret not in seen
+    stored = b.ask(a, "GET", f"/_matrix/federation/v1/event/{secret}")["pdus"][0]
+    assert stored["content"] == {}
+
+
+def test_a_past_that_can_not_be_had_is_not_asked_for_all_the_time(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    fleet.down.add(a.name)
+    first = read_back(b, "bob", room_id)
+    asked = len(fleet.asked("/backfill/"))
+    assert asked == 1
+    read_back(b, "bob", room_id)
+    assert len(fleet.asked("/backfill/")) == asked
+    assert len(first) == 1  # bob's own join
+
+
+def test_missing_events_are_asked_for(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    for number in range(12):
+        a.say("alice", room_id, f"{number}")
+    a.post.waiting[b.name] = a.post.waiting[b.name][-1:]  # the others are lost
+    fleet.settle()
+    assert b.texts("bob", room_id) == [f"{number}" for number in range(2, 12)]  # the newest ten of a first sync
+    assert len(fleet.asked("/get_missing_events/")) == 1
+    assert b.state_of(room_id) == a.state_of(room_id)
+
+
+def test_a_long_absence(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    for number in range(300):
+        a.say("alice", room_id, f"{number}")
+    a.set_state("alice", room_id, "m.room.topic", {"topic": "while b was away"})
+    a.say("alice", room_id, "the last")
+    a.post.waiting[b.name] = a.post.waiting[b.name][-1:]
+    fleet.settle()
+    assert b.texts("bob", room_id)[-1] == "the last"
+    assert b.state_of(room_id) == a.state_of(room_id)
+    b.say("bob", room_id, "heard")
+    fleet.settle()
+    assert a.texts("alice", room_id)[-1] == "heard"
