@@ -10,17 +10,20 @@ import msgspec
 import pytest
 
 from config import RateLimit, RateLimits
+from homeserver.client.all import ALL_ROUTES
 from homeserver.errors import MatrixError
+from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.http.asks import is_ask
 from homeserver.http.route import Auth
-from homeserver.http.table import Endpoint
-from tests.spec.operations import BY_ID, LATER, OPERATIONS, SERVED, Operation, route_table
+from homeserver.http.table import Endpoint, RouteTable
+from tests.spec.operations import BY_ID, LATER, OPERATIONS, SERVED, Anybody, Operation, route_table
 
 RATES = {name for name, one in attrs.asdict(RateLimits(), recurse=False).items() if isinstance(one, RateLimit)}
 #: Harmless without a limit: constants, and what watches over the server.
 UNLIMITED = {
     "/", "/health", "/_guildhall/metrics", "/_matrix/client/versions", "/.well-known/matrix/client",
-    "/.well-known/matrix/server", "/.well-known/matrix/support",
+    "/.well-known/matrix/server", "/.well-known/matrix/support", "/_matrix/federation/v1/version",
+    "/_matrix/key/v2/server", "/_matrix/key/v2/server/{key_id}",
 }  # fmt: skip
 
 
@@ -30,12 +33,18 @@ def find(operation: Operation, path: str | None = None) -> Endpoint:
     return route_table().match(operation.method, filled.encode()).endpoint
 
 
-@pytest.mark.parametrize("endpoint", route_table().endpoints, ids=lambda one: f"{one.route.method} {one.route.path}")
+ALL = RouteTable([*ALL_ROUTES, *FEDERATION_ROUTES], Anybody()).endpoints
+#: A transaction of another server: 50 events and 100 pieces of news.
+LARGE = {"/_matrix/federation/v1/send/{txn_id}": 10 * 1024 * 1024}
+
+
+@pytest.mark.parametrize("endpoint", ALL, ids=lambda one: f"{one.route.method} {one.route.path}")
 def test_every_route_states_its_policy(endpoint: Endpoint) -> None:
     route = endpoint.route
     assert isinstance(route.auth, Auth)
+    assert (route.auth is Auth.FEDERATION) <= route.path.startswith("/_matrix/federation/")
     assert route.rate in RATES if route.rate is not None else route.path in UNLIMITED
-    assert 0 < route.max_body <= 1024 * 1024 or not endpoint.reads_body
+    assert 0 < route.max_body <= LARGE.get(route.path, 1024 * 1024) or not endpoint.reads_body
 
 
 @pytest.mark.parametrize("operation", SERVED, ids=lambda one: one.id)
