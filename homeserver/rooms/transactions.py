@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from homeserver.clock import Clock
+from homeserver.errors import MatrixError
 from storage import transactions as rows
 from storage.database import Database
 from storage.ports import Cursor, Transaction
@@ -68,6 +69,11 @@ class TransactionLog:
                 used = await self._read(device)
             used.add(mark)
             return event_id
+        except MatrixError:
+            raise
+        except Exception:
+            self.forget_device(*device)  # it may have been written all the same (`CommitUnknown`): look again
+            raise
         finally:
             for waiter in self._running.pop(transaction):
                 waiter.callback(None)

@@ -16,12 +16,13 @@ from twisted.internet.defer import Deferred, fail
 
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.errors import Forbidden, MatrixError, Unavailable
-from homeserver.rooms.accept import MAX_ATTEMPTS, Accepted
-from homeserver.rooms.compose import MAX_PREV_EVENTS, Draft, Template
+from homeserver.rooms.accept import MAX_ATTEMPTS, Accepted, Door
+from homeserver.rooms.compose import MAX_PREV_EVENTS, Draft, Template, found
 from homeserver.rooms.live import WINDOW_EVENTS, LiveRoom, Standing
+from homeserver.rooms.send import Sender
 from storage import events as event_rows
-from storage.database import RoomPoisoned
-from storage.ports import Cursor, RoomHead, StoredEvent, Transaction
+from storage.database import CommitUnknown, RoomPoisoned
+from storage.ports import Cursor, EventAppend, NewRoom, RoomHead, StoredEvent, Transaction
 from storage.transactions import event_of
 from tests.fixtures_house import LivedInHouse
 from tests.fixtures_rooms import Town, user
@@ -93,10 +94,47 @@ def test_readers_see_nothing_before_the_commit(house: LivedInHouse) -> None:
     assert [house.house.events.peek(one.nid) for one in stored] == stored
 
 
-def _door(house: LivedInHouse) -> Any:
-    from homeserver.rooms.send import Sender
-
+def _door(house: LivedInHouse) -> Door:
     return house.house.part(Sender).door
+
+
+class Silent:
+    """The notice of a commit that nobody heard of."""
+
+    position = 0
+
+    def publish(self, hub: Any) -> None: ...
+
+
+@on_sqlite
+def test_a_commit_of_which_nobody_knows(house: LivedInHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection was lost while it was done, and could not be asked afterwards: in truth it is there."""
+    room_id = house.create("alice", preset="public_chat")
+    house.join("bob", room_id)
+    since = house.sync("bob")["next_batch"]
+    live = house.wait(house.house.rooms.require(room_id))
+    append = house.house.database.append
+
+    def lose_the_answer(what: EventAppend) -> Deferred[None]:
+        what.notice = Silent()
+        return append(what).addCallback(_lost)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.house.database, "append", lose_the_answer)
+        with pytest.raises(CommitUnknown):
+            house.say("alice", room_id, "there", txn_id="t1")
+    fresh = house.wait(house.house.rooms.require(room_id))
+    assert fresh is not live and at_rest(fresh) and fresh.visible.head.depth == live.visible.head.depth + 1
+    # Repeating the request finds it, and what comes next shows both.
+    event_id = house.say("alice", room_id, "there", txn_id="t1")
+    after = house.say("alice", room_id, "after", txn_id="t2")
+    timeline = house.sync("bob", since)["rooms"]["join"][room_id]["timeline"]
+    assert [event["event_id"] for event in timeline["events"]] == [event_id, after]
+    assert event_id in house.page("bob", room_id, None, None)
+
+
+def _lost(nothing: None) -> None:
+    raise CommitUnknown("the connection was lost")
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
@@ -190,9 +228,6 @@ def test_a_join_that_waits_on_a_room_that_fails(town: Town) -> None:
 
 def _made(town: Town, also: list[Callable[[Cursor], None]]) -> Deferred[None]:
     """A public room whose append has something to do beside."""
-    from homeserver.rooms.compose import found
-    from storage.ports import NewRoom
-
     draft = found(town.door.means, ROOM_VERSIONS["12"], None, Template("m.room.create", user("alice"), {}, ""))
     draft.add(Template("m.room.member", user("alice"), {"membership": "join"}, user("alice")))
     draft.add(Template("m.room.join_rules", user("alice"), {"join_rule": "public"}, ""))
