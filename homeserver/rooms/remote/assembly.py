@@ -86,7 +86,7 @@ def build_remote_rooms(
     glimpses = Glimpses(events)
     outside = OutsideRooms(door, database, rooms, gatherer)
     entrance = Entrance(door, rooms, judge, database)
-    doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, outside)
+    doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside)
     invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside)
     edus = Edus()
     return RemoteRooms(

@@ -39,21 +39,28 @@ class Delivery:
     outbox: Outbox
     _handed_in: dict[str, str] = field(factory=dict)
     """Member events of others that came in by a handshake with us, and by whom: we tell the rest of the room."""
+    _told: set[str] = field(factory=set)
+    """Member events of ours that another server took in by a handshake: it tells the room."""
 
     def hand_in(self, event_id: str, origin: str) -> None:
         """An event is about to be accepted whose maker relies on this server to spread it."""
         self._handed_in[event_id] = origin
 
+    def hand_over(self, event_id: str) -> None:
+        """An event is about to be accepted that another server has in the room already, and spreads."""
+        self._told.add(event_id)
+
     def settle(self, event_id: str) -> None:
         """It was accepted, or refused."""
         self._handed_in.pop(event_id, None)
+        self._told.discard(event_id)
 
     def accepted(self, accepted: Accepted) -> None:
         for new in accepted.events:
             stored = new.stored
-            if stored.position <= 0 or stored.rejected or stored.soft_failed:
-                continue
             event = stored.event
+            if stored.position <= 0 or stored.rejected or stored.soft_failed or event.event_id in self._told:
+                continue
             origin = self._handed_in.get(event.event_id)
             if origin is None and server_of(event.sender) != self.server_name:
                 continue

@@ -32,6 +32,7 @@ from homeserver.rooms.receive.enter import Entrance, Handover
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
+from homeserver.rooms.remote.delivery import Delivery
 from homeserver.rooms.remote.outside import Outsider, OutsideRooms
 from homeserver.rooms.remote.peers import Membership, RemotePeers
 
@@ -64,6 +65,7 @@ class Doorway:
     gatherer: Gatherer
     entrance: Entrance
     receiver: Receiver
+    delivery: Delivery
     outside: OutsideRooms
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
@@ -143,11 +145,15 @@ class Doorway:
         version, event = await self._made(server, "join", room_id, user_id, content)
         answer = await self.peers.send_join(server, room_id, event.event_id, event.raw)
         handover = await self._checked(server, version, event, answer)
-        if room is None or not room.local_joined:
-            await self.entrance.enter(handover)
-            return
-        # This server is there already, but had nobody to vouch for the user.
-        verdict = await self.receiver.take(server, handover.join)
+        self.delivery.hand_over(event.event_id)
+        try:
+            if room is None or not room.local_joined:
+                await self.entrance.enter(handover)
+                return
+            # This server is there already, but had nobody to vouch for the user.
+            verdict = await self.receiver.take(server, handover.join)
+        finally:
+            self.delivery.settle(event.event_id)
         if verdict.outcome not in ("accepted", "known"):
             raise Forbidden(verdict.why or "The room does not allow this")
 

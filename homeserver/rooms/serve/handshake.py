@@ -86,13 +86,13 @@ class Handshake:
         self, origin: str, room_id: str, event_id: str, raw: bytes, *, omit_members: bool = False
     ) -> dict[str, Any]:
         """Take a join, and hand over the room."""
-        room, event = await self._enter(origin, "join", room_id, event_id, raw)
-        servers = set(room.servers) | {self.identity.server_name}
+        servers = sorted((await self.access.room(origin, room_id)).servers)
+        _, event = await self._enter(origin, "join", room_id, event_id, raw)
         found = await self.database.run(_read_handover, event.event_id, omit_members)
         return {
             "origin": self.identity.server_name,
             "members_omitted": omit_members,
-            "servers_in_room": sorted(servers),
+            "servers_in_room": servers,
             "event": orjson.Fragment(event.raw),
             "state": pdus(stored.event for stored in found[0]),
             "auth_chain": pdus(stored.event for stored in found[1]),
