@@ -18,3 +18,8 @@ class Presence:
         "in a larger one, everybody who comes or goes would have to be told to everybody else.",
         check=at_least(0),
     )
+    federated: bool = setting(
+        False,
+        doc="Whether people on other servers see it too. That takes a request to each of them for everybody who comes "
+        "or goes.",
+    )

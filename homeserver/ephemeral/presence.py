@@ -12,8 +12,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#presence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sized
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from typing import Any, Protocol
 
 import orjson
 from twisted.internet.interfaces import IDelayedCall
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from config import Presence
 from homeserver.clock import Clock
 from homeserver.ephemeral.person import OFFLINE, ONLINE, Person, Wish
+from homeserver.ephemeral.stranger import Said, Stranger
 from homeserver.errors import Forbidden
 from homeserver.streams.hub import Feed, Hub
 from homeserver.tasks import Tasks
@@ -38,8 +39,16 @@ RETURN_MS = 60_000
 """After a new start, who was here before is taken for gone unless heard of within this time."""
 MAX_GONE = 2000
 """People who have gone that are remembered, for readers who have not heard of it yet."""
+MAX_STRANGERS = 20_000
+"""People of other servers."""
 
 Names = tuple[str | None, str | None]
+
+
+class PresenceListener(Protocol):
+    """Told how somebody is, and of the rooms in which that matters: must not wait and must not raise."""
+
+    def presence_told(self, room_nids: Collection[int], user_id: str, content: Mapping[str, Any]) -> None: ...
 
 
 class PresenceBoard:
@@ -72,9 +81,14 @@ class PresenceBoard:
         self._gone: dict[str, Collection[int]] = {}
         """The rooms that people were in when they went: their feeds are closed some time after."""
         self._unsaved: dict[str, Person] = {}
+        self._telling = 0
+        """How many tellings are under way: nobody may be forgotten meanwhile."""
+        self._strangers: set[str] = set()
+        """Those among the people who belong to other servers: of them nothing is written down."""
         self._tell_timer: IDelayedCall | None = None
         self._look_timer: IDelayedCall | None = None
         self._next_save = 0.0
+        self.listeners: list[PresenceListener] = []
 
     # -- what people do ----------------------------------------------------------------------------------------
 
@@ -108,6 +122,24 @@ class PresenceBoard:
         person = self._people.get(user_id)
         if person is not None and person.state != OFFLINE:
             self._differs(person)
+
+    async def receive(self, said: Mapping[str, Said]) -> None:
+        """How people of another server are, by user id. Those with whom nobody here shares a room do not matter.
+
+        That they belong to the server which says so must be certain.
+        """
+        if not self._settings.enabled:
+            return
+        unknown = [user_id for user_id, one in said.items() if user_id not in self._people and one.state != OFFLINE]
+        acquainted = await self._database.run(rows.joined_rooms, unknown) if unknown else {}
+        now_ms = self._clock.now_ms()
+        for user_id, one in said.items():
+            person = self._people.get(user_id)
+            if person is None and user_id in acquainted and len(self._strangers) < MAX_STRANGERS:
+                person = self._people[user_id] = Stranger(user_id)
+                self._strangers.add(user_id)
+            if isinstance(person, Stranger) and person.hear(one, now_ms):
+                self._differs(person)
 
     async def profile_changed(self, user_id: str, field: str) -> None:
         """Names are part of what others are told (`homeserver.userdata.profiles.ProfileListener`)."""
@@ -204,7 +236,8 @@ class PresenceBoard:
 
     def _differs(self, person: Person) -> None:
         self._pending[person.user_id] = person
-        self._unsaved[person.user_id] = person
+        if person.user_id not in self._strangers:
+            self._unsaved[person.user_id] = person
         if self._tell_timer is None:
             self._tell_timer = self._clock.timers.callLater(TELL_SECONDS, self._tell_soon)
         self._look_soon()
@@ -212,7 +245,14 @@ class PresenceBoard:
     def _tell_soon(self) -> None:
         self._tell_timer = None
         pending, self._pending = self._pending, {}
-        self._tasks.spawn("presence.tell", self._tell(list(pending.values())))
+        self._tasks.spawn("presence.tell", self._tell_all(list(pending.values())))
+
+    async def _tell_all(self, people: list[Person]) -> None:
+        self._telling += 1
+        try:
+            await self._tell(people)
+        finally:
+            self._telling -= 1
 
     async def _tell(self, people: list[Person]) -> None:
         unread = [person.user_id for person in people if person.user_id in self._unread]
@@ -243,6 +283,7 @@ class PresenceBoard:
                 feed.presence = serial
                 self._hub.wake(feed)
             marked.update(theirs)
+            self._tell_listeners(person, theirs)
         serial = self._hub.serial
         for room_nid in marked:
             if not self._is_crowded(room_nid):
@@ -251,6 +292,13 @@ class PresenceBoard:
                         feed.presence = serial
                         self._hub.wake(feed)
         self._hub.wake_now()
+
+    def _tell_listeners(self, person: Person, room_nids: Iterable[int]) -> None:
+        if self.listeners:
+            rooms = [room_nid for room_nid in room_nids if not self._is_crowded(room_nid)]
+            content = self._content(person, self._clock.now_ms())
+            for listener in self.listeners:
+                listener.presence_told(rooms, person.user_id, content)
 
     def _meet_in_a_room(self, feed: Feed, user_id: str) -> bool:
         theirs = self._hub.feed(user_id)
@@ -297,7 +345,7 @@ class PresenceBoard:
             if person.due_ms <= now_ms and person.look(now_ms):
                 self._differs(person)
             someone = someone or person.state != OFFLINE
-        if self._unsaved and self._clock.timers.seconds() >= self._next_save:
+        if (self._unsaved or self._strangers) and self._clock.timers.seconds() >= self._next_save:
             self._next_save = self._clock.timers.seconds() + SAVE_SECONDS
             self._tasks.spawn("presence.save", self._save())
         if someone or self._unsaved:
@@ -315,11 +363,14 @@ class PresenceBoard:
 
     def _forget_gone(self) -> None:
         """Drop those who have been gone for the longest, once they are written down and have been told of."""
+        if self._telling:
+            return
         gone = [user_id for user_id in self._log if self._people[user_id].state == OFFLINE]
         for user_id in gone[: max(0, len(gone) - MAX_GONE)]:
             if user_id not in self._pending and user_id not in self._unsaved:
                 del self._log[user_id], self._people[user_id]
                 self._gone.pop(user_id, None)
+                self._strangers.discard(user_id)
 
 
 def _read(

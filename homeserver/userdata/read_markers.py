@@ -17,6 +17,7 @@ from attrs import frozen
 
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
+from homeserver.ephemeral.threads import MAIN
 from homeserver.errors import NotFound
 from homeserver.streams.hub import Hub
 from homeserver.streams.positions import take_position
@@ -90,6 +91,16 @@ class ReadMarkers:
         if not all_known:
             raise NotFound("There is no such event in this room")
 
+    async def receive(self, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+        """Set receipts of other servers' people; their `position` is given here. Durable when it answers.
+
+        That each of them is in its room must be certain. Those in threads that are not known here are dropped. Gives
+        those back whose event is not here.
+        """
+        position = take_position(self.database.counters)
+        notice = MarksMoved(self, "", position)
+        return await self.database.write_and_tell(notice, _receive, notice, receipts, position)
+
     async def account_registered(self, user_id: str, displayname: str | None) -> None:
         """A new account has read nothing yet (`homeserver.accounts.ports.AccountListener`)."""
 
@@ -120,6 +131,26 @@ def _move(
                 receipts.append(receipt)
     notice.settle(receipts, datum)
     return True
+
+
+def _receive(cursor: Cursor, notice: MarksMoved, receipts: Sequence[Receipt], position: int) -> list[Receipt]:
+    notice.settle([], None)
+    moved: list[Receipt] = []
+    missing: list[Receipt] = []
+    for receipt in receipts:
+        # A thread is as good as its root: a peer could think of any number of them, each with a row of its own.
+        is_whole = receipt.thread in (UNTHREADED, MAIN)
+        if not is_whole and receipt_rows.place_of(cursor, receipt.room_nid, receipt.thread) is None:
+            continue
+        place = receipt_rows.place_of(cursor, receipt.room_nid, receipt.event_id)
+        if place is None:
+            missing.append(receipt)
+            continue
+        placed = msgspec.structs.replace(receipt, position=position)
+        if receipt_rows.move(cursor, placed, place):
+            moved.append(placed)
+    notice.settle(moved, None)
+    return missing
 
 
 def _move_fully_read(

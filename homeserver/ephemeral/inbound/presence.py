@@ -1,0 +1,34 @@
+"""`m.presence` from other servers: who is there. Off unless the settings say that presence is for other servers too.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#presence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from federation.wire.edus import read_presence
+from homeserver.ephemeral.inbound.rooms import speaks_for
+from homeserver.ephemeral.presence import PresenceBoard
+from homeserver.ephemeral.stranger import Said
+
+MAX_STATUS_CHARACTERS = 1000
+"""As many as people here may say."""
+
+
+@frozen
+class PresenceThere:
+    """An `EduHandler`."""
+
+    board: PresenceBoard
+
+    async def __call__(self, origin: str, content: Mapping[str, Any]) -> None:
+        said: dict[str, Said] = {}
+        for one in read_presence(content):
+            if speaks_for(origin, one.user_id):
+                status = one.status_msg[:MAX_STATUS_CHARACTERS] if one.status_msg else None
+                said[one.user_id] = Said(one.presence, one.currently_active, status, one.last_active_ago)
+        await self.board.receive(said)
