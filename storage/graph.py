@@ -11,6 +11,9 @@ from collections.abc import Collection
 from storage.events import FIRST, LAST, load_by_ids, timeline
 from storage.ports import Cursor, StoredEvent
 
+MOST_PASSED_OVER = 500
+"""Rejected events that a walk steps over: more of them in a row are an attack."""
+
 
 def walk_back(
     cursor: Cursor,
@@ -39,7 +42,9 @@ def walk_back(
     heap = [(-known[event_id].event.depth, -known[event_id].position, event_id) for event_id in begun & known.keys()]
     heapq.heapify(heap)
     found: list[StoredEvent] = []
-    while heap and len(found) < limit:
+    steps = limit + MOST_PASSED_OVER
+    while heap and len(found) < limit and steps:
+        steps -= 1
         stored = known[heapq.heappop(heap)[2]]
         event = stored.event
         is_start = event.event_id in begun

@@ -13,7 +13,7 @@ import orjson
 from federation.inbound.x_matrix import Origin
 from homeserver.errors import BadJson
 from homeserver.http.route import FEDERATION, route
-from homeserver.rooms.remote.invitations import Invitations
+from homeserver.rooms.remote.invitations import Invitations, ThirdPartyInvite
 from homeserver.rooms.serve.handshake import Handshake
 
 V1 = "/_matrix/federation/v1"
@@ -120,6 +120,16 @@ async def invite(invitations: Invitations, who: Origin, ask: SendEvent) -> dict[
         who.server_name, ask.room_id, ask.event_id, given.room_version, bytes(given.event), shown
     )
     return {"event": orjson.Fragment(signed.raw)}
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    room_id: str
+    invite: ThirdPartyInvite
+
+
+@route("PUT", V1 + "/exchange_third_party_invite/{room_id}", auth=FEDERATION, rate="federation", body="invite")
+async def exchange_third_party_invite(invitations: Invitations, who: Origin, ask: Exchange) -> None:
+    await invitations.exchange(who.server_name, ask.room_id, ask.invite)
 
 
 @route("PUT", V1 + "/invite/{room_id}/{event_id}", auth=FEDERATION, rate="federation", body="event")

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from federation.outbound.transport import Refused
+from federation.room.hashing import encode_base64
+from federation.room.signing import SigningKey, sign_json
 from homeserver.errors import MatrixError
 from tests.fixtures_fleet import Fleet, Member
 
@@ -142,3 +145,40 @@ def test_forgetting_what_is_over(fleet: Fleet) -> None:
     b.wait(b.memberships.forget(room_id, BOB))
     a.invite("alice", BOB, room_id)
     assert section(b, "bob", "invite", room_id) is not None
+
+
+@pytest.mark.parametrize("version", ["1", "10", "12"])
+def test_an_address_turns_out_to_be_somebody(fleet: Fleet, version: str) -> None:
+    """An identity server signs that who was invited by address is bob; bob's server asks alice's to invite him."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat", room_version=version)
+    identity = SigningKey.generate("id")
+    key = {"public_key": encode_base64(identity.verify_key), "key_validity_url": "https://id.example/valid"}
+    invite = {"display_name": "b...@...", **key, "public_keys": [key]}
+    a.set_state("alice", room_id, "m.room.third_party_invite", invite, "token")
+    signed = sign_json({"mxid": BOB, "token": "token"}, "id.example", identity)
+
+    def exchange(**changes: Any) -> Any:
+        content = {"membership": "invite", "third_party_invite": {"display_name": "bob", "signed": signed}}
+        body = {
+            "type": "m.room.member",
+            "room_id": room_id,
+            "sender": "@alice:a.example",
+            "state_key": BOB,
+            "content": content,
+            **changes,
+        }
+        return b.ask(a, "PUT", f"/_matrix/federation/v1/exchange_third_party_invite/{room_id}", body)
+
+    for wrong in ({"sender": "@mallory:a.example"}, {"state_key": "@beth:b.example"}, {"type": "m.room.topic"}):
+        with pytest.raises(Refused):
+            exchange(**wrong)
+    forged = {"display_name": "bob", "signed": {**signed, "token": "other"}}
+    with pytest.raises(Refused):
+        exchange(content={"membership": "invite", "third_party_invite": forged})
+    assert a.membership(BOB, room_id) is None
+    assert exchange() == {}
+    assert a.membership(BOB, room_id) == "invite" and section(b, "bob", "invite", room_id) is not None
+    b.enter("bob", room_id)
+    fleet.settle()
+    assert a.state_of(room_id) == b.state_of(room_id)

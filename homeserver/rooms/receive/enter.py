@@ -19,8 +19,8 @@ from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import CREATE, LiveRoom, Standing
 from homeserver.rooms.receive.judge import Judge
-from homeserver.rooms.receive.receiver import changes_of, cited_first
-from homeserver.rooms.receive.states import StateAt, ref_of
+from homeserver.rooms.receive.receiver import cited_first
+from homeserver.rooms.receive.states import StateAt, changes_of, ref_of
 from homeserver.rooms.registry import Rooms
 from storage import events as event_rows
 from storage import rooms as room_rows
@@ -166,7 +166,7 @@ class Entrance:
         replaced = before.state.get((join.type, join.state_key))
         stored.replaces = 0 if replaced is None else replaced.nid
         standing = Standing(RoomHead((join.event_id,), join.depth, after.snapshot), after.state)
-        changes = changes_of(advance.standing, standing)
+        changes = changes_of(advance.standing.state, standing.state)
         advance.new.append(NewEvent(stored, changes, was_outlier=known is not None))
         here = {event_id for event_id, found in threshold.known.items() if found.position}
         advance.missing_prev = [event_id for event_id in join.prev_events if event_id not in here]

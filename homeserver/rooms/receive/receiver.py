@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
 import structlog
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 
 from federation.room.auth import Refused
@@ -44,6 +44,8 @@ class Verdict:
 
     outcome: Outcome
     why: str = ""
+    event_id: str | None = None
+    """Given by `receive`, where the event is well enough formed to have one."""
 
 
 @frozen
@@ -81,9 +83,9 @@ class Receiver:
             if isinstance(event, str):
                 verdicts.append(Verdict("dropped", event))
             elif event.room_id != room_id:
-                verdicts.append(Verdict("dropped", "an event of another room"))
+                verdicts.append(Verdict("dropped", "an event of another room", event.event_id))
             else:
-                verdicts.append(await self.take(origin, event))
+                verdicts.append(evolve(await self.take(origin, event), event_id=event.event_id))
         return verdicts
 
     async def take(self, origin: str, event: Event) -> Verdict:
@@ -309,7 +311,7 @@ class Receiver:
             received_ts=self.door.clock.now_ms(),
         )
         advance = Advance(room)
-        advance.new.append(NewEvent(stored, changes_of(standing, moved), was_outlier=known is not None))
+        advance.new.append(NewEvent(stored, self.states.changes(standing, moved), was_outlier=known is not None))
         advance.snapshots = snapshots
         advance.missing_prev = list(before.missing_prev)
         advance.standing = moved
@@ -333,16 +335,11 @@ class Receiver:
         snapshots = list(before.snapshots)
         if event.state_key is None or is_refused:
             return before.at, snapshots
-        counters = self.door.means.counters
-        snapshot = counters.snapshot
-        counters.snapshot += 1
         key = (event.type, event.state_key)
         membership = event.content.get("membership") if event.type == "m.room.member" else None
         ref = StateRef(nid, event.event_id, membership if isinstance(membership, str) else None)
-        after = StateAt(snapshot, before.at.state.set(key, ref))
-        self.states.put(after)
-        snapshots.append(NewSnapshot(snapshot, before.at.snapshot, ((key, nid),)))
-        return after, snapshots
+        after, snapshot = self.states.follow(before.at, [StateChange(key, ref, before.at.state.get(key))])
+        return after, [*snapshots, snapshot]
 
     async def _moved(self, room: LiveRoom, event: Event, after: StateAt) -> tuple[Standing, list[NewSnapshot]]:
         """The room once the event is its newest: what it follows is no extremity any more."""
@@ -364,16 +361,6 @@ def _replaced(standing: Standing, event: Event) -> int:
         return 0
     ref = standing.state.get((event.type, event.state_key))
     return 0 if ref is None else ref.nid
-
-
-def changes_of(before: Standing, after: Standing) -> list[StateChange]:
-    """How the current state changed, in an explicit order. Costs nothing where it is the same object."""
-    if before.state is after.state:
-        return []
-    keys = {key for key, ref in after.state.items() if (old := before.state.get(key)) is None or old.nid != ref.nid}
-    if len(after.state) < len(before.state) + len(keys):
-        keys.update(key for key in before.state if key not in after.state)
-    return [StateChange(key, after.state.get(key), before.state.get(key)) for key in sorted(keys)]
 
 
 def cited_first(events: dict[str, Event]) -> list[Event]:

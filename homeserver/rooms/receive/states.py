@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from attrs import frozen
@@ -12,15 +13,16 @@ from immutables import Map
 from federation.room.event import Event, StateKey
 from federation.room.resolution import Conflict, MissingEvent, resolve_conflict
 from federation.room.versions import RoomVersion, StateResolution
-from homeserver.rooms.live import LiveRoom, State
+from homeserver.rooms.compose import Means
+from homeserver.rooms.live import LiveRoom, Standing, State
 from storage import auth_chains
 from storage import events as event_rows
 from storage import state as state_rows
 from storage.database import Database
-from storage.ports import Counters, Cursor, NewSnapshot, StateRef, StoredEvent
+from storage.ports import Cursor, NewSnapshot, StateChange, StateRef, StoredEvent
 
-MAX_STATES = 200
-"""How many states are kept in memory. Those of one room share nearly all of what they hold."""
+MAX_STATES = 20
+"""How many states are kept in memory that can't be derived from a room's present one: they may be of big rooms."""
 
 
 class StateAt(msgspec.Struct, frozen=True, gc=False):
@@ -33,28 +35,44 @@ class StateAt(msgspec.Struct, frozen=True, gc=False):
 class RoomStates:
     """Hands out states by snapshot, and merges them."""
 
-    def __init__(self, database: Database, counters: Counters) -> None:
+    def __init__(self, database: Database, means: Means) -> None:
         self._database = database
-        self._counters = counters
+        self._counters = means.counters
+        self._lineage = means.lineage
         self._held: OrderedDict[int, State] = OrderedDict()
 
-    def put(self, at: StateAt) -> None:
-        self._held[at.snapshot] = at.state
-        while len(self._held) > MAX_STATES:
-            self._held.popitem(last=False)
+    def follow(self, base: StateAt, changes: Sequence[StateChange]) -> tuple[StateAt, NewSnapshot]:
+        """A state that differs from `base` as said, and the snapshot that is to be written of it."""
+        with_changes = base.state.mutate()
+        for change in changes:
+            if change.new is None:
+                del with_changes[change.key]
+            else:
+                with_changes[change.key] = change.new
+        nid = self._counters.snapshot
+        self._counters.snapshot += 1
+        after = StateAt(nid, with_changes.finish())
+        if not self._lineage.note(nid, base.snapshot, changes):
+            self._put(after)
+        delta = [(change.key, 0 if change.new is None else change.new.nid) for change in changes]
+        return after, NewSnapshot(nid, base.snapshot, delta)
 
     async def get(self, room: LiveRoom, snapshot: int) -> StateAt:
         """The state of a snapshot of that room. 0 is the empty state, before the create event."""
         if snapshot == room.standing.head.snapshot:
             return StateAt(snapshot, room.standing.state)
+        if not snapshot:
+            return StateAt(0, Map())
         held = self._held.get(snapshot)
         if held is None:
-            if not snapshot:
-                return StateAt(0, Map())
+            standing = room.standing
+            derived = self._lineage.derive(standing.state, standing.head.snapshot, snapshot)
+            if derived is not None:
+                return StateAt(snapshot, derived)
             if room.queued:
                 await self._database.write(_nothing)  # whoever asks may have been told of it before it is written
             at = StateAt(snapshot, Map(await self._database.run(state_rows.read_state_refs, snapshot)))
-            self.put(at)
+            self._put(at)
             return at
         self._held.move_to_end(snapshot)
         return StateAt(snapshot, held)
@@ -66,13 +84,18 @@ class RoomStates:
         """
         by_snapshot = {at.snapshot: at for at in states}
         forks = [by_snapshot[snapshot] for snapshot in sorted(by_snapshot)]
-        disputed = disputed_keys(room.version, [at.state for at in forks])
+        disputed = disputed_keys(room.version, [at.state for at in forks], self._differing(forks))
         if not disputed:
             return self._merge(room, forks, {})
         if room.queued:
             await self._database.write(_nothing)
         answer = await self._database.run(resolve_in, room.version, [at.state for at in forks], disputed)
         return self._merge(room, forks, {key: answer.get(key) for key in disputed})
+
+    def changes(self, before: Standing, after: Standing) -> list[StateChange]:
+        """How a room's current state changed, in an explicit order."""
+        keys = self._lineage.differing(before.head.snapshot, after.head.snapshot)
+        return changes_of(before.state, after.state, keys)
 
     def laid_over(self, base: StateAt, wanted: Mapping[StateKey, StateRef]) -> tuple[StateAt, NewSnapshot | None]:
         """A whole state that is known by its entries, written as what differs from `base`."""
@@ -99,34 +122,46 @@ class RoomStates:
     def _changed(self, base: StateAt, delta: Mapping[StateKey, StateRef | None]) -> tuple[StateAt, NewSnapshot | None]:
         if not delta:
             return base, None
-        with_changes = base.state.mutate()
-        for key, ref in delta.items():
-            if ref is None:
-                del with_changes[key]
-            else:
-                with_changes[key] = ref
-        nid = self._counters.snapshot
-        self._counters.snapshot += 1
-        merged = StateAt(nid, with_changes.finish())
-        self.put(merged)
-        delta_nids = [(key, 0 if ref is None else ref.nid) for key, ref in sorted(delta.items())]
-        return merged, NewSnapshot(nid, base.snapshot, delta_nids)
+        return self.follow(base, [StateChange(key, ref, base.state.get(key)) for key, ref in sorted(delta.items())])
+
+    def _differing(self, forks: Sequence[StateAt]) -> set[StateKey] | None:
+        """All keys at which forks differ, and maybe some at which they don't; None: not known."""
+        found: set[StateKey] = set()
+        for fork in forks[1:]:
+            keys = self._lineage.differing(forks[0].snapshot, fork.snapshot)
+            if keys is None:
+                return None
+            found |= keys
+        return found
+
+    def _put(self, at: StateAt) -> None:
+        self._held[at.snapshot] = at.state
+        while len(self._held) > MAX_STATES:
+            self._held.popitem(last=False)
 
 
-def disputed_keys(version: RoomVersion, states: Sequence[State]) -> list[StateKey]:
-    """The keys at which states differ, in an explicit order. Looks at every entry of every state once."""
+def changes_of(before: State, after: State, among: Collection[StateKey] | None = None) -> list[StateChange]:
+    """What one state has otherwise than another, in an explicit order.
+
+    `among`: the keys that come into question; without them it looks at every entry, if the two are not one object.
+    """
+    if before is after:
+        return []
+    if among is None:
+        keys = {key for key, ref in after.items() if (old := before.get(key)) is None or old.nid != ref.nid}
+        if len(after) < len(before) + len(keys):
+            keys.update(key for key in before if key not in after)
+    else:
+        keys = {key for key in among if _nid(before, key) != _nid(after, key)}
+    return [StateChange(key, after.get(key), before.get(key)) for key in sorted(keys)]
+
+
+def disputed_keys(
+    version: RoomVersion, states: Sequence[State], among: Collection[StateKey] | None = None
+) -> list[StateKey]:
+    """The keys at which states differ, in an explicit order. `among` is as in `changes_of`."""
     first = states[0]
-    disputed: set[StateKey] = set()
-    for other in states[1:]:
-        shared = 0
-        for key, ref in other.items():
-            mine = first.get(key)
-            if mine is not None:
-                shared += 1
-            if mine is None or mine.nid != ref.nid:
-                disputed.add(key)
-        if shared < len(first):
-            disputed.update(key for key in first if key not in other)
+    disputed = {change.key for other in states[1:] for change in changes_of(first, other, among)}
     if version.state_resolution is StateResolution.V1:
         disputed = {key for key in disputed if len({at[key].nid for at in states if key in at}) > 1}
     return sorted(disputed)
@@ -159,7 +194,8 @@ def resolve_in(
     difference: set[int] | None = None
     subgraph: set[int] | None = None
     if version.state_resolution is not StateResolution.V1:
-        difference = auth_chains.auth_difference(cursor, [{ref.nid for ref in at.values()} for at in states])
+        own = [{at[key].nid for key in disputed if key in at} for at in states]
+        difference = auth_chains.auth_difference(cursor, own, partial(_all_hold, states))
         nids |= difference
     if version.state_resolution is StateResolution.V2_1:
         conflicted = {at[key].nid for at in states for key in disputed if key in at}
@@ -186,6 +222,15 @@ def resolve_in(
             _take(known, found.values())
             continue
         return {key: ref_of(known[event_id]) for key, event_id in answer.items()}
+
+
+def _all_hold(states: Sequence[State], key: StateKey, nid: int) -> bool:
+    return all(_nid(at, key) == nid for at in states)
+
+
+def _nid(state: State, key: StateKey) -> int:
+    ref = state.get(key)
+    return 0 if ref is None else ref.nid
 
 
 def ref_of(stored: StoredEvent) -> StateRef:

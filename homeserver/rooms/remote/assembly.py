@@ -78,7 +78,7 @@ def build_remote_rooms(
     gatherer = Gatherer(peers, verifier)
     judge = Judge(events)
     known = KnownEvents(database, events)
-    states = RoomStates(database, door.means.counters)
+    states = RoomStates(database, door.means)
     receiver = Receiver(door, rooms, states, known, judge, gatherer)
     delivery = Delivery(server_name, outbox)
     door.observers.append(delivery)

@@ -192,10 +192,8 @@ class Backfill:
             key = (event.type, event.state_key)
             old = before.state.get(key)
             stored.replaces = 0 if old is None else old.nid
-            after = StateAt(counters.snapshot, before.state.set(key, ref_of(stored)))
-            counters.snapshot += 1
-            batch.snapshots.append(NewSnapshot(after.snapshot, before.snapshot, ((key, stored.nid),)))
-            receiver.states.put(after)
+            after, snapshot = receiver.states.follow(before, [StateChange(key, ref_of(stored), old)])
+            batch.add_snapshot(snapshot)
             stored.after = after.snapshot
         if not is_rejected:
             effect = await receiver.redactions.effect_of(room, event, before.state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 import structlog
 from attrs import frozen
@@ -16,7 +17,7 @@ from federation.outbound.transport import PeerError, Refused
 from federation.room.canonical import canonical_event
 from federation.room.event import Event
 from federation.room.format import BadEvent
-from federation.room.identifiers import server_of
+from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from federation.room.parse import parse_pdu
 from federation.room.signing import sign_event
 from federation.room.versions import RoomVersion, get_room_version
@@ -24,6 +25,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Mis
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.glimpse import Glimpses, find_create, read_glimpse
+from homeserver.rooms.membership import in_room
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
@@ -32,6 +34,26 @@ from homeserver.rooms.remote.peers import RemotePeers
 from homeserver.rooms.serve.access import PeerAccess
 
 log = structlog.get_logger("homeserver.rooms.remote")
+
+
+class _Proof(msgspec.Struct, frozen=True):
+    display_name: str
+    signed: dict[str, Any]
+
+
+class _ProofContent(msgspec.Struct, frozen=True):
+    membership: str
+    third_party_invite: _Proof
+
+
+class ThirdPartyInvite(msgspec.Struct, frozen=True):
+    """An invitation as the invited user's server would have it: to be made by the one who invited an address."""
+
+    type: str
+    room_id: str
+    sender: str
+    state_key: str
+    content: _ProofContent
 
 
 @frozen
@@ -75,6 +97,28 @@ class Invitations:
         verdict = await self.receiver.take(self.door.identity.server_name, both)
         if verdict.outcome not in ("accepted", "known"):
             raise Forbidden(verdict.why)
+
+    async def exchange(self, origin: str, room_id: str, given: ThirdPartyInvite) -> None:
+        """Invite whoever proved to be the one whom an `m.room.third_party_invite` of one of our people meant.
+
+        Spec: https://spec.matrix.org/v1.19/server-server-api/#third-party-invites
+        """
+        room = await self.access.room(origin, room_id)
+        if given.type != "m.room.member" or given.content.membership != "invite" or given.room_id != room_id:
+            raise InvalidParam("Not an invitation to this room")
+        target = given.content.third_party_invite.signed.get("mxid")
+        if target != given.state_key or server_of(_user(given.state_key)) != origin:
+            raise Forbidden("Who is invited is not one of your server's people")
+        if given.sender not in room.local_joined:
+            raise Forbidden("Who invited is not in the room")
+        proof = {
+            "display_name": given.content.third_party_invite.display_name,
+            "signed": given.content.third_party_invite.signed,
+        }
+        content = {"membership": "invite", "third_party_invite": proof}
+        await self.send(
+            room_id, Template("m.room.member", given.sender, content, given.state_key), in_room(given.sender)
+        )
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
@@ -137,6 +181,13 @@ class Invitations:
         elif version.room_id_is_hash:
             raise MissingParam("`invite_room_state` lacks the room's `m.room.create` event")
         return create
+
+
+def _user(user_id: str) -> str:
+    try:
+        return parse_user_id(user_id)
+    except InvalidIdentifier as error:
+        raise InvalidParam(f"{user_id!r} is not a user id: {error}") from None
 
 
 def _with_signatures(version: RoomVersion, event: Event, raw: bytes, server: str) -> Event:

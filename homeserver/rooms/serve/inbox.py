@@ -16,6 +16,7 @@ import structlog
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 
+from federation.bounded import Bounded
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import parse_json
 from federation.room.format import BadEvent
@@ -86,12 +87,15 @@ class Inbox:
     receiver: Receiver
     outside: OutsideRooms
     edus: Edus
-    _senders: dict[str, _Sender] = field(factory=dict)
+    _senders: Bounded[str, _Sender] = field(factory=lambda: Bounded(5_000))
 
     async def take(self, origin: str, txn_id: str, body: bytes) -> dict[str, Any]:
         """Take a transaction, and tell what became of each event in it. Raises BadJson, and 429 for a flood."""
         transaction = _parse(body)
-        sender = self._senders.setdefault(origin, _Sender())
+        sender = self._senders.get(origin)
+        if sender is None:
+            sender = _Sender()
+            self._senders.put(origin, sender)
         if txn_id in sender.answers:
             return sender.answers[txn_id]
         if txn_id in sender.waiting:
@@ -126,27 +130,34 @@ class Inbox:
         work = [
             Deferred.fromCoroutine(self._take_room(origin, room_id, raws, results)) for room_id, raws in by_room.items()
         ]
+        work.append(Deferred.fromCoroutine(self._take_edus(origin, transaction.edus)))
         await DeferredList(work)
-        for raw in transaction.edus:
+        return {"pdus": results}
+
+    async def _take_edus(self, origin: str, raws: Sequence[msgspec.Raw]) -> None:
+        """One after the other; they don't wait for the events."""
+        for raw in raws:
             try:
                 edu = _decode_edu(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
             await self.edus.take(origin, edu.edu_type, edu.content)
-        return {"pdus": results}
 
     async def _take_room(self, origin: str, room_id: str, raws: Sequence[bytes], results: dict[str, Result]) -> None:
         """The events of one room in their order."""
         try:
+            # Who is let in hears of what follows at once, and it may be here before the room is.
+            await self.outside.settled(room_id)
             room = await self.rooms.get(room_id)
             if room is None or not room.local_joined:
                 await self._take_outside(origin, room_id, room, raws, results)
                 return
-            names = [_name(room.version, raw) for raw in raws]
             if not await self.access.is_allowed(origin, room):
+                names = [_name(room.version, raw) for raw in raws]
                 results.update({name: _error("Your server is not allowed in this room") for name in names if name})
                 return
-            for name, verdict in zip(names, await self.receiver.receive(origin, room_id, raws), strict=True):
+            for raw, verdict in zip(raws, await self.receiver.receive(origin, room_id, raws), strict=True):
+                name = verdict.event_id or _name(room.version, raw)
                 if name is not None:
                     is_well = verdict.outcome in ("accepted", "known", "soft-failed")
                     results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
