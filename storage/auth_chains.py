@@ -16,8 +16,11 @@ The idea of chain covers: Chen and Chen, "An efficient algorithm for answering g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from functools import partial
 
+from federation.room.event import StateKey
+from storage import strings
 from storage.errors import UnknownAuthEvent
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among
@@ -89,9 +92,15 @@ def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Pl
     return assigned
 
 
-def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]]) -> set[int]:
+Held = Callable[[StateKey, int], bool]
+"""Whether every fork has an event (nid) at a key of its state."""
+
+
+def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]], held: Held | None = None) -> set[int]:
     """Event nids that are in the full auth chain of some fork's events but not of every fork's.
 
+    `forks` are whole states; or, so that nothing need be done for each entry of a large room, only what not all of
+    them have: then `held` tells of the rest.
     An event is in its own full auth chain here. Raises LookupError for a nid that has no place.
     Spec: https://spec.matrix.org/v1.19/rooms/v2/#definitions (auth difference).
     """
@@ -99,6 +108,8 @@ def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]]) -> set[int
     if len(sets) < 2:
         return set()
     common = frozenset.intersection(*sets)
+    if held is None and common:
+        held = partial(_is_among, common)
     conflicted = frozenset.union(*sets) - common
     if not conflicted:
         return set()
@@ -111,7 +122,7 @@ def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]]) -> set[int
     for chain in {chain for reach in reaches for chain in reach}:
         everywhere = min(reach.get(chain, 0) for reach in reaches)
         somewhere = max(reach.get(chain, 0) for reach in reaches)
-        everywhere = graph.highest_under(common, chain, everywhere, somewhere)
+        everywhere = graph.highest_under(held, chain, everywhere, somewhere)
         if somewhere > everywhere:
             spans[chain] = everywhere + 1, somewhere
     return _events_in(cursor, spans)
@@ -201,12 +212,12 @@ class _Graph:
                         changed = True
         return lowest
 
-    def highest_under(self, tops: Set[int], chain: int, above: int, upto: int) -> int:
-        """The greatest seq of a chain that an event among `tops` (nids) reaches, if it is > `above` and <= `upto`.
+    def highest_under(self, tops: Held | None, chain: int, above: int, upto: int) -> int:
+        """The greatest seq of a chain that one of the events in `tops` reaches, if it is > `above` and <= `upto`.
 
-        Otherwise `above`.
+        Otherwise `above`. None: there are no such events.
         """
-        if not tops:
+        if tops is None:
             return above
         refuted: Reach = {}
         for seq in range(upto, above, -1):
@@ -214,7 +225,7 @@ class _Graph:
                 return seq
         return above
 
-    def _is_under(self, tops: Set[int], chain: int, seq: int, refuted: Reach) -> bool:
+    def _is_under(self, tops: Held, chain: int, seq: int, refuted: Reach) -> bool:
         """Whether one of `tops` reaches a place. `refuted`: chain → seq from which upwards none of them is."""
         if seq >= refuted.get(chain, seq + 1):
             return False
@@ -247,14 +258,14 @@ class _Graph:
             ).fetchall()
         ]
 
-    def _any_at_or_after(self, tops: Set[int], places: Reach) -> bool:
+    def _any_at_or_after(self, tops: Held, places: Reach) -> bool:
         condition, parameters = among(self._cursor, "chain", list(places))
-        return any(
-            nid in tops and seq >= places[chain]
-            for nid, chain, seq in self._cursor.execute(
-                f"SELECT nid, chain, chain_seq FROM events WHERE {condition}", parameters
-            ).fetchall()
-        )
+        rows = self._cursor.execute(
+            f"SELECT nid, type_nid, key_nid, chain, chain_seq FROM events WHERE {condition}", parameters
+        ).fetchall()
+        rows = [row for row in rows if row[4] >= places[row[3]]]
+        texts = strings.texts_of(self._cursor, {nid for row in rows for nid in row[1:3]})
+        return any(tops((texts[type_nid], texts[key_nid]), nid) for nid, type_nid, key_nid, _, _ in rows)
 
     def _read(self, chains: Iterable[int]) -> None:
         missing = [chain for chain in chains if chain not in self._links]
@@ -267,6 +278,10 @@ class _Graph:
             f"SELECT chain, seq, target, target_seq FROM auth_chain_links WHERE {condition}", parameters
         ).fetchall():
             self._links[chain].append((link[0], link[1], link[2]))
+
+
+def _is_among(nids: Set[int], key: StateKey, nid: int) -> bool:
+    return nid in nids
 
 
 def _lowest(places: Iterable[Place]) -> Reach:

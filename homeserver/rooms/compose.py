@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from immutables import Map
 
 from federation.room.auth import PowerLevels, Refused, auth_types_for, check_auth
@@ -26,6 +26,7 @@ from federation.room.versions import EventIdFormat, RoomVersion
 from homeserver.clock import Clock
 from homeserver.errors import BadJson, Forbidden, MatrixError
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.lineage import Lineage
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Standing
 from storage.ports import Counters, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
@@ -63,6 +64,7 @@ class Means:
     clock: Clock
     counters: Counters
     events: EventCache
+    lineage: Lineage = field(factory=Lineage)
 
     def own_event_id(self, version: RoomVersion) -> str | None:
         """A new event id where the room version lets its sender choose one; None where it is a hash."""
@@ -228,6 +230,7 @@ class Draft(Advance):
             after = counters.snapshot
             counters.snapshot += 1
             self.snapshots.append(NewSnapshot(after, before, ((key, nid),)))
+            self._means.lineage.note(after, before, changes)
         device_id, txn_id = self._device or (None, None)
         stored = StoredEvent(
             nid=nid,

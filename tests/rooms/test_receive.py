@@ -159,7 +159,7 @@ def meeting(town: Town, request: pytest.FixtureRequest) -> Meeting:
     receiver = Receiver(
         door=town.door,
         rooms=town.rooms,
-        states=RoomStates(town.database, town.database.counters),
+        states=RoomStates(town.database, town.door.means),
         known=KnownEvents(town.database, town.events),
         judge=Judge(town.events),
         gatherer=Gatherer(remote, remote),

@@ -28,7 +28,7 @@ from homeserver.rooms.receive.states import StateAt, ref_of
 from homeserver.streams.hub import Hub
 from storage import rooms as room_rows
 from storage.database import Database
-from storage.ports import Cursor, EventAppend, NewEvent, NewSnapshot, StoredEvent
+from storage.ports import Cursor, EventAppend, NewEvent, NewSnapshot, StateChange, StoredEvent
 
 BATCH = 100
 MOST_GAPS = 20
