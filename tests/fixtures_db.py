@@ -103,7 +103,7 @@ class PostgresServer:
         }
         options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [_tool("postgres"), "-D", data, *options], **self._as_user(), stderr=subprocess.DEVNULL
+            [tool("postgres"), "-D", data, *options], **self._as_user(), stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -152,8 +152,8 @@ class PostgresServer:
         finally:
             connection.close()
 
-    def _run(self, tool: str, *arguments: str | Path) -> None:
-        done = subprocess.run([_tool(tool), *arguments], **self._as_user(), capture_output=True, text=True, check=False)
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        done = subprocess.run([tool(program), *arguments], **self._as_user(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     def _as_user(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def _tool(name: str) -> Path:
+def tool(name: str) -> Path:
     """A program of PostgreSQL: beside the `initdb` in PATH, or where Debian keeps them."""
     initdb = shutil.which("initdb")
     folders = [Path(initdb).resolve().parent] if initdb else []

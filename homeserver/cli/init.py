@@ -56,10 +56,10 @@ def command(
 
 
 def _new_key() -> str:
-    """A signing key with a short random name, so that keys of one server are told apart."""
-    from federation.room.signing import SigningKey, write_signing_key
+    from federation.room.signing import write_signing_key
+    from homeserver.keyfile import new_key
 
-    return write_signing_key(SigningKey.generate(f"a_{secrets.token_hex(3)}"))
+    return write_signing_key(new_key())
 
 
 def write_private(file: Path, text: str) -> None:
