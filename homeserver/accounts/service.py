@@ -15,6 +15,7 @@ from homeserver.accounts.devices import Devices
 from homeserver.accounts.interactive import DummyStage, InteractiveAuth, PasswordStage, Stage
 from homeserver.accounts.last_seen import LastSeen
 from homeserver.accounts.login import Login
+from homeserver.accounts.openid import OpenIdTokens
 from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.ports import Listeners
 from homeserver.accounts.registration import Registration
@@ -43,6 +44,7 @@ class Accounts:
     registration: Registration
     shared_secret: SharedSecretRegistration
     changes: AccountChanges
+    openid: OpenIdTokens
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What the handlers of `homeserver.client` take of this."""
@@ -56,6 +58,7 @@ class Accounts:
             self.changes,
             self.passwords,
             self.interactive,
+            self.openid,
         )
         return {type(part): part for part in parts}
 
@@ -99,4 +102,5 @@ def build_accounts(
         registration=registration,
         shared_secret=SharedSecretRegistration(settings.registration.shared_secret, clock, registration),
         changes=AccountChanges(database, passwords, sessions, interactive, listeners),
+        openid=OpenIdTokens(database, clock, server_name),
     )

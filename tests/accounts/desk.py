@@ -22,12 +22,14 @@ from homeserver.client import (
     health,
     landing,
     login,
+    openid,
     register,
     versions,
     wellknown,
     whoami,
 )
 from homeserver.clock import Clock
+from homeserver.federation_api import openid as userinfo
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
 from homeserver.http.table import RouteTable
@@ -47,7 +49,9 @@ MODULES = [
     health,
     landing,
     login,
+    openid,
     register,
+    userinfo,
     versions,
     wellknown,
     whoami,
