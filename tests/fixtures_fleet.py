@@ -210,11 +210,20 @@ class Fleet:
     requests: list[tuple[str, str, str, str]] = field(factory=list)
     """Who asked whom for what: origin, destination, method, path."""
     meddler: Meddler | None = None
+    _urls: dict[str, str] = field(factory=dict)
+    """Of the databases, by server."""
     _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
 
     def open(self, *names: str) -> list[Member]:
         """Open servers `name.example`."""
         return [self._open(f"{name}.example") for name in names]
+
+    def restart(self, member: Member) -> Member:
+        """Close a server and open it again, with nothing but what is on disk and in the post."""
+        self.wait(member.house.close())
+        again = self._open(member.name)
+        again.post.waiting = member.post.waiting
+        return again
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self.reactor.wait(awaitable)
@@ -261,6 +270,8 @@ class Fleet:
     def _open(self, name: str) -> Member:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
+        if name not in self._urls:
+            self._urls[name] = self.new_database(name)
         key = directory / "signing.key"
         if not key.exists():
             key.write_text(write_signing_key(SigningKey.generate("test")))
@@ -268,7 +279,7 @@ class Fleet:
             {
                 "profile": "test",
                 "server": {"name": name, "data_dir": str(directory), "signing_key_path": str(key)},
-                "database": {"url": self.new_database(name)},
+                "database": {"url": self._urls[name]},
             }
         )
         post = PostBox()

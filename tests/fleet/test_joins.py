@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from typing import Any
 
+import orjson
+import pytest
+from twisted.internet.defer import Deferred
+
+from federation.outbound.transport import Request
 from homeserver.errors import MatrixError, NotFound
+from homeserver.http.answer import Answer
+from homeserver.rooms.send import Sender
 from tests.fixtures_fleet import Fleet, Member
 
 VERSIONS = ["1", "2", "3", "6", "10", "11", "12"]
@@ -108,6 +116,109 @@ def test_joins_that_are_refused(fleet: Fleet) -> None:
     with pytest.raises(MatrixError) as refusal:
         b.enter("bob", private, via=a)
     assert refusal.value.status == 502
+
+
+def test_what_arrives_before_the_room_does_waits_for_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    early: list[Deferred[Any]] = []
+
+    async def speak() -> Any:
+        """Alice greets who has just come in, while the answer to the join is on its way to b."""
+        content = {"msgtype": "m.text", "body": "welcome"}
+        await a.house.part(Sender).message(a.who("alice"), room_id, "m.room.message", content, "1")
+        body = {"pdus": [orjson.loads(event.raw) for event in a.post.waiting.pop(b.name)]}
+        assert a.house.federation is not None
+        return await a.house.federation.client.put(b.name, "/_matrix/federation/v1/send/1", into=dict, body=body)
+
+    async def serve(member: Member, request: Request) -> Answer:
+        answer = await plain(member, request)
+        if "/send_join/" in request.path:
+            early.append(Deferred.fromCoroutine(speak()))
+        return answer
+
+    plain = Member.serve
+    monkeypatch.setattr(Member, "serve", serve)
+    b.enter("bob", room_id, via=a)
+    answer = a.wait(early[0])
+    assert list(answer["pdus"].values()) == [{}]
+    assert b.texts("bob", room_id) == ["welcome"]
+    same(room_id, a, b)
+
+
+def lies() -> dict[str, Callable[[dict[str, Any]], None]]:
+    """What a server may answer to a join instead of the room."""
+
+    def without(event_type: str) -> Callable[[dict[str, Any]], None]:
+        def lie(answer: dict[str, Any]) -> None:
+            answer["state"] = [event for event in answer["state"] if event["type"] != event_type]
+
+        return lie
+
+    def forge(answer: dict[str, Any]) -> None:
+        for event in answer["state"]:
+            event["signatures"] = {}
+
+    def ban(answer: dict[str, Any]) -> None:
+        for event in answer["state"]:
+            if event["type"] == "m.room.join_rules":
+                event["content"] = {"join_rule": "invite"}  # its hash does not fit any more: it is redacted
+
+    return {
+        "no creation": without("m.room.create"),
+        "nothing": lambda answer: answer.update(state=[], auth_chain=[]),
+        "forged": forge,
+        "no rules": without("m.room.join_rules"),
+        "other rules": ban,
+        "not JSON events": lambda answer: answer.update(state=[1, None, {}, "x"]),
+        "members left out": lambda answer: answer.update(members_omitted=True),
+    }
+
+
+@pytest.mark.parametrize("lie", lies())
+def test_a_server_that_lies_about_the_room(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+
+    async def serve(member: Member, request: Request) -> Answer:
+        answer = await plain(member, request)
+        if "/send_join/" not in request.path:
+            return answer
+        body = orjson.loads(answer.body)
+        lies()[lie](body)
+        return Answer(answer.status, orjson.dumps(body))
+
+    plain = Member.serve
+    monkeypatch.setattr(Member, "serve", serve)
+    with pytest.raises(MatrixError) as refusal:
+        b.enter("bob", room_id, via=a)
+    assert refusal.value.status in (403, 502)
+    assert b.wait(b.house.rooms.get(room_id)) is None
+    assert room_id not in b.sync("bob").get("rooms", {}).get("join", {})
+    # And when it has come to its senses, nothing is left of that.
+    monkeypatch.undo()
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    same(room_id, a, b)
+
+
+def test_after_a_restart(any_fleet: Fleet) -> None:
+    a, b = any_fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    private = a.create("alice", preset="private_chat", name="Attic")
+    a.invite("alice", "@bob:b.example", private)
+    a.say("alice", room_id, "in the post")
+    a, b = any_fleet.restart(a), any_fleet.restart(b)
+    any_fleet.settle()
+    assert b.texts("bob", room_id) == ["in the post"]
+    shown = b.sync("bob")["rooms"]["invite"][private]["invite_state"]["events"]
+    assert {"m.room.create", "m.room.name", "m.room.member"} <= {event["type"] for event in shown}
+    b.enter("bob", private)
+    any_fleet.settle()
+    b = any_fleet.restart(b)
+    same(private, a, b)
+    same(room_id, a, b)
 
 
 def test_coming_back_after_the_room_went_on(fleet: Fleet) -> None:
