@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
+from homeserver.streams.tokens import parse_room_token
 from homeserver.sync.filters import NO_EVENT_FILTER
 from tests.fixtures_fleet import Fleet, Member
 
@@ -115,3 +117,35 @@ def test_a_long_absence(fleet: Fleet) -> None:
     b.say("bob", room_id, "heard")
     fleet.settle()
     assert a.texts("alice", room_id)[-1] == "heard"
+
+
+def test_a_room_that_was_just_joined_is_shown_whole(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", name="Harbour")
+    a.enter("amy", room_id)
+    said = a.say("alice", room_id, "before")
+    since = b.sync("bob")["next_batch"]
+    b.enter("bob", room_id, via=a)
+    shown = b.sync("bob", since)["rooms"]["join"][room_id]
+    known = {(event["type"], event["state_key"]) for event in shown["state"]["events"]}
+    known |= {(event["type"], event["state_key"]) for event in shown["timeline"]["events"]}
+    assert known == set(a.state_of(room_id))
+    assert shown["timeline"]["limited"] is True
+    # Where the timeline begins, the past can be read on.
+    start = parse_room_token(shown["timeline"]["prev_batch"], "from")
+    ask = PageAsk(backwards=True, start=start, stop=None, limit=5, filter=NO_EVENT_FILTER)
+    page = b.wait(b.house.part(History).page(room_id, b.user("bob"), ask))
+    assert page.events[0][0].event.event_id == said
+
+
+def test_two_readers_at_once_fetch_the_past_once(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    b.enter("beth", room_id)
+    ask = PageAsk(backwards=True, start=None, stop=None, limit=50, filter=NO_EVENT_FILTER)
+    history = b.house.part(History)
+    readers = [Deferred.fromCoroutine(history.page(room_id, b.user(name), ask)) for name in ("bob", "beth")]
+    pages = [b.wait(reader) for reader in readers]
+    assert len({tuple(stored.event.event_id for stored, _ in page.events) for page in pages}) == 1
+    assert len(fleet.asked("/backfill/")) == 1

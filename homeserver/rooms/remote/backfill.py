@@ -78,6 +78,8 @@ class Backfill:
     clock: Clock
     _pauses: Bounded[int, _Pause] = field(factory=lambda: Bounded(5_000))
     """By room; a room of which the past can't be had costs its readers one try in a while."""
+    _pieces: Bounded[int, int] = field(factory=lambda: Bounded(5_000))
+    """By room: how many were fetched lately."""
 
     async def has_more(self, room: LiveRoom) -> bool:
         """Whether the room has a past that is not here, and that could be had."""
@@ -89,9 +91,12 @@ class Backfill:
         """Fetch a piece of it. False if nothing came of that."""
         if not self._others(room) or self._is_paused(room):
             return False
-        return await self.receiver.alone(room.room_id, partial(self._extend, room))
+        return await self.receiver.alone(room.room_id, partial(self._extend, room, self._pieces.get(room.nid)))
 
-    async def _extend(self, room: LiveRoom) -> bool:
+    async def _extend(self, room: LiveRoom, pieces: int | None) -> bool:
+        """`pieces`: how many there were when it was asked for. Somebody else may have fetched one meanwhile."""
+        if self._pieces.get(room.nid) != pieces:
+            return True
         gaps = await self.database.run(room_rows.missing_prev, room.nid)
         if not gaps:
             return False
@@ -105,6 +110,7 @@ class Backfill:
             events = {one.event_id: one for one in checked if isinstance(one, Event) and one.room_id == room.room_id}
             if events and await self._place(server, room, events):
                 self._pauses.forget(room.nid)
+                self._pieces.put(room.nid, (pieces or 0) + 1)
                 return True
         self._pause(room)
         return False
