@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from federation.room.event import StateKey
 from storage import auth_chains
 from storage.database import Database
 from storage.ports import EventAppend, NewEvent
@@ -57,10 +58,17 @@ class Graph:
         return found
 
     def difference(self, forks: Collection[Collection[int]]) -> set[int]:
-        """By the index."""
-        nids = self.pump.wait(
-            self.database.run(auth_chains.auth_difference, [[self.nids[each] for each in fork] for fork in forks])
-        )
+        """By the index: of whole forks, and of what is their own, which must come to the same."""
+        whole = [{self.nids[each] for each in fork} for fork in forks]
+        nids = self.pump.wait(self.database.run(auth_chains.auth_difference, whole))
+        shared: set[int] = set.intersection(*whole) if whole else set()
+
+        def held(key: StateKey, nid: int) -> bool:
+            assert self.nids[int(key[1])] == nid
+            return nid in shared
+
+        own = [fork - shared for fork in whole]
+        assert self.pump.wait(self.database.run(auth_chains.auth_difference, own, held)) == nids
         return {self.nids.index(nid) for nid in nids}
 
     def subgraph(self, conflicted: Collection[int]) -> set[int]:
