@@ -196,6 +196,7 @@ def test_accounts(village: Village) -> None:
     address = {"medium": "email", "address": "dave@example.org"}
     assert village.call("delete3pidFromAccount", address, who=dave)
     assert village.call("unbind3pidFromAccount", address, who=dave)
+    village.call("requestOpenIdToken", {}, who=dave, at={"userId": dave.user_id})
     village.call("changePassword", {"new_password": PASSWORD, "logout_devices": False, "auth": auth(dave)}, who=dave)
     village.call("deactivateAccount", {"auth": auth(dave), "erase": True}, who=dave)
     erin = village.server.register("erin", PASSWORD)
