@@ -113,7 +113,7 @@ async def send_knock(handshake: Handshake, who: Origin, ask: SendEvent) -> dict[
 async def invite(invitations: Invitations, who: Origin, ask: SendEvent) -> dict[str, Any]:
     try:
         given = msgspec.json.decode(ask.event, type=Invited)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(str(error)) from None
     shown = [bytes(one) for one in given.invite_room_state]
     signed = await invitations.receive(
@@ -137,7 +137,7 @@ async def invite_v1(invitations: Invitations, who: Origin, ask: SendEvent) -> li
     """COMPAT servers that know room versions 1 and 2 only: the body is the event itself."""
     try:
         given = msgspec.json.decode(ask.event, type=_OldInvited)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJson(str(error)) from None
     shown = [bytes(one) for one in given.unsigned.invite_room_state]
     signed = await invitations.receive(who.server_name, ask.room_id, ask.event_id, "1", ask.event, shown)

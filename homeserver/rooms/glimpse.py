@@ -71,7 +71,7 @@ def read_glimpse(given: Sequence[bytes]) -> bytes:
             break
         try:
             kept.append(msgspec.json.decode(raw, type=StrippedEvent))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return msgspec.json.encode(kept)
 

@@ -266,3 +266,15 @@ def test_forks_of_state_meet(fleet: Fleet) -> None:
     fleet.settle()
     heads = {frozenset(member.room(room_id).visible.head.extremities) for member in (a, b, c)}
     assert len(heads) == 1 and len(next(iter(heads))) == 1
+
+
+def test_text_that_is_no_text_spoils_nothing_but_itself(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    b.say("bob", room_id, "sound")
+    event = b.post.waiting.pop(a.name)[0]
+    broken = b'{"room_id":"\xff"}'
+    body = b'{"pdus":[%b,%b],"edus":[{"edu_type":"\xff"}]}' % (broken, event.raw)
+    answer = fleet.wait(a.house.part(Inbox).take("b.example", "broken", body))
+    assert answer == {"pdus": {event.event_id: {}}}

@@ -260,7 +260,7 @@ class Doorway:
 def _read_outline(server: str, membership: Membership, room_id: str, user_id: str, answer: MakeAnswer) -> _Outline:
     try:
         outline = msgspec.json.decode(answer.event, type=_Outline)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(server, f"no template: {error}") from None
     expected = ("m.room.member", room_id, user_id, user_id, membership)
     given = (outline.type, outline.room_id, outline.sender, outline.state_key, outline.content.get("membership"))

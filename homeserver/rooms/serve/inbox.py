@@ -123,7 +123,7 @@ class Inbox:
         for raw in transaction.pdus:
             try:
                 room_id = _decode_room(raw).room_id
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue  # it can't even be named in the answer
             by_room.setdefault(room_id, []).append(bytes(raw))
         results: dict[str, Result] = {}
@@ -139,7 +139,7 @@ class Inbox:
         for raw in raws:
             try:
                 edu = _decode_edu(raw)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             await self.edus.take(origin, edu.edu_type, edu.content)
 
@@ -183,7 +183,7 @@ def _parse(body: bytes) -> Transaction:
         transaction = _decode_transaction(body)
     except msgspec.ValidationError as error:
         raise BadJson(str(error)) from None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadJson("The body is not JSON", "M_NOT_JSON") from None
     if len(transaction.pdus) > MOST_PDUS or len(transaction.edus) > MOST_EDUS:
         raise BadJson(f"A transaction has at most {MOST_PDUS} PDUs and {MOST_EDUS} EDUs")
