@@ -12,6 +12,7 @@ from config.field import not_empty, setting
 from config.limits import Limits
 from config.listeners import Listener
 from config.logs import Logging
+from config.memory import Memory
 from config.metrics import Metrics
 from config.passwords import Passwords
 from config.presence import Presence
@@ -53,6 +54,7 @@ class Settings:
     federation: Federation = setting(factory=Federation, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")
+    memory: Memory = setting(factory=Memory, doc="")
     logging: Logging = setting(factory=Logging, doc="")
     metrics: Metrics = setting(factory=Metrics, doc="")
 

@@ -75,7 +75,6 @@ from homeserver.userdata.tags import Tags
 from storage.database import Database, open_database
 from storage.ports import Counters
 
-EVENT_CACHE_BYTES = 12 * 1024 * 1024
 GRACE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 60.0
 ROUNDS_A_DAY = 24 * 60
@@ -220,8 +219,8 @@ def build(
     # Streams and rooms.
     hub = Hub(clock, counters.position - 1)
     database.on_commit(hub.committed)
-    events = EventCache(database, EVENT_CACHE_BYTES)
-    rooms = Rooms(database, events, hub, server_name)
+    events = EventCache(database, settings.memory.event_bytes)
+    rooms = Rooms(database, events, hub, server_name, settings.memory.room_state)
     door = Door(Means(identity, clock, counters, events), database, rooms, hub)
     transactions = TransactionLog(database, clock)
 

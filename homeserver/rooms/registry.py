@@ -19,9 +19,6 @@ from storage import rooms as room_rows
 from storage.database import Database
 from storage.ports import Cursor
 
-MAX_WEIGHT = 60_000
-"""How much state all live rooms may hold together, in state events; a little under half a KiB each."""
-
 RECOUNT_AFTER = 64
 """After so many new rooms the weights are taken again: rooms grow while they are in use."""
 
@@ -31,7 +28,11 @@ NOT_IN_ROOM = "You are not in this room"
 class Rooms:
     """The rooms in use, by id and by nid."""
 
-    def __init__(self, database: Database, events: EventCache, hub: Hub, server_name: str) -> None:
+    def __init__(
+        self, database: Database, events: EventCache, hub: Hub, server_name: str, max_weight: int = 60_000
+    ) -> None:
+        """`max_weight`: how much state all of them may hold together, in state events; under half a KiB each."""
+        self.max_weight = max_weight
         self._database = database
         self._events = events
         self._hub = hub
@@ -107,7 +108,7 @@ class Rooms:
         self._weights[room.nid] = weight = _weight(room)
         self._weight += weight
         self._added += 1
-        if self._weight > MAX_WEIGHT or self._added % RECOUNT_AFTER == 0:
+        if self._weight > self.max_weight or self._added % RECOUNT_AFTER == 0:
             self._make_space()
 
     def drop(self, room: LiveRoom) -> None:
@@ -139,11 +140,11 @@ class Rooms:
     def _make_space(self) -> None:
         self._weights = {nid: _weight(room) for nid, room in self._by_nid.items()}
         self._weight = sum(self._weights.values())
-        if self._weight <= MAX_WEIGHT:
+        if self._weight <= self.max_weight:
             return
         # A little more than it must be, so that it is not done again for the next room.
         for room in list(self._by_nid.values())[:-1]:
-            if self._weight <= MAX_WEIGHT * 9 // 10:
+            if self._weight <= self.max_weight * 9 // 10:
                 break
             if not room.queued:
                 self._remove(room)

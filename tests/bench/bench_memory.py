@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from homeserver.app import EVENT_CACHE_BYTES
-from homeserver.rooms.registry import MAX_WEIGHT
+from config.memory import Memory
 from homeserver.rooms.render import Reader, client_event
 from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
@@ -29,6 +28,7 @@ ROOMS_EACH = 5
 MEMBERS = 10_000
 EVENTS = 5_000
 MIB = 1024 * 1024
+LIMITS = Memory()
 
 
 def weigh(make: Callable[[], object]) -> int:
@@ -60,7 +60,9 @@ def test_memory(tmp_path: Path) -> None:
     table.add(f"a live room with {MEMBERS:,} members", again)
     table.add("  per state event", again / state)
     table.add("  and the names of its members, which rooms share", (first - again) / state)
-    table.add(f"  all live rooms at their bound of {MAX_WEIGHT:,} state events", mib(first / state * MAX_WEIGHT))
+    table.add(
+        f"  all live rooms at their bound of {LIMITS.room_state:,} state events", mib(first / state * LIMITS.room_state)
+    )
 
     for room_id in small:
         house.room(room_id)
@@ -89,7 +91,7 @@ def test_memory(tmp_path: Path) -> None:
     table.add("a cached event that was read", read)
     table.add("a cached event that was shown to somebody", shown)
     table.add("  what the cache counts for it", counted)
-    table.add(f"  the cache at its bound of {EVENT_CACHE_BYTES // MIB} MiB", mib(EVENT_CACHE_BYTES * shown / counted))
+    table.add(f"  the cache at its bound of {LIMITS.event_bytes // MIB} MiB", mib(LIMITS.event_bytes * shown / counted))
     table.print()
     house.wait(house.house.close())
 

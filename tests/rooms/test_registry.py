@@ -85,8 +85,8 @@ def test_many_rooms_of_which_some_are_being_read(scene: Scene) -> None:
 
 
 @on_sqlite
-def test_more_rooms_than_may_be_kept_are_all_given(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MAX_WEIGHT", 50)  # a room like these weighs 26
+def test_more_rooms_than_may_be_kept_are_all_given(scene: Scene) -> None:
+    scene.rooms.max_weight = 50  # a room like these weighs 26
     found = scene.town.wait(scene.rooms.get_many(scene.nids))
     assert list(found) == scene.nids
     assert {room.nid: room.membership_of(user("alice")) for room in found.values()} == dict.fromkeys(scene.nids, "join")
@@ -94,10 +94,10 @@ def test_more_rooms_than_may_be_kept_are_all_given(scene: Scene, monkeypatch: py
 
 
 @on_sqlite
-def test_those_not_used_for_longest_leave_first(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_not_used_for_longest_leave_first(scene: Scene) -> None:
     a, b, c, d = scene.nids
     weight = 20 + len(scene.town.room(scene.ids[0]).visible.state)
-    monkeypatch.setattr(registry, "MAX_WEIGHT", weight * 3)
+    scene.rooms.max_weight = weight * 3
     scene.town.wait(scene.rooms.get_many([a, b, c]))
     scene.town.wait(scene.rooms.get_many([a]))
     scene.town.wait(scene.rooms.get(scene.ids[1]))
@@ -112,7 +112,7 @@ def test_weights_are_taken_again_as_rooms_grow(town: Town, monkeypatch: pytest.M
     for number in range(40):
         town.join(f"user{number}", room_id)
     grown = town.room(room_id)
-    monkeypatch.setattr(registry, "MAX_WEIGHT", 80)
+    town.rooms.max_weight = 80
     monkeypatch.setattr(registry, "RECOUNT_AFTER", 2)
     town.create("alice")
     town.create("alice")
@@ -126,10 +126,10 @@ def test_weights_are_taken_again_as_rooms_grow(town: Town, monkeypatch: pytest.M
 
 
 @on_sqlite
-def test_what_is_on_its_way_to_disk_keeps_its_room(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_on_its_way_to_disk_keeps_its_room(town: Town) -> None:
     busy, idle = (town.create("alice", preset="public_chat") for _ in range(2))
     live = town.room(busy)
-    monkeypatch.setattr(registry, "MAX_WEIGHT", 1)
+    town.rooms.max_weight = 1
     sending = Deferred.fromCoroutine(town.door.send(busy, [Template("m.room.message", user("alice"), {"body": "hi"})]))
     assert live.queued == 1
     making = Deferred.fromCoroutine(town.maker.create(user("alice"), CreateRoom()))
