@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from attrs import field, frozen
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""Whatever else there is of IPv6 is special in one way or another, or not given out yet."""
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
 
@@ -49,6 +51,8 @@ class AddressPolicy:
 
 
 def _is_public(ip: IpAddress) -> bool:
+    if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 
