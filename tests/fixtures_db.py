@@ -153,7 +153,8 @@ class PostgresServer:
             connection.close()
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        done = subprocess.run([tool(program), *arguments], **self._as_user(), capture_output=True, text=True, check=False)
+        command = [tool(program), *arguments]
+        done = subprocess.run(command, **self._as_user(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     def _as_user(self) -> dict[str, Any]:

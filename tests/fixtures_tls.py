@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from config import Tls
 from federation.discovery.address import is_ip_literal
+from tests.fixtures_server import ROOT, ServerProcess, free_port, make_server
 
 DAY = datetime.timedelta(days=1)
 
@@ -77,6 +82,25 @@ class Authority:
 
 def _alternatives(names: Sequence[str]) -> list[x509.GeneralName]:
     return [x509.IPAddress(ip_address(name)) if is_ip_literal(name) else x509.DNSName(name) for name in names]
+
+
+@contextmanager
+def https_server(tls: Tls, directory: Path, name: str | None = None, **settings: str) -> Iterator[ServerProcess]:
+    """A homeserver that speaks HTTPS itself, on a free port; `localhost` and that port are its name if it is given
+    none. It may not answer yet, and `ServerProcess.request` is not for it."""
+    listener = {"tls": {"certificate_path": str(tls.certificate_path), "key_path": str(tls.key_path)}}
+    port = free_port()
+    settings |= {"listeners": json.dumps([{"port": port, **listener}])}
+    server = make_server(directory, database=None, name=name or f"localhost:{port}", profile="test", settings=settings)
+    server.port = port
+    command = [sys.executable, "-m", "homeserver", "run", "-c", str(server.settings_path)]
+    with server.log_path.open("ab") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=server.environ, stderr=log)
+    try:
+        yield server
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,11 @@ class HttpsWellKnown:
     _user_agent: str
 
     async def fetch(self, host: str) -> Page:
-        fetching = Deferred.fromCoroutine(self._follow(host))
+        return await self.get(host, f"https://{host}{PATH}")
+
+    async def get(self, host: str, url: str) -> Page:
+        """Any page, in the same way. `host` is whose it is, for errors."""
+        fetching = Deferred.fromCoroutine(self._follow(host, url))
         fetching.addTimeout(TIMEOUT_S, self._clock)
         try:
             return await fetching
@@ -48,9 +52,8 @@ class HttpsWellKnown:
         except (Unreachable, ConnectionEnded, BadHttp) as error:
             raise DiscoveryFailed(str(error)) from None
 
-    async def _follow(self, host: str) -> Page:
+    async def _follow(self, host: str, url: str) -> Page:
         """What the last of the pages says; a redirect that leads nowhere is such a page itself."""
-        url = f"https://{host}{PATH}"
         seen = {url}
         while True:
             response = await self._get(host, url)

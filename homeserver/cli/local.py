@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import ssl
 import time
 from collections.abc import Callable
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -42,6 +44,8 @@ class LocalServer:
     """The running server, at its first listener."""
 
     base: str
+    certificate_path: Path | None = None
+    """For HTTPS: what the server must show. Its name does not matter, as nobody else is met on this machine."""
     timeout_s: float = 60
     sleep: Callable[[float], None] = time.sleep
 
@@ -51,7 +55,9 @@ class LocalServer:
         listener = settings.listeners[0]
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.host, listener.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        return cls(f"{'https' if listener.tls else 'http'}://{host}:{listener.port}")
+        if listener.tls is None:
+            return cls(f"http://{host}:{listener.port}")
+        return cls(f"https://{host}:{listener.port}", listener.tls.certificate_path)
 
     def call(self, method: str, path: str, body: object = None, token: str | None = None) -> Any:
         """One request; the JSON of its answer. Waits and tries again when told to slow down.
@@ -65,7 +71,7 @@ class LocalServer:
         while True:
             request = Request(self.base + path, data, headers, method=method)
             try:
-                with urlopen(request, timeout=self.timeout_s) as answer:
+                with urlopen(request, timeout=self.timeout_s, context=self._trust()) as answer:
                     return json.load(answer)
             except HTTPError as error:
                 refused = _refused(error)
@@ -74,6 +80,15 @@ class LocalServer:
                 self.sleep(float(error.headers.get("Retry-After") or 1))
             except (OSError, HTTPException, ValueError) as error:
                 raise NotRunning(f"no homeserver answers at {self.base}: {error}") from None
+
+    def _trust(self) -> ssl.SSLContext | None:
+        if self.certificate_path is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this certificate itself, whoever issued it
+        context.load_verify_locations(self.certificate_path)
+        return context
 
     def is_running(self) -> bool:
         """Whether something answers there like a Matrix homeserver."""

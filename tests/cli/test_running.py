@@ -60,7 +60,7 @@ def test_register_user_without_a_running_server(database_url: str, start_server:
 
 def test_check_with_a_running_server(start_server: StartServer) -> None:
     server = start_server()
-    checked = _verb(server, "check")
+    checked = _verb(server, "check", "--offline")
     assert checked.returncode == 0, checked.stdout
     assert "a homeserver answers there already" in checked.stdout
     assert "SQLite; schema" in checked.stdout

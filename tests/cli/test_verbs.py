@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import subprocess
 import sys
@@ -12,16 +11,15 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from config import Tls, make_settings
 from homeserver.cli import VERBS, main
-from homeserver.cli.checks import Level, check_certificate, check_profile
+from homeserver.cli.certificates import check_certificate, check_names
+from homeserver.cli.checks import check_profile
+from homeserver.cli.findings import Level
 from homeserver.cli.run import listen_at
 from homeserver.cli.shell import is_complete
+from tests.fixtures_tls import DAY, Authority
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,8 +67,9 @@ def test_config_masks_secrets_and_shows_what_is_in_force(settings_file: Path) ->
 
 def test_a_mistake_in_the_settings_is_told_without_a_traceback(settings_file: Path) -> None:
     settings_file.write_text("server:\n  nam: x\n")
-    for verb in ("config", "run", "check", "register-user", "reset", "demo", "shell"):
-        more = ["-u", "alice"] if verb == "register-user" else []
+    arguments = {"register-user": ["-u", "alice"], "backup": ["x"]}
+    for verb in set(VERBS) - {"init", "restore"}:
+        more = arguments.get(verb, [])
         result = _call(verb, "-c", str(settings_file), *more)
         assert result.exit_code == 1, verb
         assert "Error: server.nam: there is no such setting; did you mean name?" in result.output
@@ -132,35 +131,42 @@ def test_check_of_a_profile_that_is_too_open() -> None:
     assert "others can reach" in finding.text
 
 
-def _certificate(directory: Path, days: int) -> Tls:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(days=100))
-    certificate = builder.not_valid_after(now + datetime.timedelta(days=days)).sign(key, hashes.SHA256())
-    tls = Tls(certificate_path=directory / "c.pem", key_path=directory / "k.pem")
-    tls.certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    tls.key_path.write_bytes(key.private_bytes(*form))
-    return tls
+@pytest.mark.parametrize(
+    ("since", "until", "level", "words"),
+    [
+        (1, 90, Level.GOOD, "good for 89 days"),
+        (1, 5, Level.WARNING, "expires in 4 days"),
+        (9, -1, Level.BAD, "has expired"),
+        (-1, 90, Level.BAD, "is not valid yet"),
+    ],
+)
+def test_check_of_certificates(authority: Authority, since: int, until: int, level: Level, words: str) -> None:
+    tls = authority.issue("a.example", since=since * DAY, until=until * DAY)
+    (finding,) = check_certificate(tls)
+    assert (finding.level, words in finding.text) == (level, True), finding
 
 
-@pytest.mark.parametrize(("days", "level"), [(90, Level.GOOD), (5, Level.WARNING), (-1, Level.BAD)])
-def test_check_of_certificates(tmp_path: Path, days: int, level: Level) -> None:
-    (finding,) = check_certificate(_certificate(tmp_path, days))
-    assert finding.level is level
-
-
-def test_check_of_a_certificate_with_the_wrong_key(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    mixed = Tls(
-        certificate_path=_certificate(tmp_path / "a", 90).certificate_path,
-        key_path=_certificate(tmp_path / "b", 90).key_path,
-    )
+def test_check_of_a_certificate_with_the_wrong_key(authority: Authority) -> None:
+    one, other = authority.issue("a.example"), authority.issue("a.example")
+    mixed = Tls(certificate_path=one.certificate_path, key_path=other.key_path)
     (finding,) = check_certificate(mixed)
     assert finding.level is Level.BAD
+
+
+@pytest.mark.parametrize(
+    ("names", "server", "fits"),
+    [
+        (["a.example"], "a.example", True),
+        (["matrix.a.example"], "a.example", True),  # the name in public_baseurl
+        (["*.a.example"], "a.example:8448", True),
+        (["b.example"], "a.example", False),
+        (["192.0.2.1"], "192.0.2.1", True),
+        (["192.0.2.2"], "192.0.2.1:1", False),
+    ],
+)
+def test_check_of_the_names_in_a_certificate(authority: Authority, names: list[str], server: str, fits: bool) -> None:
+    settings = make_settings({"server": {"name": server, "public_baseurl": "https://matrix.a.example"}})
+    assert (list(check_names(settings, authority.issue(*names))) == []) is fits
 
 
 @pytest.mark.parametrize(

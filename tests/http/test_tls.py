@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shutil
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,25 +17,7 @@ from twisted.internet.task import Clock as Timers
 
 from config import Tls
 from homeserver.http.tls import LOOK_EVERY_S, BadCertificate, ListenerTls, make_tls
-from tests.fixtures_server import ROOT, ServerProcess, make_server
-from tests.fixtures_tls import Authority
-
-
-@contextmanager
-def _server_with(tls: Tls, directory: Path) -> Iterator[ServerProcess]:
-    listener = {"tls": {"certificate_path": str(tls.certificate_path), "key_path": str(tls.key_path)}}
-    server = make_server(
-        directory, database=None, name="localhost", profile="test", settings={"listeners": json.dumps([listener])}
-    )
-    command = [sys.executable, "-m", "homeserver", "run", "-c", str(server.settings_path)]
-    command += ["--listen", f"127.0.0.1:{server.port}"]
-    with server.log_path.open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=server.environ, stderr=log)
-    try:
-        yield server
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
+from tests.fixtures_tls import Authority, https_server
 
 
 class Client:
@@ -99,7 +78,7 @@ def test_a_certificate_is_renewed_while_the_server_runs(tmp_path: Path, authorit
             return client.serial
 
     put(first)
-    with _server_with(in_use, tmp_path) as server:
+    with https_server(in_use, tmp_path) as server:
         _until(lambda: offered() == _serial(first))
         with closing(Client(server.port, authority.ca_path)) as early:
             assert early.ask() == b"OK"
