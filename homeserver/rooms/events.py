@@ -12,6 +12,9 @@ from storage.ports import StoredEvent
 EVENT_OVERHEAD_BYTES = 700
 """What an event costs in memory beside its bytes: the structs, its strings and its place in the cache."""
 
+MOST_KEPT = 1_000
+"""Of one reading: the members of a big room would drive out everything else, and not all be there the next time."""
+
 
 class EventCache:
     """Stored events by nid, the least recently used leaving first once `max_bytes` are held."""
@@ -67,9 +70,11 @@ class EventCache:
                 found[nid] = stored
         if missing:
             before = self._rewritten
-            for stored in (await self._database.run(event_rows.load_events, missing)).values():
+            read = await self._database.run(event_rows.load_events, missing)
+            is_kept = len(read) <= MOST_KEPT and before == self._rewritten
+            for stored in read.values():
                 held = self.peek(stored.nid)
-                if held is None and before == self._rewritten:
+                if held is None and is_kept:
                     self.put(stored)
                 # What came in meanwhile is as new at least as what was read.
                 found[stored.nid] = held or stored

@@ -18,7 +18,7 @@ from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
 from storage.events import timeline
 from storage.ports import StoredEvent
-from tests.bench.busy import BusyHouse, next_batch, open_busy_house
+from tests.bench.busy import LAZY, BusyHouse, next_batch, open_busy_house
 from tests.bench.table import Table
 from tests.bench.telephone import Line, Office
 from tests.fixtures_rooms import user
@@ -71,7 +71,7 @@ def test_memory(tmp_path: Path) -> None:
     lines: list[Line] = []
     office = Office.of(house)
     tokens = [office.log_in(name) for name in people()]
-    since = [next_batch(house.wait(house.poll(house.who(name)))) for name in people()]
+    since = [next_batch(house.wait(house.poll(house.who(name), None, LAZY))) for name in people()]
     idle = weigh(lambda: lines.extend(office.connect() for _ in range(PEOPLE)))
     callers = list(zip(lines, tokens, since, strict=True))
     waiting = weigh(lambda: [line.poll(token, after, 30_000) for line, token, after in callers])

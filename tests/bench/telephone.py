@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from attrs import define
@@ -31,10 +30,10 @@ class _Transport(StringTransport):
     def __init__(self, reactor: StillReactor) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.7", 5555))
         self._reactor = reactor
-        self.expected: deque[Deferred[bytes]] = deque()
+        self.expected: list[Deferred[bytes]] = []
 
     def write(self, data: bytes) -> None:
-        self._reactor.callFromThread(self.expected.popleft().callback, data)
+        self._reactor.callFromThread(self.expected.pop(0).callback, data)
 
 
 @define
@@ -76,7 +75,8 @@ class Office:
             inner.accounts.sessions.authenticate,
             inner.limits,
             reactor=house.reactor.timers,
-            on_answer=lambda route, method, status, seconds: inner.metrics.answered(method, route, status, seconds),
+            federation=None if inner.federation is None else inner.federation.gate,
+            on_answer=inner.metrics.answered,
         )
         return cls(house, site)
 
