@@ -13,6 +13,7 @@ from collections.abc import Collection, Coroutine, Sequence
 from random import Random
 from typing import Any
 
+import attrs
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -22,7 +23,7 @@ from federation.outbound.backoff import BackOff
 from federation.outbound.destination import Limits
 from federation.outbound.parcels import Changes, Newest, Owed, Parcel, Pause, Recovered
 from federation.outbound.sender import Sender
-from federation.outbound.transport import Unreachable
+from federation.outbound.transport import Refused, Unreachable
 from federation.room.event import Event
 
 US = "us.org"
@@ -62,11 +63,13 @@ class Courier:
     log: list[str]
     outcomes: dict[str, list[Exception | Deferred[None] | None]] = field(factory=lambda: defaultdict(list))
     manners: dict[str, str] = field(factory=dict)
-    """`up`, `down` (no answer), `deaf` (the parcel comes, the answer does not)."""
+    """`up`, `down` (no answer), `deaf` (the parcel comes, the answer does not), `picky` (takes one thing at a time)."""
     travel_s: float = 0.0
     txn_ids: list[str] = field(factory=list)
     under_way: dict[str, int] = field(factory=lambda: defaultdict(int))
     most_at_once: int = 0
+    is_cut: bool = False
+    """Nothing that is under way arrives."""
 
     async def deliver(self, destination: str, parcel: Parcel) -> None:
         assert len(parcel.pdus) + len(parcel.edus) > 0 and len(parcel.pdus) <= 50 and len(parcel.edus) <= 100
@@ -93,8 +96,10 @@ class Courier:
         if self.travel_s:
             await deferLater(self.clock, self.travel_s, lambda: None)
         manner = self.manners.get(destination, "up")
-        if manner == "down":
+        if manner == "down" or self.is_cut:
             raise Unreachable(destination, "no answer")
+        if manner == "picky" and " " in words:
+            raise Refused(destination, 400, "M_TOO_MUCH")
         self.log.append(f"{destination}: {words}")
         if self.travel_s:
             await deferLater(self.clock, self.travel_s, lambda: None)
@@ -174,13 +179,15 @@ class Ledger:
         return found
 
     async def _wait(self) -> None:
-        await deferLater(self.world.clock, SAVE_S, lambda: None)
+        await deferLater(self.world.clock, self.world.save_s, lambda: None)
 
 
 class World:
     """One server's outgoing side on a fake clock, its rooms, and its peers."""
 
     def __init__(self, limits: Limits | None = None, travel_s: float = 0.0, random: Random | None = None) -> None:
+        self.save_s = SAVE_S
+        """How long the ledger takes."""
         self.clock = Clock()
         self.log: list[str] = []
         self.errors: list[Failure] = []
@@ -197,7 +204,7 @@ class World:
     def start(self) -> None:
         """A process begins."""
         self.ledger = Ledger(self, self.disk)
-        self.courier.under_way.clear()
+        self.courier = attrs.evolve(self.courier, under_way=defaultdict(int), is_cut=False)
         self.sender = Sender(
             server_name=US,
             courier=self.courier,
@@ -211,21 +218,25 @@ class World:
             back_off=BackOff(),
         )
         self.spawn("start", self.sender.start())
-        self.clock.pump([0, SAVE_S, 0])
+        self.clock.pump([0, self.save_s, 0])
 
     def kill(self) -> None:
         """The process is gone without a word."""
-        self.ledger.is_dead = True
-        self.spawn("end", self.sender.close())
+        self.ledger.is_dead = self.courier.is_cut = True
+        self.spawn("end", self.sender.close(), may_fail=True)
 
     def stop(self) -> None:
         """The process ends in good order."""
-        self.spawn("end", self.sender.close())
+        self.spawn("end", self.sender.close(), may_fail=self.ledger.fails)
         self.run(1)
         self.ledger.is_dead = True
 
-    def spawn(self, name: str, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        Deferred.fromCoroutine(work).addErrback(self.errors.append)
+    def spawn(self, name: str, work: Coroutine[Deferred[Any], Any, None], may_fail: bool = False) -> None:
+        def note(failure: Failure) -> None:
+            if not may_fail:
+                self.errors.append(failure)
+
+        Deferred.fromCoroutine(work).addErrback(note)
 
     def say(self, room_id: str, *servers: str) -> int:
         """An event of ours that these servers are to hear of; its position."""
