@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -34,6 +35,8 @@ from homeserver.ephemeral.threads import Threads
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.federation_api.build import Federation, build_federation
+from homeserver.federation_out.build import Sending, build_sender, make_courier
+from homeserver.federation_out.build import register_figures as register_sending
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
@@ -54,7 +57,7 @@ from homeserver.rooms.history import History, NoPast, Past
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
-from homeserver.rooms.remote.delivery import NoOutbox, Outbox
+from homeserver.rooms.remote.delivery import Outbox
 from homeserver.rooms.send import Sender
 from homeserver.rooms.state_view import StateView
 from homeserver.rooms.transactions import TransactionLog
@@ -101,6 +104,8 @@ class House:
     tasks: Tasks
     federation: Federation | None
     """None for a server that keeps to itself."""
+    sending: Sending | None
+    """None for that too, and where somebody else delivers (`build`'s `outbox`)."""
     table: RouteTable
     metrics: Metrics
     limits: RateLimiter
@@ -136,6 +141,8 @@ class House:
         self.tasks.spawn("presence.start", self.presence.start())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self.federation.start())
+        if self.sending is not None:
+            self.tasks.spawn("sending.start", self.sending.start())
         return listeners
 
     async def close(self) -> None:
@@ -152,7 +159,8 @@ class House:
             self._housekeeping.stop()
         self.typing.stop_timers()
         federation = () if self.federation is None else (self.federation,)
-        for part in (self.presence, self.tasks, *federation, self.accounts, self.database):
+        sending = () if self.sending is None else (self.sending,)
+        for part in (self.presence, *sending, self.tasks, *federation, self.accounts, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
@@ -233,6 +241,29 @@ def build(
         federation = build_federation(settings, database, clock, reactor, keys, transport=transport, workers=workers)
         asking = build_asking(server_name, federation.client, clock)
         federation.gate.observers.append(asking.patience.heard_of)
+    profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
+    typing = TypingBoard(hub, clock)
+    receipts = ReceiptBoard(hub, database)
+    presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
+    sending: Sending | None = None
+    if federation is not None:
+        if outbox is None:
+            sending = build_sender(
+                settings,
+                courier=make_courier(federation.client),
+                database=database,
+                rooms=rooms,
+                hub=hub,
+                clock=clock,
+                tasks=tasks,
+                random=Random(),
+                typing=typing,
+                receipts=receipts,
+                presence=presence,
+            )
+            outbox = sending.sender
+            federation.gate.observers.append(sending.sender.peer_is_alive)
+            register_sending(metrics, sending.sender)
         remote = build_remote_rooms(
             door,
             database,
@@ -242,15 +273,11 @@ def build(
             hub=hub,
             client=federation.client,
             verifier=federation.keyring,
-            outbox=outbox or NoOutbox(),
+            outbox=outbox,
         )
-    profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
     past: Past = NoPast() if remote is None else remote.backfill
     memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere)
-    typing = TypingBoard(hub, clock)
-    receipts = ReceiptBoard(hub, database)
-    presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     door.observers.append(RoomWatch(typing, presence, server_name))
     account_data = AccountData(hub, database)
     markers = ReadMarkers(database, receipts, account_data, clock)
@@ -337,6 +364,7 @@ def build(
         presence=presence,
         tasks=tasks,
         federation=federation,
+        sending=sending,
         table=RouteTable(routes, collaborators),
         metrics=metrics,
         limits=limits,

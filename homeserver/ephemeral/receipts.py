@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from attrs import define, field
@@ -40,6 +40,12 @@ Key = tuple[str, str, str]
 """User, type, thread."""
 
 
+class ReceiptListener(Protocol):
+    """Told of committed receipts, in order: must not wait and must not raise."""
+
+    def receipts_moved(self, receipts: Sequence[Receipt]) -> None: ...
+
+
 @define(eq=False)
 class _Room:
     """A room's receipts since `floor`: the newest of each key, oldest first."""
@@ -59,6 +65,7 @@ class ReceiptBoard:
         self._floor = hub.position
         self._rooms: OrderedDict[int, _Room] = OrderedDict()
         self._held = 0
+        self.listeners: list[ReceiptListener] = []
 
     async def since(self, room_nid: int, viewer: str, after: int, upto: int) -> bytes | None:
         """The receipts that a member may see, said after one position and up to another; after 0: all.
@@ -105,6 +112,8 @@ class ReceiptBoard:
             elif (feed := self._hub.feed(receipt.user_id)) is not None and receipt.room_nid in feed.joined:
                 feed.mark(receipt.room_nid, receipt.position)
                 self._hub.wake(feed)
+        for listener in self.listeners:
+            listener.receipts_moved(receipts)
 
     # ----------------------------------------------------------------------------------------------------------
 

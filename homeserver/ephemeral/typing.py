@@ -26,6 +26,12 @@ class Room(Protocol):
     nid: int
 
 
+class TypingListener(Protocol):
+    """Told when somebody begins, goes on, or has stopped typing: must not wait and must not raise."""
+
+    def typing_changed(self, room_nid: int, user_id: str, is_typing: bool) -> None: ...
+
+
 @define(eq=False)
 class _Board:
     """The people typing in one room, and when the reactor's clock says that each has stopped."""
@@ -42,6 +48,7 @@ class TypingBoard:
         self._hub = hub
         self._timers = clock.timers
         self._rooms: dict[int, _Board] = {}
+        self.listeners: list[TypingListener] = []
 
     def content(self, room_nid: int) -> bytes:
         """The room's `m.typing` event as it stands in /sync. Made once for all readers."""
@@ -72,6 +79,7 @@ class TypingBoard:
         board = self._rooms.get(room_nid)
         if board is not None and board.ends.pop(user_id, None) is not None:
             self._changed(room_nid, board)
+            self._tell(room_nid, user_id, False)
 
     def _start(self, room_nid: int, user_id: str, seconds: float) -> None:
         board = self._rooms.get(room_nid)
@@ -83,6 +91,11 @@ class TypingBoard:
             self._wait(room_nid, board)
         if is_new:
             self._changed(room_nid, board)
+        self._tell(room_nid, user_id, True)
+
+    def _tell(self, room_nid: int, user_id: str, is_typing: bool) -> None:
+        for listener in self.listeners:
+            listener.typing_changed(room_nid, user_id, is_typing)
 
     def _changed(self, room_nid: int, board: _Board) -> None:
         if board.ends:
@@ -111,6 +124,8 @@ class TypingBoard:
             self._wait(room_nid, board)
         if gone:
             self._changed(room_nid, board)
+        for user_id in gone:
+            self._tell(room_nid, user_id, False)
 
     def stop_timers(self) -> None:
         """For shutdown: leave nothing in the reactor."""

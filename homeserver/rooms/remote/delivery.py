@@ -24,13 +24,6 @@ class Outbox(Protocol):
     def send_pdu(self, event: Event, destinations: Collection[str], position: int) -> None: ...
 
 
-class NoOutbox:
-    """For a server that does not federate."""
-
-    def send_pdu(self, event: Event, destinations: Collection[str], position: int) -> None:
-        """Nobody is there."""
-
-
 @frozen
 class Delivery:
     """Observes the door."""
