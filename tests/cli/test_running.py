@@ -141,6 +141,8 @@ def test_sigint_ends_it_too(start_server: StartServer) -> None:
         ({"database__url": "postgresql://nobody@127.0.0.1:1/x"}, "refused"),
         ({"database__url": "sqlite:////nowhere/at/all.db"}, "nowhere"),
         ({"server__signing_key_path": "missing.key"}, "missing.key"),
+        ({"server__signing_key_path": "homeserver.yaml"}, "homeserver.yaml: line 1: expected 'ed25519 VERSION SEED'"),
+        ({"server__signing_key_path": "/dev/null"}, "/dev/null holds no key"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, settings: dict[str, str], why: str) -> None:
