@@ -304,7 +304,7 @@ def build(
     door.observers.append(directory)
     checks = {"m.room.canonical_alias": aliases.check_canonical_alias}
     sender = Sender(door, rooms, database, transactions, memberships, checks)
-    sections = RoomSections(database, events, Timelines(database, visibility))
+    sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage)
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(
         clock=clock,

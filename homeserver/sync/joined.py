@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from federation.room.event import StateKey
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.lineage import Lineage
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
 from homeserver.rooms.render import Reader, client_event, federation_event, is_personal
 from homeserver.rooms.tracing import STILL, without_later
@@ -153,6 +154,7 @@ class RoomSections:
     database: Database
     events: EventCache
     timelines: Timelines
+    lineage: Lineage
 
     async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
         """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
@@ -208,7 +210,7 @@ class RoomSections:
             members = self._members(want, timeline, manner, news) if manner.lazy else None
             if want.is_left and (want.full or members is not None):
                 keys = None if want.full else [("m.room.member", member) for member in sorted(members or ())]
-                want.end_state = await self.database.run(read_state, want.end_snapshot, keys)
+                want.end_state = await self._end_state(want, keys)
             if want.full:
                 state = self._full_state(want, timeline, manner, members)
             else:
@@ -217,6 +219,14 @@ class RoomSections:
                 state = self._pick(want, state, timeline, manner, members)
             parts.append(_Part(want, timeline, state, news))
         return parts
+
+    async def _end_state(self, want: Want, keys: Sequence[StateKey] | None) -> Mapping[StateKey, int]:
+        """The state that somebody left, all of it or some keys: it mostly is that of now but for a change or two."""
+        now, head = want.room.visible.state, want.room.visible.head
+        state = self.lineage.derive(now, head.snapshot, want.end_snapshot)
+        if state is None:
+            return await self.database.run(read_state, want.end_snapshot, keys)
+        return {key: ref.nid for key in (state if keys is None else keys) if (ref := state.get(key)) is not None}
 
     async def _has_name(self, room: LiveRoom) -> bool:
         for key, member in ((NAME, "name"), (CANONICAL_ALIAS, "alias")):

@@ -129,9 +129,10 @@ def sync_join_lazily(subject: Subject) -> None:
 
 def sync_own_lazily(subject: Subject) -> None:
     """Somebody with an active client comes in, and goes again."""
-    house, room_id, visitor = subject.house, subject.room_id, subject.newcomers[0]
-    since = house.token(visitor)
+    house, room_id = subject.house, subject.room_id
     for _ in range(10):
+        visitor = f"visitor{house.next()}"
+        since = house.token(visitor)
         for step, change in (("entering", house.memberships.join), ("leaving", house.memberships.leave)):
             house.wait(change(room_id, user(visitor)))
             with subject.meter(f"/sync after {step}, lazy members").running():
