@@ -200,3 +200,49 @@ def test_put_out_of_a_room_while_away() -> None:
     world.sender.peer_is_alive(A)
     world.run(60)
     assert world.told() == [f"a.org: {put_out}"]
+
+
+def test_killed_after_a_round_of_book_keeping_with_something_on_its_way() -> None:
+    world = World()
+    world.courier.outcomes[A] = [Deferred()]
+    world.run(9)
+    world.say("r", A)
+    world.run(2)
+    assert world.disk.owed == {}
+    world.kill()
+    world.told()
+    world.start()
+    world.run(20)
+    assert world.told() == ["a.org: 1"]
+
+
+def test_what_comes_while_the_books_are_kept_is_kept_too() -> None:
+    world = World()
+    world.courier.manners[A] = "down"
+    world.say("r", A)
+    world.run(55)
+    world.save_s = 4.0
+    world.say("r", A)
+    world.run(7)
+    assert world.disk.owed == {(A, "r"): 1}
+    world.say("s", A)
+    world.say("r", A)
+    world.run(25)
+    assert world.disk.owed == {(A, "r"): 4, (A, "s"): 3}
+
+
+def test_debts_are_not_cleared_with_what_was_only_written_down_for_safety() -> None:
+    world = World(Limits(queued_pdus=2))
+    answer: Deferred[None] = Deferred()
+    world.courier.outcomes[A] = [answer, Deferred()]
+    world.say("r", A)
+    world.run(25)
+    for room in ("r", "s", "t"):
+        world.say(room, A)
+    answer.callback(None)
+    world.run(25)
+    assert world.told() == ["a.org: 1", "a.org: 2 3 4"]
+    world.kill()
+    world.start()
+    world.run(20)
+    assert world.told() == ["a.org: 2 3 4"]
