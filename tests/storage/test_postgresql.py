@@ -159,7 +159,7 @@ def test_a_statement_that_comes_often_is_prepared(database: Database, pump: Pump
 
 def test_text_columns_refuse_nul_before_anything_is_sent(database: Database, pump: Pump, room: Room) -> None:
     with pytest.raises(ValueError, match="NUL"):
-        pump.wait(database.run(rooms.find_nid, "!\0:x"))
+        pump.wait(database.run(lambda cursor: cursor.execute("SELECT 1 FROM rooms WHERE room_id = ?", ("!\0:x",))))
     assert pump.wait(database.run(rooms.find_nid, room.room_id)) == room.nid
 
 
