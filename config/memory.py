@@ -14,7 +14,7 @@ class Memory:
     room_state: int = setting(
         60_000,
         doc="How much state the rooms in use may hold together, in state events; in large rooms nearly all of it is "
-        "members. Each takes some 430 bytes, so 60000 are 25 MiB. Where the rooms that people use at the same time "
+        "members. Each takes some 400 bytes, so 60000 are 23 MiB. Where the rooms that people use at the same time "
         "have more than this, they are read from the database again and again: 40 ms for one of 10,000 members.",
         check=at_least(1_000),
     )

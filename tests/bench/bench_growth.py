@@ -302,7 +302,7 @@ def test_growth_sqlite(
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("what", "sizes", "make"),
-    [("members", MEMBERS, room_of_members), ("events of history", EVENTS[:2], room_of_events)],
+    [("members", MEMBERS, room_of_members), ("events of history", EVENTS, room_of_events)],
     ids=["members", "history"],
 )
 def test_growth_postgresql(
