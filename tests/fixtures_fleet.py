@@ -210,6 +210,8 @@ class Fleet:
     requests: list[tuple[str, str, str, str]] = field(factory=list)
     """Who asked whom for what: origin, destination, method, path."""
     meddler: Meddler | None = None
+    has_couriers: bool = False
+    """Servers opened from now on send by themselves, as outside of tests, and have no post box: see `run`."""
     _urls: dict[str, str] = field(factory=dict)
     """Of the databases, by server."""
     _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
@@ -235,6 +237,17 @@ class Fleet:
             progress = False
             for member in list(self.members.values()):
                 progress |= self._deliver(member)
+
+    def run(self, seconds: float, step_s: float = 0.5) -> None:
+        """Let time pass, and everybody do in it what has no one waiting for it."""
+        while seconds > 0:
+            self.reactor.timers.advance(min(seconds, step_s))
+            seconds -= step_s
+            for _ in range(3):
+                for member in self.members.values():
+                    self.reactor.timers.advance(0)
+                    self.wait(member.house.database.run(lambda cursor: None))
+                    self.wait(member.house.database.write(lambda cursor: None))
 
     def asked(self, part: str) -> list[tuple[str, str]]:
         """Who asked whom, of all requests with that in their path."""
@@ -290,10 +303,12 @@ class Fleet:
             Clock(self.reactor.timers, lambda: next(ticks)),
             transport=Line(self, name),
             workers=Inline(),
-            outbox=post,
+            outbox=None if self.has_couriers else post,
         )
         assert house.federation is not None
         self.wait(house.federation.start())
+        if house.sending is not None:
+            self.wait(house.sending.start())
         member = Member(house, self.reactor, self, name, post)
         self.members[name] = member
         return member

@@ -111,9 +111,8 @@ class Sender:
     # -- start and end -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Work out who is owed what, and begin. Await it before the listeners open."""
-        await self._recover()
-        self._tick_later()
+        """Work out who is owed what, and begin. What can't be read now is tried again with the book-keeping."""
+        await self._round()
 
     async def close(self) -> None:
         """Begin nothing more and write down what was not delivered. Before the database closes."""
@@ -233,6 +232,8 @@ class Sender:
 
     async def _recover(self) -> None:
         recovered = await self._ledger.recover(self._head)
+        if self._closed:
+            return
         self._has_recovered = True
         self._saved_pauses = dict(recovered.pauses)
         for name in sorted({*recovered.owed, *recovered.pauses}):
@@ -258,6 +259,8 @@ class Sender:
     async def _save(self, is_last: bool = False) -> None:
         await self._saving.acquire()
         try:
+            if not self._has_recovered and not is_last:
+                await self._recover()
             if self._has_recovered:
                 await self._write(is_last)
         finally:

@@ -17,6 +17,7 @@ from storage import (
     accounts,
     aliases,
     auth_chains,
+    destinations,
     directory,
     events,
     filters,
@@ -39,6 +40,7 @@ from storage import (
 from storage.account_data import AccountDatum
 from storage.accounts import Account
 from storage.database import Database
+from storage.destinations import Attempts
 from storage.ports import Cursor, NewRoom, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
@@ -56,6 +58,9 @@ WHOLE_TABLES = (
     "DELETE FROM transactions WHERE ts",  # once a day
     "SELECT DISTINCT room_nid FROM pending_redactions",  # once
     "DELETE FROM receipts WHERE user_id",  # an account is closed
+    "SELECT server_name, failures, retry_at_ts FROM destinations",  # at start
+    "SELECT DISTINCT destination FROM owed",  # at start
+    "SELECT nid, room_id FROM rooms WHERE newest",  # at start
 )
 PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
 
@@ -169,6 +174,16 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: directory.published(cursor, [room.nid]),
         lambda cursor: directory.listed(cursor, [room.nid]),
         lambda cursor: directory.unpublish(cursor, room.nid),
+        lambda cursor: destinations.read_upto(cursor),
+        lambda cursor: destinations.write_upto(cursor, 2),
+        lambda cursor: destinations.write_attempts(cursor, {"a.org": Attempts(1, 2), "b.org": None}),
+        lambda cursor: destinations.all_attempts(cursor),
+        lambda cursor: destinations.owe(cursor, [("a.org", room.room_id, 3), ("b.org", room.room_id, 2)]),
+        lambda cursor: destinations.all_creditors(cursor),
+        lambda cursor: destinations.debts_to(cursor, "a.org", 50),
+        lambda cursor: destinations.settle(cursor, [("a.org", room.room_id, 3)]),
+        lambda cursor: destinations.clear(cursor, ["b.org"]),
+        lambda cursor: destinations.unsent(cursor, "test.example", 0, 9),
     ]
 
 

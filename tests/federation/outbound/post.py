@@ -128,6 +128,10 @@ class Ledger:
 
     async def recover(self, head: int) -> Recovered:
         await self._wait()
+        if self.fails:
+            raise OSError("the disk fails")
+        if self.is_dead:
+            await Deferred()
         upto = head if self.disk.upto is None else self.disk.upto
         for position, (room_id, servers) in self.world.events.items():
             if upto < position <= head:
@@ -186,6 +190,8 @@ class World:
     """One server's outgoing side on a fake clock, its rooms, and its peers."""
 
     def __init__(self, limits: Limits | None = None, travel_s: float = 0.0, random: Random | None = None) -> None:
+        self.disk_fails = False
+        """From the next start on."""
         self.save_s = SAVE_S
         """How long the ledger takes."""
         self.clock = Clock()
@@ -203,7 +209,7 @@ class World:
 
     def start(self) -> None:
         """A process begins."""
-        self.ledger = Ledger(self, self.disk)
+        self.ledger = Ledger(self, self.disk, fails=self.disk_fails)
         self.courier = attrs.evolve(self.courier, under_way=defaultdict(int), is_cut=False)
         self.sender = Sender(
             server_name=US,

@@ -68,7 +68,7 @@ def act(world: World, step: tuple) -> None:
             world.stop()
             world.start()
         case "disk", fails:
-            world.ledger.fails = fails
+            world.ledger.fails = world.disk_fails = fails
 
 
 @settings(max_examples=100)
@@ -94,7 +94,7 @@ def test_nothing_is_lost(chapters: list[list[tuple]], seed: int, travel_s: float
 
 def heal(world: World) -> None:
     """Everybody is up again, and two days pass."""
-    world.ledger.fails = False
+    world.ledger.fails = world.disk_fails = False
     for server in SERVERS:
         world.courier.manners[server] = "up"
     world.run(30, 1)
