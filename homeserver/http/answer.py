@@ -13,6 +13,7 @@ import orjson
 from attrs import frozen
 
 from homeserver.errors import LimitExceeded, MatrixError
+from homeserver.http.bodies import Source
 from homeserver.http.route import Reply
 
 CORS: Mapping[str, str] = {
@@ -45,12 +46,16 @@ class Answer:
     status: int
     body: bytes
     headers: Mapping[str, str] = NO_HEADERS
+    source: Source | None = None
+    """Where the body comes from instead, if it is too long to stand in memory."""
 
 
 def answer_of(result: Any) -> Answer:
     """What a handler's result is as an answer. Raises `TypeError` for what cannot be JSON."""
     if type(result) is Reply:
         body = result.body
+        if result.source is not None:
+            return Answer(result.status, b"", result.headers, result.source)
         return Answer(result.status, body if type(body) is bytes else encode_json(body), result.headers)
     return Answer(200, b"{}" if result is None else encode_json(result))
 
@@ -72,13 +77,14 @@ def encode_json(value: Any) -> bytes:
 
 
 def to_bytes(answer: Answer, *, date: bytes, close: bool = False, head: bool = False) -> bytes:
-    """The whole answer as it goes over the wire. With `head`, all of it but the body."""
+    """The whole answer as it goes over the wire, but for what is read from a source. With `head`, without the body."""
     body = answer.body
+    length = len(body) if answer.source is None else answer.source.length
     start = _start(answer.status) if not answer.headers else _start_with(answer.status, answer.headers)
     tail = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
     if answer.status == 204 or answer.status == 304:
         return b"%bDate: %b%b" % (start, date, tail)
-    return b"%bDate: %b\r\nContent-Length: %d%b%b" % (start, date, len(body), tail, b"" if head else body)
+    return b"%bDate: %b\r\nContent-Length: %d%b%b" % (start, date, length, tail, b"" if head else body)
 
 
 def http_date(seconds: float) -> bytes:

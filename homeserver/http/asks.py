@@ -2,6 +2,7 @@
 
     field named in the path      text, percent-decoded; converted where the ask says so (a Literal, say)
     field named in `query`       converted from text ("10" to 10, "true" to True); a list takes every occurrence
+    field named in `headers`     converted from text; `content-type` is the field `content_type`
     the field named by `body`    the whole body: JSON in the field's type, or the bytes themselves if that is `bytes`
     every other field            from the JSON object in the body, strictly in its type
 
@@ -43,15 +44,22 @@ class AskReader:
     """Makes asks of one type for one route. Raises `TypeError` where route and ask do not fit together."""
 
     def __init__(
-        self, kind: type[msgspec.Struct], *, path: Sequence[str], query: Sequence[str] = (), body: str | None = None
+        self,
+        kind: type[msgspec.Struct],
+        *,
+        path: Sequence[str],
+        query: Sequence[str] = (),
+        body: str | None = None,
+        headers: Sequence[str] = (),
     ) -> None:
         hints = get_type_hints(kind, include_extras=True)
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        for name in [*path, *query, *([body] if body else [])]:
+        from_headers = {header: header.replace("-", "_") for header in headers}
+        for name in [*path, *query, *([body] if body else []), *from_headers.values()]:
             if name not in fields:
                 raise TypeError(f"{kind.__name__} has no field {name!r}")
         types = {name: hints[field.name] for name, field in fields.items()}
-        elsewhere = {*path, *query, body}
+        elsewhere = {*path, *query, body, *from_headers.values()}
         self._kind = kind
         self._path = tuple(path)
         self._query = tuple(
@@ -61,14 +69,22 @@ class AskReader:
         self._body_type = types[body] if body else None
         self._raw_body = self._body_type is bytes
         self._members = tuple(name for name in fields if name not in elsewhere)
-        self._outside = {*path, *query}
+        self._headers = from_headers
+        self._outside = {*path, *query, *from_headers.values()}
         # Where nothing is left to check, the ask is made without a second look at every value.
         self._attributes = {name: field.name for name, field in fields.items()}
         self._integers = tuple((name, field.name) for name, field in fields.items() if int in _options(types[name]))
         self._plain = not self._members and all(types[name] is str for name in path)
 
-    def read(self, values: Sequence[str], query: str, body: bytes) -> msgspec.Struct:
-        """Make the ask. `values` are the path's parameters in order, `query` is undecoded.
+    @property
+    def reads_members(self) -> bool:
+        """Whether something is taken from the body."""
+        return bool(self._members) or self._body is not None
+
+    def read(
+        self, values: Sequence[str], query: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> msgspec.Struct:
+        """Make the ask. `values` are the path's parameters in order, `query` is undecoded, `headers` are those wanted.
 
         Raises `BadJson`, `MissingParam` or `InvalidParam`.
         """
@@ -84,6 +100,8 @@ class AskReader:
             parse_object(body)
         if self._query:
             self._read_query(query, found)
+        if headers:
+            found.update((self._headers[name], text) for name, text in headers.items())
         found.update(zip(self._path, values, strict=True))
         if self._plain:
             attributes = self._attributes

@@ -3,7 +3,10 @@
     headers complete ──> judge: path, method, token present, declared size
                              │ fine                       └ refused: take in a small body unread and answer after it,
                              v                              or answer at once and close where the body is large
-    body complete ─────> authenticate ─> rate ─> ask ─> handler ─> answer
+    body complete ─────> authenticate ─> rate ─> ask ─> handler ─> answer ─> poured out, where it is long
+
+A handler that takes its body as it comes (`homeserver.http.bodies`) begins when the headers are complete: it is
+authenticated and judged by rate while the connection is paused, and what it raises is answered as a refusal is.
 
 Twisted's `Request` is the base for its place in `HTTPChannel` and for its producers (large downloads); everything
 that costs time on the usual way, which is a small JSON body in and out, is done here instead.
@@ -14,11 +17,12 @@ that costs time on the usual way, which is a small JSON body in and out, is done
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
@@ -28,7 +32,9 @@ from twisted.web.http_headers import Headers
 from homeserver.errors import MatrixError, Unavailable, UnknownToken
 from homeserver.http.answer import Answer, answer_of, answer_of_error, to_bytes
 from homeserver.http.authenticate import MissingToken
+from homeserver.http.bodies import IncomingBody, Source, TooLarge
 from homeserver.http.limits import address_key
+from homeserver.http.outflow import Outflow
 from homeserver.http.route import Auth, Requester, RequestInfo
 from homeserver.http.table import Match
 from homeserver.observe.log import request_id
@@ -51,11 +57,6 @@ NO_HEADERS = Headers()
 
 _log = structlog.get_logger("homeserver.http")
 _WITH_TOKEN = (Auth.USER, Auth.GUEST, Auth.ADMIN)
-
-
-class TooLarge(MatrixError):
-    def __init__(self, limit: int) -> None:
-        super().__init__(413, "M_TOO_LARGE", f"The body is larger than the {limit} bytes that may be sent here")
 
 
 class Exchange(Request):
@@ -87,6 +88,10 @@ class Exchange(Request):
     _chunks: list[bytes] | None = None
     _size = 0
     _running: Deferred[None] | None = None
+    incoming: IncomingBody | None = None
+    """The body, where the handler takes it as it comes."""
+    outflow: Outflow | None = None
+    """The answer, while it is poured out."""
 
     @cached_property
     def responseHeaders(self) -> Headers:  # type: ignore[override]
@@ -113,12 +118,18 @@ class Exchange(Request):
             self._judge(length)
         except MatrixError as error:
             self._refuse(answer_of_error(error), length)
+        else:
+            if self._match is not None and self._match.endpoint.streams:
+                self._open(length)
 
     def handleContentChunk(self, data: bytes) -> None:
         self._size += len(data)
         if self._early is not None or self.finished:
             if self._size > MOST_DISCARDED:
                 self.loseConnection()
+            return
+        if self.incoming is not None:
+            self.incoming.add(data)
             return
         assert self._match is not None
         limit = self._match.endpoint.route.max_body
@@ -138,6 +149,8 @@ class Exchange(Request):
                 self.channel.requestDone(self)
         elif self._early is not None:
             self._answer(self._early)
+        elif self.incoming is not None:
+            self.incoming.end()
         else:
             body = b"".join(self._chunks) if self._chunks is not None else b""
             self._chunks = None
@@ -150,6 +163,8 @@ class Exchange(Request):
         self._disconnected = True
         self.channel = None
         self._chunks = None
+        if self.incoming is not None:
+            self.incoming.abandon()
         if self._running is None:
             self.site.exchanges.discard(self)
         elif self._match is not None and self._match.endpoint.interruptible:
@@ -181,6 +196,19 @@ class Exchange(Request):
         if length is not None and length > route.max_body and match.endpoint.reads_body:
             raise TooLarge(route.max_body)
 
+    def _open(self, length: int | None) -> None:
+        """Begin the handler now, and let it have the body as it comes."""
+        assert self._match is not None
+        assert self.channel is not None
+        expects = self.requestHeaders.getRawHeaders(b"Expect", [b""])[0].lower() == b"100-continue"
+        self.requestHeaders.removeHeader(b"Expect")  # the channel would answer at once, and we have not judged yet
+        self.channel.pause_reading()
+        inlet = _Inlet(self.channel, expects and self.channel._version == b"HTTP/1.1")
+        self.incoming = IncomingBody(length, inlet, self._match.endpoint.route.max_body)
+        running = Deferred.fromCoroutine(self._serve(b""))
+        if not running.called:
+            self._running = running
+
     async def _serve(self, body: bytes) -> None:
         self.request_id = self.site.next_request_id()
         request_id.set(self.request_id)
@@ -205,7 +233,10 @@ class Exchange(Request):
                 answer = answer_of_error(
                     MatrixError(500, "M_UNKNOWN", f"Internal server error (request {self.request_id})")
                 )
-            self._answer(answer)
+            if answer.source is None:
+                self._conclude(answer)
+            else:
+                await self._pour(answer, answer.source)
         except Exception:  # the client must not wait for ever
             _log.exception("answer failed", method=self._method, path=route.path)
             self.site.exchanges.discard(self)
@@ -226,12 +257,18 @@ class Exchange(Request):
         if endpoint.reader is not None:
             if not endpoint.reads_body:
                 body = b""
-            ask = endpoint.reader.read(self._match.values, self._query.decode("latin-1"), body)
+            query = self._query.decode("latin-1")
+            if route.headers:
+                ask = endpoint.reader.read(self._match.values, query, body, self._headers_for(route.headers))
+            else:
+                ask = endpoint.reader.read(self._match.values, query, body)
         elif body and endpoint.reads_body:
             site.check_body(body)
         info = self.info() if endpoint.wants_info else None
         self.requestHeaders = NO_HEADERS
         self._token = None
+        if endpoint.streams:
+            return endpoint.call(who, ask, info, self.incoming)
         return endpoint.call(who, ask, info)
 
     async def _find_requester(self, token: str) -> Requester:
@@ -252,6 +289,9 @@ class Exchange(Request):
     def _refuse(self, answer: Answer, length: int | None) -> None:
         """Answer without having read the body."""
         self.requestHeaders.removeHeader(b"Expect")  # or "100 Continue" would follow our answer
+        self._size = 0
+        if self.incoming is not None and self.channel is not None:
+            self.channel.resume_reading()
         if length is not None and length <= SMALL_BODY:
             self._early = answer
             return
@@ -260,6 +300,48 @@ class Exchange(Request):
         self._write(answer, close=True)
         self._count(answer)
         self.finished = True
+
+    def _conclude(self, answer: Answer) -> None:
+        """Answer, and if the handler left some of its body where it was, as a refusal does."""
+        body = self.incoming
+        if body is None or body.complete or self.channel is None:
+            self._answer(answer)
+        else:
+            self._running = None
+            self._refuse(answer, None if body.length is None else body.length - body.received)
+
+    async def _pour(self, answer: Answer, source: Source) -> None:
+        """Answer with what comes out of `source`, and close it."""
+        channel = self.channel
+        try:
+            if channel is None:
+                self._count(HUNG_UP)
+                return
+            if self.site.closing:
+                channel.persistent = False
+            self._write(answer, close=not channel.persistent)
+            if self._method != "HEAD":
+                self.outflow = Outflow(self.transport, self.site.reactor.seconds)
+                channel.registerProducer(self.outflow, True)
+                try:
+                    await self.outflow.pour(source)
+                finally:
+                    self.outflow = None
+                    channel.unregisterProducer()
+            self.finished = True
+            self._count(answer)
+        except Exception as error:
+            # Half of an answer is out: all that is left is to end the connection before its time.
+            if not isinstance(error, CancelledError):
+                _log.warning("an answer broke off", path=self._pattern, why=str(error))
+            self._count(HUNG_UP)
+            if self.channel is not None:
+                self.channel.forceAbortClient()
+            return
+        finally:
+            source.close()
+        if self.channel is not None:
+            self.channel.requestDone(self)
 
     def _answer(self, answer: Answer) -> None:
         channel = self.channel
@@ -280,8 +362,12 @@ class Exchange(Request):
         self._running = None
         self.site.exchanges.discard(self)
         if self.site.on_answer is not None:
-            pattern = self._match.endpoint.route.path if self._match is not None else ""
-            self.site.on_answer(self._method, pattern, answer.status, self.site.reactor.seconds() - self.started)
+            seconds = self.site.reactor.seconds() - self.started
+            self.site.on_answer(self._method, self._pattern, answer.status, seconds)
+
+    @property
+    def _pattern(self) -> str:
+        return self._match.endpoint.route.path if self._match is not None else ""
 
     # What handlers and others may want to know.
 
@@ -301,6 +387,11 @@ class Exchange(Request):
         is_direct = not (self.site.proxies is not None or self.requestHeaders.hasHeader(b"X-Forwarded-For"))
         return RequestInfo(self.address, text, self.request_id, authorization, is_direct)
 
+    def _headers_for(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of the named headers that came, each line of one after the other."""
+        found = {name: self.requestHeaders.getRawHeaders(name.encode("ascii")) for name in names}
+        return {name: b", ".join(lines).decode("utf-8", "replace") for name, lines in found.items() if lines}
+
     def _find_token(self) -> str | None:
         header = self.requestHeaders.getRawHeaders(b"Authorization")
         if header is not None:
@@ -312,6 +403,25 @@ class Exchange(Request):
 
             return parse_query(self._query.decode("latin-1")).get("access_token", [""])[0] or None
         return None
+
+
+@frozen
+class _Inlet:
+    """Implements `homeserver.http.bodies.Inlet` on a connection."""
+
+    _channel: Channel
+    _expects: bool
+    """Whether the client waits to be told to send."""
+
+    def pause(self) -> None:
+        self._channel.pause_reading()
+
+    def resume(self) -> None:
+        self._channel.resume_reading()
+
+    def welcome(self) -> None:
+        if self._expects:
+            self._channel._send100Continue()
 
 
 def _check_rank(who: Requester, auth: Auth) -> None:

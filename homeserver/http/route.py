@@ -16,7 +16,10 @@ table of routes; there may be several), `who: Requester`, a Struct as the ask, `
 Path parameters are text, already percent-decoded; names listed in `query` come from the query string and are
 converted to the field's type (a list takes every occurrence); every other field of the ask comes from the JSON object
 in the body. With `body="content"` the whole body is handed over as that field: as a `dict` for events' content, in any
-other type after conversion, or unparsed where the field is `bytes`. `homeserver.http.asks` tells it in full.
+other type after conversion, or unparsed where the field is `bytes`. Names listed in `headers` are fields that come from
+the header of that name (`content-type` is the field `content_type`). A handler that takes an `IncomingBody`
+(`homeserver.http.bodies`) gets the body as it comes, and begins before it is there. `homeserver.http.asks` tells it in
+full.
 The answer may be None (`{}`), a mapping, a msgspec Struct, or a `Reply` where status or headers matter.
 """
 
@@ -27,6 +30,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from attrs import field, frozen
+
+from homeserver.http.bodies import Source
 
 
 class Auth(Enum):
@@ -79,6 +84,8 @@ class Reply:
     body: Any = None
     """JSON-able value (or Struct); `bytes` go out as they are with the headers' content type."""
     headers: Mapping[str, str] = field(factory=dict)
+    source: Source | None = None
+    """Where the body comes from, in place of `body`, if it is too long to stand in memory."""
 
 
 Handler = Callable[..., Awaitable[Any]]
@@ -99,6 +106,7 @@ class Route:
     """In bytes; judged before the body is read."""
     query: Sequence[str] = ()
     body: str | None = None
+    headers: Sequence[str] = ()
     interruptible: bool | None = None
     """Whether the handler is cancelled (`CancelledError` where it waits) when its client hangs up. By default a GET
     is, and anything that changes something runs to its end, unheard; a POST that only waits says True."""
@@ -116,6 +124,7 @@ def route(
     max_body: int = JSON_BODY,
     query: Sequence[str] = (),
     body: str | None = None,
+    headers: Sequence[str] = (),
     interruptible: bool | None = None,
 ) -> Callable[[HandlerT], HandlerT]:
     """Mark a handler as the answer to `method` on each of `paths` (`{name}` stands for one undecoded segment).
@@ -126,7 +135,8 @@ def route(
     def mark(handler: HandlerT) -> HandlerT:
         rows: list[Route] = getattr(handler, "routes", [])
         rows += [
-            Route(method, path, handler, auth, rate, max_body, tuple(query), body, interruptible) for path in paths
+            Route(method, path, handler, auth, rate, max_body, tuple(query), body, tuple(headers), interruptible)
+            for path in paths
         ]
         handler.routes = rows  # type: ignore[attr-defined]
         return handler

@@ -42,6 +42,10 @@ IDLE_SECONDS = 90
 """How long a connection is kept on which nothing is asked. Proxies usually let go after 60."""
 REQUEST_SECONDS = 120
 """How long a request may take to come in whole."""
+LEAST_BYTES_A_SECOND = 1024
+"""What is uploaded may take longer, by as much as it takes at this rate; less is no upload but a way to hold us up."""
+STALLED_SECONDS = 120
+"""How long a client may take nothing of an answer that it asked for."""
 SWEEP_SECONDS = 5
 
 OnAnswer = Callable[[str, str, int, float], None]
@@ -53,6 +57,7 @@ class Channel(HTTPChannel):
 
     site: Site
     requestFactory = Exchange  # type: ignore[assignment]
+    requests: list[Exchange]
     MAX_LENGTH = 16384
     totalHeadersSize = 16384
     maxHeaders = 100
@@ -61,6 +66,7 @@ class Channel(HTTPChannel):
     peer = "unknown"
     heard = 0.0
     """When bytes last came, by the site's sweep."""
+    paused_at = 0.0
     reading_since: float | None = None
     """Since when a request is coming in, by the site's sweep; None between requests and while one is answered."""
 
@@ -85,6 +91,20 @@ class Channel(HTTPChannel):
         self.site.channels.discard(self)
         super().connectionLost(reason)
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the connection for now."""
+        self.paused_at = self.site.now
+        if not getattr(self.transport, "disconnecting", False):
+            self._networkProducer.pauseProducing()
+
+    def resume_reading(self) -> None:
+        # That nothing came meanwhile was our doing.
+        self.heard = self.site.now
+        if self.reading_since is not None:
+            self.reading_since += self.heard - self.paused_at
+        if not getattr(self.transport, "disconnecting", False):
+            self._networkProducer.resumeProducing()
+
     def loseConnection(self) -> None:
         """Close once what was written is out. Doing it twice is no mistake."""
         if not getattr(self.transport, "disconnecting", False):
@@ -92,6 +112,20 @@ class Channel(HTTPChannel):
 
     def is_idle(self) -> bool:
         return not self._handlingRequest
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it is the client's turn, and has been for too long."""
+        request = self.requests[0] if self.requests else None
+        if not self.is_idle():
+            since = request.outflow.waiting_since if request is not None and request.outflow is not None else None
+            return since is not None and now - since > STALLED_SECONDS
+        may_take: float = REQUEST_SECONDS
+        if request is not None and (body := request.incoming) is not None:
+            if not body.awaited:
+                return False
+            may_take += body.received / LEAST_BYTES_A_SECOND
+        reading = self.reading_since
+        return now - self.heard > IDLE_SECONDS or (reading is not None and now - reading > may_take)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._respondToBadRequestAndDisconnect()
@@ -186,10 +220,7 @@ class Site(HTTPFactory):
     def _sweep(self) -> None:
         self.now = now = self.reactor.seconds()
         for channel in list(self.channels):
-            if not channel.is_idle():
-                continue
-            reading = channel.reading_since
-            if now - channel.heard > IDLE_SECONDS or (reading is not None and now - reading > REQUEST_SECONDS):
+            if channel.is_overdue(now):
                 channel.forceAbortClient()
 
     async def _wait_for_exchanges(self, seconds: float) -> None:

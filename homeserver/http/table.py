@@ -19,10 +19,12 @@ from attrs import define, field, frozen
 
 from homeserver.errors import InvalidParam, MatrixError
 from homeserver.http.asks import AskReader, is_ask
+from homeserver.http.bodies import IncomingBody
 from homeserver.http.route import Auth, Requester, RequestInfo, Route, routes_of
 
-Call = Callable[[Any, Any, RequestInfo | None], Awaitable[Any]]
-"""A handler with its collaborators already in place: takes who, ask and info, whether it wants them or not."""
+Call = Callable[..., Awaitable[Any]]
+"""A handler with its collaborators already in place: takes who, ask and info, whether it wants them or not, and its
+body where `Endpoint.streams`."""
 
 
 class BadRoute(TypeError):
@@ -44,6 +46,8 @@ class Endpoint:
     reads_body: bool
     interruptible: bool
     """Whether the handler is cancelled when its client hangs up."""
+    streams: bool = False
+    """Whether the handler takes its body as it comes, an `IncomingBody`."""
 
 
 @define(eq=False)
@@ -136,11 +140,13 @@ def bind(route: Route, names: Sequence[str], collaborators: Mapping[type[Any], o
         kind = hints[name]
         if kind is RequestInfo:
             slots.append(("info", None))
+        elif kind is IncomingBody:
+            slots.append(("stream", None))
         elif kind in collaborators:
             slots.append(("collaborator", collaborators[kind]))
         elif is_ask(kind):
             try:
-                reader = AskReader(kind, path=names, query=route.query, body=route.body)
+                reader = AskReader(kind, path=names, query=route.query, body=route.body, headers=route.headers)
             except TypeError as error:
                 raise BadRoute(route, str(error)) from error
             slots.append(("ask", None))
@@ -152,16 +158,22 @@ def bind(route: Route, names: Sequence[str], collaborators: Mapping[type[Any], o
             slots.append(("who", None))
         else:
             raise BadRoute(route, f"nothing of the type of {name!r} ({kind}) was handed to the table")
-    if reader is None and (names or route.query or route.body):
+    if reader is None and (names or route.query or route.body or route.headers):
         raise BadRoute(route, "the handler takes no ask for what the path, query or body holds")
     kinds = [kind for kind, _ in slots]
+    reads_body = route.method not in ("GET", "HEAD", "OPTIONS")
+    if "stream" in kinds and (not reads_body or route.auth is Auth.FEDERATION):
+        raise BadRoute(route, "a body that comes in pieces needs a method that has one, and nobody's signature over it")
+    if "stream" in kinds and reader is not None and reader.reads_members:
+        raise BadRoute(route, "the ask wants JSON from a body that the handler takes in pieces")
     return Endpoint(
         route=route,
         call=_caller(route.handler, slots),
         reader=reader,
         wants_info="info" in kinds,
-        reads_body=route.method not in ("GET", "HEAD", "OPTIONS"),
+        reads_body=reads_body,
         interruptible=route.method == "GET" if route.interruptible is None else route.interruptible,
+        streams="stream" in kinds,
     )
 
 
@@ -180,8 +192,8 @@ def _caller(handler: Callable[..., Awaitable[Any]], slots: Sequence[tuple[str, o
             (one,) = fixed
             return lambda who, ask, info: handler(one, ask)
 
-    def call(who: object, ask: object, info: RequestInfo | None) -> Awaitable[Any]:
-        given = {"who": who, "ask": ask, "info": info}
+    def call(who: object, ask: object, info: RequestInfo | None, stream: object = None) -> Awaitable[Any]:
+        given = {"who": who, "ask": ask, "info": info, "stream": stream}
         return handler(*[value if kind == "collaborator" else given[kind] for kind, value in slots])
 
     return call
