@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# First of all: whoever imports structlog before it gets tracebacks with every local variable in them, and one that has
+# a whole house among its variables takes hours and all memory to print.
+from homeserver.observe.log import structlog  # isort: split
+
 import hypothesis
 import pytest
 
 from homeserver.reactor import install_reactor
+
+assert structlog.dev.default_exception_formatter is structlog.dev.plain_traceback
 
 # Before anything imports a reactor: the tests run on the one that the server runs on.
 install_reactor()
