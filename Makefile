@@ -7,15 +7,18 @@ BIN := $(VENV)/bin
 DATA ?= data
 # Named after what is to be installed, so that setting up again is quick when nothing changed, whatever the dates of
 # the files are.
-STAMP := $(VENV)/.installed-$(shell cat requirements/*.txt setup.cfg | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt requirements/runtime.txt setup.cfg | sha256sum | cut -c1-16)
+# A peer for the tests, in an environment of its own, so that nothing of ours can come to depend on it.
+SYNAPSE := .venv-synapse
+SYNAPSE_STAMP := $(SYNAPSE)/.installed-$(shell sha256sum < requirements/synapse.txt | cut -c1-16)
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run dev test check format fuzz bench docs lock clean
+.PHONY: help setup synapse run dev test acceptance check format fuzz bench docs lock clean
 
 help: ## tell what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 9
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup: $(STAMP) ## make .venv with the package in it, from the lock files
 $(STAMP):
@@ -24,6 +27,13 @@ $(STAMP):
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+synapse: $(SYNAPSE_STAMP) ## make .venv-synapse with a Synapse in it, the peer that the tests talk to
+$(SYNAPSE_STAMP):
+	@test -x $(SYNAPSE)/bin/python || $(PYTHON) -m venv $(SYNAPSE)
+	$(SYNAPSE)/bin/python -m pip install --quiet --require-hashes --requirement requirements/synapse.txt
+	@rm -f $(SYNAPSE)/.installed-*
 	@touch $@
 
 run: setup ## a server on http://localhost:8008, with its data in ./data
@@ -46,9 +56,12 @@ format: setup ## put the code into its usual form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: check ## everything that the project promises, in two processes: some minutes
+test: check synapse ## everything that the project promises, in two processes: some minutes
 	tests/tools/need_postgres.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+acceptance: setup synapse ## scenarios with a real Synapse: every mix of servers, role and room version; half an hour
+	ACCEPTANCE=1 $(BIN)/python -m pytest tests/scenarios -n 2 --dist worksteal
 
 fuzz: setup ## hostile bytes against parsers and the HTTP edge, for FUZZ_SECONDS (60) in all
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/fuzz
@@ -62,7 +75,8 @@ docs: setup ## write homeserver.yaml anew, from the settings' own documentation
 lock: setup ## choose the newest versions of all dependencies that setup.cfg and requirements/*.in allow
 	$(COMPILE) --upgrade --output-file requirements/runtime.txt setup.cfg requirements/runtime.in
 	$(COMPILE) --upgrade --output-file requirements/dev.txt requirements/dev.in
+	$(COMPILE) --upgrade --output-file requirements/synapse.txt requirements/synapse.in
 
 clean: ## remove what the other verbs made, but not ./data
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SYNAPSE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ from homeserver.cli import VERBS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changelog.d").glob("*.md")])
 PACKAGES = ("config", "federation", "storage", "homeserver")
-LOCKS = ("runtime", "dev")
+LOCKS = ("runtime", "dev", "synapse")
 #: Hosts of package registries: whoever installs chooses their own, so no committed file names one.
 REGISTRY_HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "npmjs" + ".org", "npmjs" + ".com", "yarnpkg" + ".com")
 
@@ -33,12 +33,37 @@ def _files() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode == 0:
         return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    hidden = {".git", ".venv", "data", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+    hidden = {
+        ".git",
+        ".venv",
+        ".venv-synapse",
+        "data",
+        "__pycache__",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+    }
     return [file for file in ROOT.rglob("*") if file.is_file() and hidden.isdisjoint(file.relative_to(ROOT).parts)]
 
 
 @pytest.mark.parametrize(
-    "verb", ["setup", "run", "dev", "test", "check", "format", "fuzz", "bench", "docs", "lock", "clean"]
+    "verb",
+    [
+        "setup",
+        "synapse",
+        "run",
+        "dev",
+        "test",
+        "acceptance",
+        "check",
+        "format",
+        "fuzz",
+        "bench",
+        "docs",
+        "lock",
+        "clean",
+    ],
 )
 def test_make_knows(verb: str) -> None:
     result = subprocess.run(["make", "--dry-run", verb], cwd=ROOT, capture_output=True, text=True)

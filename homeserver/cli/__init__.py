@@ -24,6 +24,7 @@ VERBS = {
     "rotate-key": "rotate_key",
     "reset": "reset",
     "demo": "demo",
+    "harness": "harness",
     "shell": "shell",
 }
 
