@@ -22,6 +22,7 @@ from config.server import Server
 from config.sessions import Sessions
 from config.settings import PROFILES, Profile, Settings
 from config.source import SettingsError
+from config.web import Web
 
 __all__ = [
     "PROFILES",
@@ -43,6 +44,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Tls",
+    "Web",
     "load_settings",
     "make_settings",
 ]

@@ -21,6 +21,7 @@ from config.registration import Registration
 from config.rooms import Rooms
 from config.server import Server
 from config.sessions import Sessions
+from config.web import Web
 
 Profile = Literal["production", "dev", "test"]
 
@@ -52,6 +53,7 @@ class Settings:
     rooms: Rooms = setting(factory=Rooms, doc="")
     presence: Presence = setting(factory=Presence, doc="")
     federation: Federation = setting(factory=Federation, doc="")
+    web: Web = setting(factory=Web, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")
     memory: Memory = setting(factory=Memory, doc="")
@@ -72,6 +74,7 @@ PROFILES: dict[Profile, dict[str, dict[str, Any]]] = {
         "passwords": {"argon2_time_cost": 1, "argon2_memory_kib": 8, "minimum_length": 1},
         "rooms": {"anybody_may_publish": True},
         "federation": {"allow_loopback": True, "notaries": []},
+        "web": {"allow_loopback": True},
         "rate_limits": {"enabled": False},
     },
 }

@@ -11,8 +11,12 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 
+import homeserver
 from config import Settings
 from federation.room.versions import ROOM_VERSIONS
+
+USER_AGENT = f"Guildhall/{homeserver.__version__}"
+"""Of its own requests."""
 
 SPEC_VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2")
 """What clients may take for granted. v1.3 would promise relations and server-side threads, on which Element then

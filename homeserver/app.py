@@ -20,6 +20,7 @@ from twisted.internet.task import LoopingCall
 
 from config import Listener, Settings
 from federation.outbound.transport import Transport
+from federation.outbound.web import Web
 from federation.room.signing import SigningKey
 from federation.threads import Workers
 from homeserver.about import About
@@ -75,6 +76,7 @@ from homeserver.userdata.filters import FilterService
 from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
 from homeserver.userdata.tags import Tags
+from homeserver.web import build_web
 from storage.database import Database, open_database
 from storage.ports import Counters
 
@@ -106,6 +108,7 @@ class House:
     """None for a server that keeps to itself."""
     sending: Sending | None
     """None for that too, and where somebody else delivers (`build`'s `outbox`)."""
+    web: Web
     table: RouteTable
     metrics: Metrics
     limits: RateLimiter
@@ -160,7 +163,7 @@ class House:
         self.typing.stop_timers()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
-        for part in (self.presence, *sending, self.tasks, *federation, self.accounts, self.database):
+        for part in (self.presence, *sending, self.tasks, *federation, self.web, self.accounts, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
@@ -205,12 +208,13 @@ def build(
     clock: Clock | None = None,
     *,
     transport: Transport | None = None,
+    web: Web | None = None,
     workers: Workers | None = None,
     outbox: Outbox | None = None,
 ) -> House:
     """Open the database and put everything together. Blocks; raises DatabaseUnusable, OSError, BadSigningKey.
 
-    A simulation hands in its own way to other servers, and threads that are none.
+    A simulation hands in its own ways to other servers and to the web, and threads that are none.
     """
     clock = clock or Clock(reactor)
     server_name = settings.server.name
@@ -223,6 +227,8 @@ def build(
         settings.database.url, reactor, server_name=server_name, most_readers=settings.database.pool_size
     )
     counters = database.counters
+
+    web = web or build_web(settings, clock, reactor)
 
     # Streams and rooms.
     hub = Hub(clock, counters.position - 1)
@@ -365,6 +371,7 @@ def build(
         tasks=tasks,
         federation=federation,
         sending=sending,
+        web=web,
         table=RouteTable(routes, collaborators),
         metrics=metrics,
         limits=limits,

@@ -37,6 +37,7 @@ from homeserver.http.answer import Answer, answer_of, answer_of_error
 from homeserver.http.route import Auth
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.receiver import Receiver
+from tests.federation.doubles import pour
 from tests.fixtures_house import START_MS, LivedInHouse, StillReactor
 
 T = TypeVar("T")
@@ -79,7 +80,8 @@ class Line:
         if member is None or {self.origin, request.destination} & fleet.down:
             raise Unreachable(request.destination, "there is no such server")
         answer = await member.serve(request)
-        return Response(answer.status, {name.lower(): text for name, text in answer.headers.items()}, answer.body)
+        headers = {name.lower(): text for name, text in answer.headers.items()}
+        return await pour(request, Response(answer.status, headers, answer.body))
 
     async def close(self) -> None:
         """There is nothing to hang up."""

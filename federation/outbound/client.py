@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 from attrs import frozen
 
-from federation.outbound.transport import MAX_BYTES, TIMEOUT_S, BadAnswer, Refused, Request, Response, Transport
+from federation.outbound.transport import MAX_BYTES, TIMEOUT_S, BadAnswer, Refused, Request, Response, Sink, Transport
+from federation.outbound.web import REDIRECTS
 from federation.room.canonical import canonical_json
 from federation.room.hashing import encode_base64
 from federation.room.identifiers import ServerName
@@ -91,6 +92,22 @@ class FederationClient:
         )
         return read_answer(destination, response, into)
 
+    async def download(
+        self, destination: str, path: str, sink: Sink, *, max_bytes: int, timeout_s: float | None = None
+    ) -> Response:
+        """The answer to a GET whose body, up to `max_bytes`, goes to `sink`; or one that redirects, as it came.
+
+        Raises what the sink raises, too.
+        """
+        headers = {"Authorization": self.authorization("GET", destination, path, None)}
+        patience_s = self.timeout_s if timeout_s is None else timeout_s
+        response = await self.transport.send(
+            Request(destination, "GET", path, headers, None, patience_s, max_bytes, sink)
+        )
+        if not 200 <= response.status < 300 and response.status not in REDIRECTS:
+            raise _refusal(destination, response)
+        return response
+
     async def request(
         self,
         method: str,
@@ -114,8 +131,7 @@ class FederationClient:
             Request(destination, method, path, headers, content, patience_s, max_bytes)
         )
         if not 200 <= response.status < 300:
-            error = read_error(response.body, response.headers.get("retry-after"))
-            raise Refused(destination, response.status, error.errcode, error.error, error.retry_after_ms)
+            raise _refusal(destination, response)
         return response
 
     def authorization(self, method: str, destination: str, path: str, content: bytes | None) -> str:
@@ -132,3 +148,8 @@ def read_answer(destination: str, response: Response, into: type[T]) -> T:
         return msgspec.json.decode(response.body, type=into)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(destination, f"not what it should be: {error}") from None
+
+
+def _refusal(destination: str, response: Response) -> Refused:
+    error = read_error(response.body, response.headers.get("retry-after"))
+    return Refused(destination, response.status, error.errcode, error.error, error.retry_after_ms)

@@ -39,21 +39,23 @@ class Dialer:
     """For one IP address, from the first packet to the end of the TLS handshake."""
     _stagger_s: float = field(default=STAGGER_S)
 
-    async def connect_any(self, destination: str, addresses: Sequence[Address]) -> tuple[PeerConnection, Address]:
+    async def connect_any(
+        self, destination: str, addresses: Sequence[Address], *, encrypted: bool = True
+    ) -> PeerConnection:
         """The first connection that comes about, the addresses tried in their order. Raises `Unreachable`."""
         failure = Unreachable(destination, "it has no address")
         for address in addresses:
             try:
-                return await self.connect(destination, address), address
+                return await self.connect(destination, address, encrypted=encrypted)
             except Unreachable as error:
                 failure = error
         raise failure
 
-    async def connect(self, destination: str, address: Address) -> PeerConnection:
+    async def connect(self, destination: str, address: Address, *, encrypted: bool = True) -> PeerConnection:
         """A connection to one address. Raises `Unreachable`, which names `destination`."""
         hosts = await self._find(destination, address)
         # The attempts differ only in the IP address, so that of the last stands for all in the error.
-        attempts = [partial(self._attempt, destination, ip, address) for ip in hosts]
+        attempts = [partial(self._attempt, destination, ip, address, encrypted) for ip in hosts]
         return await Race(attempts, self._stagger_s, self._reactor).run()
 
     async def _find(self, destination: str, address: Address) -> Sequence[str]:
@@ -70,9 +72,9 @@ class Dialer:
             raise Unreachable(destination, why, retryable=False)
         return allowed[:MOST_TRIED]
 
-    async def _attempt(self, destination: str, ip: str, address: Address) -> PeerConnection:
+    async def _attempt(self, destination: str, ip: str, address: Address, encrypted: bool) -> PeerConnection:
         try:
-            tls = self._tls.client(address.tls_name)
+            tls = self._tls.client(address.tls_name) if encrypted else None
         except BadTlsName as error:
             raise Unreachable(destination, str(error), retryable=False) from None
         connecting = Deferred.fromCoroutine(self._open(ip, address.port, tls))
@@ -82,17 +84,17 @@ class Dialer:
         except Exception as error:
             raise Unreachable(destination, f"{ip} port {address.port}: {self._explain(error, tls)}") from None
 
-    async def _open(self, ip: str, port: int, tls: TlsClient) -> PeerConnection:
+    async def _open(self, ip: str, port: int, tls: TlsClient | None) -> PeerConnection:
         kind = TCP6ClientEndpoint if ":" in ip else TCP4ClientEndpoint
-        endpoint = wrapClientTLS(tls, kind(self._reactor, ip, port, timeout=self._timeout_s))
-        connection = PeerConnection()
-        await connectProtocol(endpoint, connection)  # type: ignore[no-untyped-call]
+        endpoint = kind(self._reactor, ip, port, timeout=self._timeout_s)
+        connection = PeerConnection(encrypted=tls is not None)
+        await connectProtocol(endpoint if tls is None else wrapClientTLS(tls, endpoint), connection)  # type: ignore[no-untyped-call]
         await connection.ready
         return connection
 
-    def _explain(self, error: Exception, tls: TlsClient) -> str:
+    def _explain(self, error: Exception, tls: TlsClient | None) -> str:
         match error:
-            case _ if tls.why is not None:
+            case _ if tls is not None and tls.why is not None:
                 return tls.why
             case DeferredTimeout() | net.TimeoutError():
                 return f"no connection within {self._timeout_s:g} s"

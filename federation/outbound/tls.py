@@ -6,6 +6,7 @@ the rest of a request.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from attrs import define, field
@@ -40,24 +41,33 @@ class BadTlsName(ValueError):
     """No certificate can be valid for such a name."""
 
 
+def _make_context(ca_path: Path | None) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_alpn_protos([b"http/1.1"])
+    if ca_path is None:
+        context.set_default_verify_paths()
+        return context
+    try:
+        context.load_verify_locations(str(ca_path).encode())
+    except SSL.Error:
+        raise BadAuthorities(f"{ca_path}: there are no certificates to be read there") from None
+    return context
+
+
+@cache
+def _system_context() -> SSL.Context:
+    return _make_context(None)
+
+
 class PeerTls:
     """Makes the TLS side of connections to peers."""
 
     def __init__(self, ca_path: Path | None = None) -> None:
         """Trust the authorities in `ca_path` (PEM), or the system's. Raises `BadAuthorities`."""
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.set_alpn_protos([b"http/1.1"])
-        if ca_path is None:
-            context.set_default_verify_paths()
-        else:
-            try:
-                context.load_verify_locations(str(ca_path).encode())
-            except SSL.Error:
-                raise BadAuthorities(f"{ca_path}: there are no certificates to be read there") from None
-        self._context = context
+        self._context = _system_context() if ca_path is None else _make_context(ca_path)
 
     def client(self, tls_name: str) -> TlsClient:
         """For one connection to whoever has a certificate for `tls_name`. Raises `BadTlsName`."""

@@ -21,6 +21,16 @@ MAX_BYTES = 10 * 1024 * 1024
 """How large most answers may be. Room states are larger: whoever asks for one says so."""
 
 
+class Sink(Protocol):
+    """Takes the body of an answer piece by piece, so that it is never whole in memory."""
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """The answer is one of success; its headers, by name in lower case. What this raises ends the request."""
+
+    async def write(self, data: bytes) -> None:
+        """The next bytes. No more are read from the peer before this is done; what it raises ends the request."""
+
+
 @frozen
 class Request:
     """One HTTP request to a server, by the name that people know it by."""
@@ -34,6 +44,9 @@ class Request:
     body: bytes | None = None
     timeout_s: float = TIMEOUT_S
     max_bytes: int = MAX_BYTES
+    sink: Sink | None = None
+    """Where the body goes if the status is one of success; that of the `Response` is then empty. Such requests have
+    places of their own beside the destination's others, which they may hold up for long."""
 
 
 @frozen

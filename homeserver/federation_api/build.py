@@ -15,7 +15,6 @@ from typing import Any
 
 from attrs import field, frozen
 
-import homeserver
 from config import Settings
 from federation.discovery.ladder import Ladder
 from federation.discovery.private import AddressPolicy
@@ -33,15 +32,16 @@ from federation.outbound.https import HttpsTransport
 from federation.outbound.names import NameServers, SystemAddresses
 from federation.outbound.tls import PeerTls
 from federation.outbound.transport import Transport
+from federation.outbound.web_client import WebClient
 from federation.outbound.wellknown import HttpsWellKnown
 from federation.room.signing import SigningKey
 from federation.threads import Threads, Workers
+from homeserver.about import USER_AGENT
 from homeserver.clock import Clock
 from homeserver.federation_api.gate import Gate
 from homeserver.federation_api.key_table import KeyTable
 from storage.database import Database
 
-USER_AGENT = f"Guildhall/{homeserver.__version__}"
 LOOKUP_THREADS = 8
 
 
@@ -123,7 +123,7 @@ def make_transport(settings: Settings, clock: Clock, reactor: Any, lookups: Work
         ours.connect_timeout_ms / 1000,
     )
     ladder = Ladder(
-        WellKnown(HttpsWellKnown(dialer, clock.timers, USER_AGENT), clock.now_ms),
+        WellKnown(HttpsWellKnown(WebClient(dialer, clock.timers, USER_AGENT)), clock.now_ms),
         SrvRecords(NameServers(reactor), clock.now_ms),
     )
     return HttpsTransport(ladder, dialer, clock.timers, USER_AGENT)

@@ -55,9 +55,9 @@ class Stage:
     notary: Response | None = None
     is_running: bool = True
 
-    async def get(self, host: str, url: str) -> Page:
+    async def get(self, url: str) -> Page:
         if url not in self.pages:
-            raise DiscoveryFailed(f"{host}: connection refused")
+            raise DiscoveryFailed(f"{url}: connection refused")
         return self.pages[url]
 
     async def lookup(self, name: str) -> SrvAnswer:

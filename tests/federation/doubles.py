@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import orjson
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -66,7 +66,7 @@ class Network:
         server = self.servers.get(request.destination)
         if server is None:
             raise Unreachable(request.destination, "nobody is there")
-        return server(request)
+        return await pour(request, server(request))
 
     async def close(self) -> None:
         self.servers.clear()
@@ -76,6 +76,15 @@ class Network:
         asked = [(request.destination, request.path) for request in self.requests]
         self.requests.clear()
         return asked
+
+
+async def pour(request: Request, response: Response) -> Response:
+    """What a transport does with an answer to a request that has a sink."""
+    if request.sink is None or not 200 <= response.status < 300:
+        return response
+    request.sink.begin(response.headers)
+    await request.sink.write(response.body)
+    return evolve(response, body=b"")
 
 
 def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

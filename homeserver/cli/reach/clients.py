@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import msgspec
 
 from federation.discovery.address import split_server_name
@@ -36,7 +34,7 @@ async def check_clients(world: World) -> list[Finding]:
 async def _check_address(world: World, base: str) -> Finding:
     url = f"{base}/_matrix/client/versions"
     try:
-        page = await world.page(urlsplit(base).hostname or "", url)
+        page = await world.page(url)
     except DiscoveryFailed as error:
         return world.unreached("clients", f"{url} cannot be had: {error}")
     if page.status != 200 or b'"versions"' not in page.body:
@@ -48,7 +46,7 @@ async def _check_file(world: World, host: str, base: str) -> Finding:
     url = f"https://{host}/.well-known/matrix/client"
     hint = "so people have to type the address into their client"
     try:
-        page = await world.page(host, url)
+        page = await world.page(url)
         if page.status != 200:
             return warning("clients", f"{url}: status {page.status}, {hint}")
         found = msgspec.json.decode(page.body, type=_File).home.base_url.rstrip("/")

@@ -45,14 +45,16 @@ async def _look(settings: Settings, key_ids: Sequence[str], is_running: bool, re
     from federation.outbound.dial import Dialer
     from federation.outbound.names import NameServers, SystemAddresses
     from federation.outbound.tls import PeerTls
+    from federation.outbound.web_client import WebClient
     from federation.outbound.wellknown import HttpsWellKnown
     from federation.threads import Threads
+    from homeserver.about import USER_AGENT
     from homeserver.cli.reach.clients import check_clients
     from homeserver.cli.reach.peers import check_peers
     from homeserver.cli.reach.way_out import check_way_out
     from homeserver.cli.reach.world import World
     from homeserver.clock import Clock
-    from homeserver.federation_api.build import USER_AGENT, make_transport
+    from homeserver.federation_api.build import make_transport
 
     threads = Threads(reactor, LOOKUP_THREADS, "addresses")
     addresses = SystemAddresses(threads)
@@ -64,7 +66,7 @@ async def _look(settings: Settings, key_ids: Sequence[str], is_running: bool, re
         settings=settings,
         key_ids=key_ids,
         is_running=is_running,
-        web=HttpsWellKnown(dialer, reactor, USER_AGENT),
+        web=HttpsWellKnown(WebClient(dialer, reactor, USER_AGENT)),
         srv=NameServers(reactor),
         addresses=addresses,
         dialer=dialer,

@@ -15,8 +15,8 @@ from federation.discovery.private import AddressPolicy
 from federation.discovery.srv import SERVICES
 from federation.discovery.wellknown import Delegates, read_page
 from federation.gather import gather
-from federation.outbound.connection import ConnectionEnded
-from federation.outbound.http1 import BadHttp, write_request
+from federation.outbound.answer import BadHttp
+from federation.outbound.connection import ConnectionEnded, Question
 from federation.outbound.transport import Unreachable
 from homeserver.about import About
 from homeserver.cli.certificates import check_expiry
@@ -59,7 +59,7 @@ async def _find_delegation(world: World, host: str) -> tuple[str | None, Finding
     url = f"https://{host}/.well-known/matrix/server"
     ours = About(world.settings).server_discovery()
     try:
-        answer = read_page(await world.page(host, url))
+        answer = read_page(await world.page(url))
     except DiscoveryFailed as error:
         return None, warning("delegation", f"{url} cannot be had ({error}), so others look for {host} by DNS")
     if not isinstance(answer, Delegates):
@@ -129,8 +129,8 @@ async def _ask_for_keys(world: World, address: Address) -> tuple[_Keys, Any]:
     try:
         transport: Any = connection.transport
         certificate = transport.getPeerCertificate()
-        request = write_request("GET", KEYS_PATH, address.host_header, {"Connection": "close"}, None)
-        response = await connection.ask(request, MAX_BYTES)
+        question = Question("GET", KEYS_PATH, address.host_header, {"Connection": "close"}, None, MAX_BYTES)
+        response = await connection.ask(question)
     finally:
         connection.abort()
     if response.status != 200:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Web(Protocol):
-    async def get(self, host: str, url: str) -> Page:
+    async def get(self, url: str) -> Page:
         """A page over HTTPS, redirects followed. Raises `DiscoveryFailed`."""
 
 
@@ -46,10 +46,10 @@ class World:
     timers: IReactorTime
     now_s: Callable[[], float] = time.time
 
-    async def page(self, host: str, url: str) -> Page:
+    async def page(self, url: str) -> Page:
         """A page over HTTPS. Raises `DiscoveryFailed`, also when patience is at its end."""
         try:
-            return await self.patiently(self.web.get(host, url))
+            return await self.patiently(self.web.get(url))
         except DeferredTimeout:
             raise DiscoveryFailed(f"no answer within {PATIENCE_S:g} s") from None
 

@@ -48,8 +48,11 @@ class Peer(Factory):
         self.connections.append(protocol)
         return protocol
 
-    def listen(self, reactor: Any, tls: Tls | CertificateOptions, host: str = "127.0.0.1") -> int:
-        """Begin to listen; the port."""
+    def listen(self, reactor: Any, tls: Tls | CertificateOptions | None, host: str = "127.0.0.1") -> int:
+        """Begin to listen; the port. Without `tls` it speaks plain HTTP."""
+        if tls is None:
+            plain = self.port = reactor.listenTCP(0, self, interface=host)
+            return int(plain.getHost().port)
         options = make_tls(tls) if isinstance(tls, Tls) else tls
         context = options.getContext()
         context.set_tlsext_servername_callback(lambda connection: self.sni.append(connection.get_servername()))
@@ -95,6 +98,17 @@ class PeerProtocol(Protocol):
             else:
                 self.transport.write(answer)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much the other side has not taken, and neither have the sockets between."""
+        under_tls: Any = self.transport.transport  # type: ignore[union-attr]
+        return len(under_tls.dataBuffer) - int(under_tls.offset) + int(under_tls._tempDataLen)
+
+    def hang_up(self) -> None:
+        """Close the connection once everything is written."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
     def drop(self) -> None:
         if self.open and self.transport is not None:
             self.transport.abortConnection()
@@ -126,3 +140,33 @@ class Names:
         if host not in self.hosts:
             raise DiscoveryFailed(f"{host} has no address")
         return self.hosts[host]
+
+
+@define
+class Basin:
+    """A `Sink` that keeps everything, and is as slow or as broken as a test wants."""
+
+    headers: Mapping[str, str] | None = None
+    pieces: list[bytes] = field(factory=list)
+    gates: list[Deferred[None]] | None = None
+    """Set to a list, and every write waits for its Deferred in it."""
+    breaks_at: int | None = None
+    """The piece that it cannot take."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        assert self.headers is None
+        self.headers = headers
+
+    async def write(self, data: bytes) -> None:
+        assert self.headers is not None
+        if self.breaks_at == len(self.pieces):
+            raise OSError("no space left on the device")
+        self.pieces.append(data)
+        if self.gates is not None:
+            gate: Deferred[None] = Deferred()
+            self.gates.append(gate)
+            await gate

@@ -22,12 +22,13 @@ from federation.discovery.address import Address
 from federation.discovery.private import AddressPolicy
 from federation.gather import gather
 from federation.outbound.dial import Dialer
-from federation.outbound.https import AT_ONCE, MOST_WAITING, HttpsTransport
+from federation.outbound.https import HttpsTransport
 from federation.outbound.pool import IDLE_S
 from federation.outbound.tls import BadAuthorities, PeerTls
 from federation.outbound.transport import BadAnswer, Request, Response, Unreachable
+from federation.outbound.turns import AT_ONCE, MOST_WAITING
 from homeserver.http.tls import make_tls
-from tests.federation.outbound.peers import OK, Heard, Names, Peer
+from tests.federation.outbound.peers import OK, Basin, Heard, Names, Peer
 from tests.fixtures_tls import Authority
 
 NAME = "peer.example"
@@ -416,6 +417,147 @@ async def test_one_slow_destination_holds_up_no_other(stage: Stage) -> None:
     transport = stage.transport()
     waiting = [Deferred.fromCoroutine(transport.send(Request("slow.example", "GET", "/"))) for _ in range(AT_ONCE + 5)]
     assert (await transport.send(ask())).status == 200
+    for each in waiting:
+        each.cancel()
+        with pytest.raises(CancelledError):
+            await each
+
+
+def large(body: bytes, status: bytes = b"200 OK") -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Type: a/b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_goes_to_a_sink(stage: Stage) -> None:
+    body = bytes(range(256)) * 4000
+    peer = stage.peer()
+    peer.script = lambda heard: large(body)
+    transport = stage.transport()
+    for _ in range(2):
+        basin = Basin()
+        response = await transport.send(ask(sink=basin, max_bytes=len(body)))
+        assert (response.status, response.body) == (200, b"")
+        assert basin.headers is not None
+        assert basin.headers["content-type"] == "a/b"
+        assert basin.body == body
+        assert max(map(len, basin.pieces)) <= 64 * 1024, "never whole in memory"
+    assert [heard.connection for heard in peer.heard] == [0, 0], "and the connection is as good as new"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sink_that_is_slow_slows_the_peer_down(stage: Stage) -> None:
+    """What does not fit into the buffers of the sockets between them stays where it is."""
+    body = b"x" * 20_000_000
+    peer = stage.peer()
+    peer.script = lambda heard: large(body)
+    basin = Basin(gates=[])
+    assert basin.gates is not None
+    waiting = Deferred.fromCoroutine(stage.transport().send(ask(sink=basin, max_bytes=len(body))))
+    while not basin.gates:
+        await pause()
+    left = 0
+    while left != peer.connections[0].unsent_bytes:
+        left = peer.connections[0].unsent_bytes
+        await pause(0.2)
+    assert len(basin.pieces) == 1
+    assert len(basin.body) <= 64 * 1024
+    assert peer.connections[0].unsent_bytes > 5_000_000, "the peer could not get rid of the rest"
+    gates, basin.gates = basin.gates, None
+    gates[0].callback(None)
+    assert (await waiting).status == 200
+    assert basin.body == body
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_while_a_sink_is_busy_is_not_lost(stage: Stage) -> None:
+    """The end of the connection too, which is the end of the body."""
+    peer = stage.peer()
+    peer.script = lambda heard: b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000
+    basin = Basin(gates=[])
+    assert basin.gates is not None
+    waiting = Deferred.fromCoroutine(stage.transport().send(ask(sink=basin)))
+    while not basin.gates:
+        await pause()
+    peer.connections[0].hang_up()
+    await pause(0.1)
+    while not waiting.called:
+        for gate in basin.gates:
+            if not gate.called:
+                gate.callback(None)
+        await pause()
+    assert (await waiting).status == 200
+    assert len(basin.body) == 100_000
+
+
+@pytest.mark.parametrize("breaks_at", [0, 1])
+@pytest_twisted.ensureDeferred
+async def test_a_sink_that_breaks_ends_the_request(stage: Stage, breaks_at: int) -> None:
+    peer = stage.peer()
+    peer.script = lambda heard: large(b"x" * 1_000_000)
+    transport = stage.transport()
+    with pytest.raises(OSError, match="no space left"):
+        await transport.send(ask(sink=Basin(breaks_at=breaks_at), max_bytes=1_000_000))
+    await pause(0.05)
+    assert not peer.connections[0].open
+    assert transport.idle_connections == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sink_is_told_nothing_of_errors(stage: Stage) -> None:
+    peer = stage.peer()
+    peer.script = lambda heard: large(b'{"errcode": "M_NOT_FOUND"}', b"404 Not Found")
+    basin = Basin()
+    response = await stage.transport().send(ask(sink=basin))
+    assert (response.status, response.body) == (404, b'{"errcode": "M_NOT_FOUND"}')
+    assert basin.headers is None
+    peer.script = lambda heard: large(b"x" * 100_000, b"404 Not Found")
+    with pytest.raises(BadAnswer, match="larger"):
+        await stage.transport().send(ask(sink=Basin(), max_bytes=10_000_000))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1f4\r\n"
+        + b"x" * 500
+        + b"\r\n1f5\r\n"
+        + b"x" * 501,
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_no_more_than_asked_for_goes_to_a_sink(stage: Stage, data: bytes) -> None:
+    peer = stage.peer()
+    peer.script = lambda heard: data
+    basin = Basin()
+    with pytest.raises(BadAnswer, match="larger than 1000 bytes"):
+        await stage.transport().send(ask(sink=basin, max_bytes=1000))
+    assert len(basin.body) <= 1000
+
+
+@pytest_twisted.ensureDeferred
+async def test_giving_up_while_a_sink_is_busy(stage: Stage) -> None:
+    peer = stage.peer()
+    peer.script = lambda heard: large(b"x" * 1_000_000)
+    basin = Basin(gates=[])
+    assert basin.gates is not None
+    with pytest.raises(Unreachable, match="no answer within"):
+        await stage.transport().send(ask(sink=basin, max_bytes=1_000_000, timeout_s=0.3))
+    assert len(basin.gates) == 1
+    await pause(0.05)
+    assert not peer.connections[0].open
+    assert len(basin.pieces) == 1, "and it is left alone then"
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_bodies_hold_up_nothing_else(stage: Stage) -> None:
+    peer = stage.peer()
+    peer.script = lambda heard: b"" if "large" in heard.line else OK
+    transport = stage.transport()
+    waiting = [Deferred.fromCoroutine(transport.send(ask("/large", sink=Basin()))) for _ in range(AT_ONCE + 1)]
+    assert (await transport.send(ask("/small"))).status == 200
     for each in waiting:
         each.cancel()
         with pytest.raises(CancelledError):

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import define, field
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet import reactor
 
 from federation.discovery.ports import DiscoveryFailed
@@ -17,11 +15,10 @@ from federation.discovery.private import AddressPolicy
 from federation.outbound import wellknown
 from federation.outbound.dial import Dialer
 from federation.outbound.tls import PeerTls
-from federation.outbound.transport import Response
-from federation.outbound.wellknown import MAX_BYTES, MAX_REDIRECTS, HttpsWellKnown, next_url
+from federation.outbound.web_client import WebClient
+from federation.outbound.wellknown import MAX_BYTES, MAX_REDIRECTS, HttpsWellKnown
 from tests.federation.outbound.peers import Heard, Names, Peer
 from tests.fixtures_tls import Authority
-from tests.strategies import json_text
 
 HOST = "guild.example"
 
@@ -68,7 +65,7 @@ async def web(authority: Authority) -> AsyncIterator[Web]:
     peer, names, ports = Peer(), Names(hosts={HOST: ["127.0.0.1"], "www.guild.example": ["127.0.0.1"]}), Ports()
     ports.https = peer.listen(reactor, authority.issue(HOST, "www.guild.example"))
     dialer = Dialer(ports, PeerTls(authority.ca_path), names, AddressPolicy.of(allow_loopback=True), 5)
-    web = Web(peer, HttpsWellKnown(dialer, ports, "Tests/1"), names, ports.https)  # type: ignore[arg-type]
+    web = Web(peer, HttpsWellKnown(WebClient(dialer, ports, "Tests/1")), names, ports.https)  # type: ignore[arg-type]
     peer.script = web.answer
     yield web
     await peer.close()
@@ -142,7 +139,7 @@ async def test_circles(web: Web) -> None:
     [
         (found(b"x" * (MAX_BYTES + 1)), "larger than"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BYTES + 1), "larger than"),
-        (b"nonsense\r\n\r\n", "begin"),
+        (b"nonsense\r\n\r\n", "speak HTTP"),
         (None, "ended"),
     ],
 )
@@ -187,15 +184,3 @@ async def test_a_certificate_for_somebody_else(web: Web) -> None:
     web.names.hosts["other.example"] = ["127.0.0.1"]
     with pytest.raises(DiscoveryFailed, match="not valid for other"):
         await web.fetcher.fetch("other.example")
-
-
-locations = st.text(st.sampled_from("htps:/.?#@[]%a0\\ \r\n\t"), max_size=20) | json_text
-
-
-@given(locations)
-def test_no_location_breaks_it(location: str) -> None:
-    target = next_url(f"https://{HOST}{PATH}", Response(302, {"location": location}, b""))
-    if target is not None:
-        assert target.startswith("https://")
-        assert target.isascii()
-        assert target.isprintable()
