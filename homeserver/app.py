@@ -38,6 +38,7 @@ from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
+from homeserver.guilds.build import Guilds, build_guilds
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
@@ -54,6 +55,7 @@ from homeserver.rooms.compose import Identity, Means
 from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.founding import Founder
 from homeserver.rooms.history import History, NoPast, Past
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.registry import Rooms
@@ -104,6 +106,7 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     tasks: Tasks
+    guilds: Guilds
     federation: Federation | None
     """None for a server that keeps to itself."""
     sending: Sending | None
@@ -142,6 +145,7 @@ class House:
             self._ports.append(shell)
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
+        self.tasks.spawn("guilds.start", self.guilds.start())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self.federation.start())
         if self.sending is not None:
@@ -310,6 +314,17 @@ def build(
     door.observers.append(directory)
     checks = {"m.room.canonical_alias": aliases.check_canonical_alias}
     sender = Sender(door, rooms, database, transactions, memberships, checks)
+    founder = Founder(door.means)
+    guilds = build_guilds(
+        door,
+        database,
+        rooms,
+        founder=founder,
+        memberships=memberships,
+        sender=sender,
+        profiles=profiles,
+        tasks=tasks,
+    )
     sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage)
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(
@@ -344,13 +359,14 @@ def build(
 
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics, About(settings),
-        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere),
+        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere, founder),
         access, History(database, access, visibility, events, hub, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
+    collaborators.update(guilds.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())
@@ -369,6 +385,7 @@ def build(
         typing=typing,
         presence=presence,
         tasks=tasks,
+        guilds=guilds,
         federation=federation,
         sending=sending,
         web=web,

@@ -10,8 +10,8 @@ of them can be called by one function: they are then one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -131,6 +131,18 @@ class Database:
         transaction id or an event is there already; UnknownAuthEvent; CommitUnknown.
         """
         return self._writer.append(append)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is queued inside is handed to the writer as one: a few hundred units make one commit, in one fsync.
+
+        Nothing may be awaited inside. A unit that fails still fails alone.
+        """
+        self._writer.hold()
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def clear_poison(self, room_nid: int) -> None:
         """The caller has dropped what it had of the room and reads it anew: appends to it are taken again."""

@@ -75,6 +75,7 @@ class Writer:
         self._announce = announce
         self._gathered: list[Unit] = []
         self._busy = False
+        self._holds = 0
         self._poisoned: set[int] = set()
         self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
         self._closing: Deferred[None] | None = None
@@ -94,6 +95,15 @@ class Writer:
         answer: Deferred[Any] = Deferred()
         self._enqueue(Unit(answer, function=function, notice=notice))
         return answer
+
+    def hold(self) -> None:
+        """Gather and hand nothing over until `release`, which is to come before anybody waits for anything."""
+        self._holds += 1
+
+    def release(self) -> None:
+        self._holds -= 1
+        if self._gathered and not self._busy and not self._holds:
+            self._hand_over()
 
     def clear_poison(self, room_nid: int) -> None:
         self._poisoned.discard(room_nid)
@@ -118,7 +128,7 @@ class Writer:
             unit.answer.errback(DatabaseClosed("the database is closed"))
             return
         self._gathered.append(unit)
-        if not self._busy:
+        if not self._busy and not self._holds:
             self._hand_over()
 
     def _hand_over(self) -> None:

@@ -30,6 +30,7 @@ from homeserver.rooms.compose import Identity, Means, Template
 from homeserver.rooms.create import CreateRoom, RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
+from homeserver.rooms.founding import Founder
 from homeserver.rooms.history import History
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import Memberships, NoElsewhere
@@ -165,7 +166,7 @@ def build_town(database: Database, pump: Pump) -> Town:
         rooms=rooms,
         door=door,
         memberships=Memberships(door, rooms, database, Names(), Vouching(door, rooms), NoElsewhere()),
-        maker=RoomMaker(door, database, SETTINGS, Names(), NoElsewhere()),
+        maker=RoomMaker(door, database, SETTINGS, Names(), NoElsewhere(), Founder(door.means)),
         visibility=visibility,
         access=access,
         history=History(database, access, visibility, events, hub),

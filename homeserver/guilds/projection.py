@@ -90,28 +90,14 @@ IN_GUILD: Final = (SEND_MESSAGES, ADD_REACTIONS, CONNECT, MENTION_EVERYONE, MANA
 """The same in the guild's own room."""
 
 
-class Projection:
-    """The power levels of one of a guild's rooms, from the sets of permissions that can occur in it."""
+class Row:
+    """Permissions in the order of their thresholds."""
 
-    __slots__ = ("_default", "_edit", "_row", "_users", "levels")
+    __slots__ = ("_row", "levels")
 
-    def __init__(
-        self,
-        row: Sequence[Permissions],
-        edit: Permissions,
-        default: Permissions,
-        users: Mapping[str, Permissions],
-        owner: str,
-    ) -> None:
-        """`users`: those who may have another level than the default's. `edit`: what lets one change name and topic."""
+    def __init__(self, row: Sequence[Permissions]) -> None:
         self._row = row
-        self._edit = edit
         self.levels = dict(zip(row, _levels(row), strict=True))
-        self._default = self.level(default)
-        listed = {user_id: self.level(permissions) for user_id, permissions in users.items()}
-        if owner:
-            listed[owner] = OWNER_LEVEL
-        self._users = {user_id: level for user_id, level in sorted(listed.items()) if level != self._default}
 
     def level(self, permissions: Permissions) -> int:
         """The level of somebody who holds these: of the last in the row before the first that they lack."""
@@ -122,16 +108,16 @@ class Projection:
             found = self.levels[permission]
         return found
 
-    def content(self) -> dict[str, Any]:
-        """The content of the `m.room.power_levels`."""
+    def content(self, edit: Permissions, default: int, users: Mapping[str, int]) -> dict[str, Any]:
+        """The content of the `m.room.power_levels`. `edit`: what lets one change name and topic."""
         of = self.levels
-        is_guild = self._edit == MANAGE_GUILD
+        is_guild = edit == MANAGE_GUILD
         events = {
             **dict.fromkeys(STEWARD_TYPES, STEWARD_LEVEL),
             "m.room.tombstone": OWNER_LEVEL,
-            "m.room.name": of[self._edit],
-            "m.room.topic": of[self._edit],
-            "m.room.avatar": of[self._edit],
+            "m.room.name": of[edit],
+            "m.room.topic": of[edit],
+            "m.room.avatar": of[edit],
             "m.room.pinned_events": of[MANAGE_MESSAGES],
             "m.reaction": of[ADD_REACTIONS],
             # Whoever may not write may still take back what they wrote.
@@ -140,8 +126,8 @@ class Projection:
             **dict.fromkeys(BEACON_TYPES, of[SEND_MESSAGES]),
         }
         return {
-            "users": self._users,
-            "users_default": self._default,
+            "users": dict(sorted(users.items())),
+            "users_default": default,
             "events": dict(sorted(events.items())),
             "events_default": of[SEND_MESSAGES],
             "state_default": STEWARD_LEVEL,
@@ -162,15 +148,31 @@ def project(guild: Guild, channel: Channel | None = None) -> dict[str, Any]:
     carried, edit = (IN_GUILD, MANAGE_GUILD) if channel is None else (IN_CHANNEL, EDIT_CHANNEL)
     sets = {roles: outcome(guild.steps(roles, "", channel)) for roles in guild.holders}
     single = {user_id: guild.permissions(user_id, channel) for user_id in _overridden(guild, channel)}
-    users = {user_id: permissions for roles, permissions in sets.items() for user_id in guild.holders[roles]}
-    users.update(single)
     default = outcome(guild.steps((), "", channel))
-    if channel is not None and not default & VIEW_CHANNEL:
+    is_closed = channel is not None and not default & VIEW_CHANNEL
+    if is_closed and channel is not None:
         default = _shared_by_viewers(guild, channel)
-        # Whoever may not view it is not in it, and no server lets them in that keeps to the room's join rule.
-        users = {user_id: permissions for user_id, permissions in users.items() if permissions & VIEW_CHANNEL}
-    row = arrange({default, *sets.values(), *single.values()}, carried)
-    return Projection(row, edit, default, users, guild.settings.owner).content()
+    row = Row(arrange({default, *sets.values(), *single.values()}, carried))
+    users_default = row.level(default)
+
+    def is_listed(permissions: Permissions) -> bool:
+        # Whoever may not view a closed channel is not in it, and the room's join rule lets nobody in.
+        return row.level(permissions) != users_default and not (is_closed and not permissions & VIEW_CHANNEL)
+
+    users = {
+        user_id: row.level(permissions)
+        for roles, permissions in sets.items()
+        if is_listed(permissions)
+        for user_id in guild.holders[roles]
+    }
+    for user_id, permissions in single.items():
+        if is_listed(permissions):
+            users[user_id] = row.level(permissions)
+        else:
+            users.pop(user_id, None)
+    if guild.settings.owner:
+        users[guild.settings.owner] = OWNER_LEVEL
+    return row.content(edit, users_default, users)
 
 
 def arrange(sets: Collection[Permissions], carried: Sequence[Permissions]) -> list[Permissions]:

@@ -8,11 +8,11 @@ receive (peers) ─────────────────────�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from federation.room.auth import PowerLevels
@@ -105,6 +105,42 @@ class Door:
                 continue
             return made
         raise Unavailable("The room could not be written to")
+
+    async def settle_together(
+        self, room_ids: Sequence[str], work: Callable[[Mapping[str, Draft]], tuple[T, Sequence[Deferred[None]]]]
+    ) -> T:
+        """`settle` for several rooms at once: `work` gets a draft of each, and what it appends is one commit.
+
+        A room whose append fails does not keep the others' from becoming true: all of it is done again then, so work
+        must find out for itself what of it is done already.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            made, durable = await self._with_drafts(room_ids, work)
+            outcomes: list[object] = [outcome for _, outcome in await DeferredList(durable, consumeErrors=True)]
+            failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+            for failure in failures:
+                if failure.value is not None and not isinstance(failure.value, RoomPoisoned):
+                    raise failure.value
+            if not failures:
+                return made
+        raise Unavailable("The rooms could not be written to")
+
+    async def _with_drafts(
+        self, room_ids: Sequence[str], work: Callable[[Mapping[str, Draft]], tuple[T, Sequence[Deferred[None]]]]
+    ) -> tuple[T, Sequence[Deferred[None]]]:
+        have = Have()
+        while True:
+            for room_id in room_ids:
+                await self._rooms.require(room_id)
+            rooms = {room_id: self._rooms.peek(room_id) for room_id in room_ids}
+            drafts = {room_id: Draft(self.means, room, have) for room_id, room in rooms.items() if room is not None}
+            if len(drafts) < len(rooms):
+                continue  # while the last ones were read, memory ran out for the first
+            try:
+                with self._database.together():
+                    return work(drafts)
+            except NeedEvents as need:
+                await self._read(need, have)
 
     async def power_levels(self, room: LiveRoom) -> PowerLevels:
         """The room's power levels as readers see them."""

@@ -133,12 +133,12 @@ class Draft(Advance):
         return None if ref is None else self.stored(ref.nid).event
 
     def stored(self, nid: int) -> StoredEvent:
-        found = self._peek(nid)
+        found = self.peek(nid)
         if found is None:
             raise NeedEvents([nid])
         return found
 
-    def _peek(self, nid: int) -> StoredEvent | None:
+    def peek(self, nid: int) -> StoredEvent | None:
         return (
             self._mine.get(nid)
             or self.room.unwritten.get(nid)
@@ -165,7 +165,7 @@ class Draft(Advance):
             content=template.content,
         )
         refs = [ref for key in wanted if (ref := state.get(key)) is not None]
-        missing = [ref.nid for ref in refs if self._peek(ref.nid) is None]
+        missing = [ref.nid for ref in refs if self.peek(ref.nid) is None]
         if missing:
             raise NeedEvents(missing)
         prev_events = head.extremities[-MAX_PREV_EVENTS:]

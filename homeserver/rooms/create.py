@@ -5,22 +5,21 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3create
 
 from __future__ import annotations
 
-import secrets
-import string
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import frozen
 
 from config import Settings
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id, server_of
 from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Unavailable
 from homeserver.rooms.accept import Door
-from homeserver.rooms.compose import Draft, Malformed, Template, found
+from homeserver.rooms.compose import Draft, Malformed, Template
+from homeserver.rooms.founding import Founder
 from homeserver.rooms.membership import (
     MEMBER,
     Elsewhere,
@@ -40,7 +39,6 @@ Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
 log = structlog.get_logger("homeserver.rooms")
 
 MAX_ATTEMPTS = 5
-ROOM_ID_LETTERS = string.ascii_letters
 TOMBSTONE_LEVEL = 150
 """Above `state_default` and the 100 of an admin: upgrading a room hands it over, which is for its creators."""
 
@@ -95,7 +93,7 @@ class RoomMaker:
     settings: Settings
     profiles: MemberProfiles
     elsewhere: Elsewhere
-    _last_create_ts: list[int] = field(factory=lambda: [0])
+    founder: Founder
 
     async def create(self, creator: str, ask: CreateRoom, is_admin: bool = False) -> str:
         """Make the room and answer its id when everything is durable.
@@ -177,23 +175,11 @@ class RoomMaker:
 
     def _found(self, creator: str, ask: CreateRoom, version: RoomVersion, trusted: Sequence[str]) -> Draft:
         content = {key: value for key, value in ask.creation_content.items() if key != "creator"}
-        content["room_version"] = version.identifier
-        if not version.creator_is_sender:
-            content["creator"] = creator
         if version.privileged_creators and (trusted or "additional_creators" in content):
             named = _additional_creators(content.get("additional_creators", []))
             content["additional_creators"] = list(dict.fromkeys([*named, *trusted]))
-        # In version 12 the room's id is the hash of this event: two alike within a millisecond would be one room.
-        ts = max(self.door.clock.now_ms(), self._last_create_ts[0] + 1)
-        self._last_create_ts[0] = ts
-        room_id = None
-        if not version.room_id_is_hash:
-            letters = "".join(secrets.choice(ROOM_ID_LETTERS) for _ in range(18))
-            room_id = f"!{letters}:{self.door.identity.server_name}"
         try:
-            return found(
-                self.door.means, version, room_id, Template("m.room.create", creator, content, "", None, None, ts)
-            )
+            return self.founder.found(creator, version, content)
         except Forbidden as error:
             raise MatrixError(400, "M_INVALID_ROOM_STATE", error.error) from None
 

@@ -9,9 +9,9 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-membership
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id, server_of
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
@@ -64,6 +64,25 @@ async def member_content(
     if more:
         content.update(more)
     return content
+
+
+@frozen
+class Act:
+    """What a client asks for about a membership."""
+
+    kind: Literal["join", "invite", "leave", "kick", "ban", "unban"]
+    room_id: str
+    actor: str
+    target: str
+    reason: str | None = None
+    via: Sequence[str] = ()
+
+
+class Warden(Protocol):
+    """Stands at the doors of some rooms, and does there by ways of its own what is asked for (`homeserver.guilds`)."""
+
+    async def takes(self, act: Act) -> bool:
+        """Do it, or raise; False where the room is none of this warden's, and nothing was done."""
 
 
 class Elsewhere(Protocol):
@@ -144,6 +163,7 @@ class Memberships:
     profiles: MemberProfiles
     vouching: Vouching
     elsewhere: Elsewhere
+    wardens: list[Warden] = field(factory=list)
 
     async def join(
         self, room_id: str, user_id: str, reason: str | None = None, *, third_party_signed: object = None,
@@ -159,6 +179,8 @@ class Memberships:
         if third_party_signed is not None:
             raise Forbidden("This server accepts no third-party invitations yet")
         _check_room_id(room_id)
+        if await self._is_taken(Act("join", room_id, user_id, user_id, reason, via)):
+            return
         more = {key: value for key, value in (besides or {}).items() if key not in SERVERS_OWN}
         more.update(_with_reason(reason))
         while True:
@@ -214,6 +236,8 @@ class Memberships:
 
     async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         check_invitable(target)
+        if await self._is_taken(Act("invite", room_id, sender, target, reason)):
+            return
         content = await member_content(self.profiles, target, "invite", _with_reason(reason))
         template = _member(sender, target, content)
         if server_of(target) == self.door.identity.server_name:
@@ -223,6 +247,8 @@ class Memberships:
 
     async def leave(self, room_id: str, user_id: str, reason: str | None = None) -> None:
         """Leave, or decline an invitation, or take back a knock. Leaving twice is no error."""
+        if await self._is_taken(Act("leave", room_id, user_id, user_id, reason)):
+            return
         content = {"membership": "leave", **_with_reason(reason)}
         room = await self.rooms.get(room_id)
         if (room is None or not room.local_joined) and await self.elsewhere.holds(room_id, user_id) is not None:
@@ -236,6 +262,9 @@ class Memberships:
         await self.door.send(room_id, [_member(user_id, user_id, content)])
 
     async def kick(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        if await self._is_taken(Act("kick", room_id, sender, _user(target), reason)):
+            return
+
         def check(draft: Draft) -> None:
             in_room(sender)(draft)
             if _membership(draft, target) not in ("join", "invite", "knock"):
@@ -245,10 +274,15 @@ class Memberships:
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
     async def ban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        if await self._is_taken(Act("ban", room_id, sender, _user(target), reason)):
+            return
         content = {"membership": "ban", **_with_reason(reason)}  # no place to show somebody's new name
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=in_room(sender))
 
     async def unban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+        if await self._is_taken(Act("unban", room_id, sender, _user(target), reason)):
+            return
+
         def check(draft: Draft) -> None:
             in_room(sender)(draft)
             if _membership(draft, target) != "ban":
@@ -311,6 +345,12 @@ class Memberships:
                     await self.leave(found.room_id, user_id)
                 except MatrixError:
                     continue
+
+    async def _is_taken(self, act: Act) -> bool:
+        for warden in self.wardens:
+            if await warden.takes(act):
+                return True
+        return False
 
     async def _admission(self, room: LiveRoom, user_id: str, is_guest: bool) -> dict[str, str]:
         """What a join must carry beside the usual. Raises Forbidden where the rules would let in whom they should not,

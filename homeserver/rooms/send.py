@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from federation.room.canonical import BadJson as NotCanonical
@@ -21,6 +21,7 @@ from homeserver.errors import BadJson, Forbidden, MissingParam, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
+from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import MEMBER, Check, Memberships, in_room
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.transactions import TransactionLog
@@ -37,6 +38,16 @@ class StateCheck(Protocol):
     async def __call__(self, room_id: str, template: Template, current: Mapping[str, Any] | None) -> None: ...
 
 
+class SendRule(Protocol):
+    """What some rooms demand beyond the authorisation rules, of this server's own people (`homeserver.guilds`)."""
+
+    async def check_for(self, room: LiveRoom, template: Template) -> Check | None:
+        """What must hold of the room when this is composed; None where the rule does not concern the room.
+
+        Called for every message, so it must be quick to say that. May raise.
+        """
+
+
 @frozen
 class Sender:
     """Sends into rooms that the sender is in."""
@@ -48,6 +59,7 @@ class Sender:
     memberships: Memberships
     state_checks: Mapping[str, StateCheck]
     """By event type."""
+    rules: list[SendRule] = field(factory=list)
 
     async def message(self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str) -> str:
         """Send a message event; the same transaction id gives the same event. Answers the event id when durable."""
@@ -85,7 +97,8 @@ class Sender:
             check = self.state_checks.get(event_type)
             if check is not None:
                 await check(room_id, template, None if current is None else current.event.content)
-        stored = await self.door.send(room_id, [template], check=may)
+        rules = await self._rules_for(room, template)
+        stored = await self.door.send(room_id, [template], check=_all_of(may, *rules))
         return stored[-1].event.event_id
 
     async def redact(
@@ -139,8 +152,10 @@ class Sender:
         transaction: Transaction | None,
         echoes: Sequence[StoredEvent] = (),
     ) -> str:
+        rules = await self._rules_for(await self.rooms.require(room_id), Template(REDACTION, sender, {}))
+
         def work(draft: Draft) -> tuple[str, Deferred[None]]:
-            in_room(sender)(draft)
+            _all_of(in_room(sender), *rules)(draft)
             pruned: list[StoredEvent] = []
             redaction_id = ""
             for target in targets:
@@ -160,8 +175,31 @@ class Sender:
         return await self.door.settle(room_id, work, device)
 
     async def _send_one(self, room_id: str, template: Template, transaction: Transaction) -> str:
-        stored = await self.door.send(room_id, [template], transaction, check=in_room(template.sender))
+        rules = await self._rules_for(await self.rooms.require(room_id), template) if self.rules else ()
+        check = _all_of(in_room(template.sender), *rules)
+        stored = await self.door.send(room_id, [template], transaction, check=check)
         return stored[-1].event.event_id
+
+    async def _rules_for(self, room: LiveRoom, template: Template) -> Sequence[Check]:
+        found = []
+        for rule in self.rules:
+            check = await rule.check_for(room, template)
+            if check is not None:
+                found.append(check)
+        return found
+
+
+def _all_of(*checks: Check | None) -> Check:
+    """The first of the checks that refuses says why."""
+    wanted = [check for check in checks if check is not None]
+    if len(wanted) == 1:
+        return wanted[0]
+
+    def check_all(draft: Draft) -> None:
+        for check in wanted:
+            check(draft)
+
+    return check_all
 
 
 def _redacts(content: Mapping[str, Any]) -> str:

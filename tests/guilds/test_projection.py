@@ -29,7 +29,7 @@ from homeserver.guilds.permissions import (
     Permissions,
     outcome,
 )
-from homeserver.guilds.projection import IN_CHANNEL, OWNER_LEVEL, Projection, arrange, project
+from homeserver.guilds.projection import IN_CHANNEL, OWNER_LEVEL, Row, arrange, project
 from tests.guilds.strategies import OWNER, ROLES, USERS, State, all_channels, guilds, states
 
 VERSION = ROOM_VERSIONS["12"]
@@ -186,20 +186,18 @@ def test_a_chain_finds_its_row(sets: list[Permissions], order: list[Permissions]
     for size in range(len(order) + 1):
         chain.append(sum(order[:size]))
     some = [chain[number % len(chain)] for number in sets]
-    row = arrange(some, IN_CHANNEL)
+    arranged = arrange(some, IN_CHANNEL)
+    row = Row(arranged)
     for permissions in some:
-        projection = Projection(row, EDIT_CHANNEL, 0, {}, "")
-        held = {permission for permission in row if permissions & permission}
-        assert {
-            permission for permission in row if projection.levels[permission] <= projection.level(permissions)
-        } == held
+        held = {permission for permission in arranged if permissions & permission}
+        assert {permission for permission in arranged if row.levels[permission] <= row.level(permissions)} == held
 
 
 @pytest.mark.parametrize("place", range(len(IN_CHANNEL)))
 def test_levels_rise_and_pass_fifty_where_everyone_may_be_mentioned(place: int) -> None:
     row = [permission for permission in IN_CHANNEL if permission != MENTION_EVERYONE]
     row.insert(place, MENTION_EVERYONE)
-    levels = Projection(row, EDIT_CHANNEL, 0, {}, "").levels
+    levels = Row(row).levels
     assert list(levels.values()) == sorted(set(levels.values()))
     assert all((level >= 50) == (row.index(permission) >= place) for permission, level in levels.items())
     assert max(levels.values()) < OWNER_LEVEL

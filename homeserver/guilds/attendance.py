@@ -1,0 +1,180 @@
+"""Who is in a guild and its channels: coming, leaving and being put out are one operation over all of its rooms.
+
+A guild of this server's steward moves in one commit, however many channels it has. In a guild that lives elsewhere this
+server's people enter and leave the rooms one by one, as members of any room do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from federation.room.identifiers import server_of
+from homeserver.errors import Forbidden
+from homeserver.guilds.book import GuildBook
+from homeserver.guilds.editor import Edit, Editor
+from homeserver.guilds.model import MEMBER_TYPE, Channel, Guild
+from homeserver.guilds.permissions import BAN_MEMBERS, CREATE_INVITE, KICK_MEMBERS, VIEW_CHANNEL
+from homeserver.guilds.ranks import check_above, check_permission
+from homeserver.guilds.steward import ON_BEHALF_OF
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Draft, Template
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.membership import AUTHORISER, MEMBER, Elsewhere, MemberProfiles, member_content
+from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
+
+LAZY_FROM = 1_000
+"""Members from which on, unless the guild says otherwise, a channel is joined when it is first opened."""
+
+
+@frozen
+class Attendance:
+    """Moves people in and out of the guilds of this server's steward."""
+
+    steward: str
+    door: Door
+    rooms: Rooms
+    book: GuildBook
+    editor: Editor
+    profiles: MemberProfiles
+    elsewhere: Elsewhere
+
+    async def enter(self, guild_id: str, user_id: str, *, is_invited: bool = False) -> None:
+        """A local user joins a guild and every channel that it may view. Joining twice is no error.
+
+        `is_invited`: it was shown to be, by a code for example; otherwise the guild's own rules decide.
+        """
+        guild = await self.editor.require_own(guild_id)
+        content = await member_content(self.profiles, user_id, "join")
+        channels = [] if self.is_lazy(guild) else self.channels_for(guild, user_id)
+        room_ids = [guild_id, *(channel.room_id for channel in channels)]
+
+        def work(drafts: Mapping[str, Draft]) -> tuple[None, Sequence[Deferred[None]]]:
+            for room_id, draft in drafts.items():
+                membership = membership_in(draft, user_id)
+                if membership == "join":
+                    continue
+                if room_id != guild_id:
+                    if membership != "ban":
+                        draft.add(Template(MEMBER, user_id, {**content, AUTHORISER: self.steward}, user_id))
+                    continue
+                if is_invited and membership != "invite":
+                    if membership == "ban":
+                        raise Forbidden("You are banned from this guild")
+                    draft.add(Template(MEMBER, self.steward, {**content, "membership": "invite"}, user_id))
+                draft.add(Template(MEMBER, user_id, content, user_id))
+            return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
+
+        await self.door.settle_together([room_id for room_id in room_ids if await self._is_here(room_id)], work)
+
+    async def leave(self, guild_id: str, user_id: str, reason: str | None = None) -> None:
+        """A local user leaves the guild and all its channels. Raises Forbidden for the owner."""
+        guild = await self.editor.require_own(guild_id)
+        content = {"membership": "leave", **({} if reason is None else {"reason": reason})}
+        inside = [room_id for room_id in sorted(guild.channels) if await self._is_in(room_id, user_id)]
+
+        def work(drafts: Mapping[str, Draft]) -> tuple[None, Sequence[Deferred[None]]]:
+            if self.book.standing(drafts[guild_id]).is_owner(user_id):
+                raise Forbidden("The owner can't leave the guild before handing it over")
+            for draft in drafts.values():
+                if membership_in(draft, user_id) in ("join", "invite", "knock"):
+                    draft.add(Template(MEMBER, user_id, content, user_id))
+            return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
+
+        await self.door.settle_together([guild_id, *inside], work)
+
+    async def kick(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
+        """Put somebody out of the guild and its channels."""
+
+        def work(edit: Edit) -> None:
+            check_permission(edit.guild, actor, KICK_MEMBERS)
+            check_above(edit.guild, actor, target)
+            edit.require_member(target)
+            self._put_out(edit, "member.kick", target, "leave", reason)
+
+        await self.editor.edit(guild_id, actor, work)
+
+    async def ban(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
+        """Put somebody out, if they are in, and don't let them in again."""
+
+        def work(edit: Edit) -> None:
+            check_permission(edit.guild, actor, BAN_MEMBERS)
+            check_above(edit.guild, actor, target)
+            self._put_out(edit, "member.ban", target, "ban", reason)
+
+        await self.editor.edit(guild_id, actor, work)
+
+    async def unban(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
+        def work(edit: Edit) -> None:
+            check_permission(edit.guild, actor, BAN_MEMBERS)
+            if edit.membership_of(target) != "ban":
+                raise Forbidden(f"{target} is not banned from this guild")
+            self._put_out(edit, "member.unban", target, "leave", reason)
+
+        await self.editor.edit(guild_id, actor, work)
+
+    async def invite(self, guild_id: str, room: LiveRoom, actor: str, target: str, reason: str | None = None) -> None:
+        """Invite somebody to the guild, or a member who may view it to a channel."""
+        guild = await self.editor.require_own(guild_id)
+        if room.membership_of(actor) != "join":
+            raise Forbidden(NOT_IN_ROOM)
+        if room.room_id == guild_id:
+            check_permission(guild, actor, CREATE_INVITE)
+        elif not guild.permissions(target, guild.channels.get(room.room_id)) & VIEW_CHANNEL:
+            raise Forbidden(f"{target} may not view this channel")
+        more = {ON_BEHALF_OF: actor, **({} if reason is None else {"reason": reason})}
+        content = await member_content(self.profiles, target, "invite", more)
+        template = Template(MEMBER, self.steward, content, target)
+        if server_of(target) == self.door.identity.server_name:
+            await self.door.send(room.room_id, [template])
+        else:
+            await self.elsewhere.invite(room.room_id, template, lambda draft: None)
+
+    async def departed(self, guild_id: str, user_id: str) -> None:
+        """Somebody left the guild, by whatever server: their roles go, and so do they from the channels."""
+
+        def work(edit: Edit) -> Guild:
+            if edit.membership_of(user_id) != "join":  # and did not come back
+                edit.set(MEMBER_TYPE, f"_{user_id}", {})
+                if edit.guild.is_owner(user_id):
+                    edit.hand_over(edit.highest())
+            return edit.guild
+
+        guild = await self.editor.edit(guild_id, self.steward, work)
+        self.editor.reconciler.note(guild_id, guild, [user_id])
+        await self.editor.reconciler.follow(guild_id)
+
+    def is_lazy(self, guild: Guild) -> bool:
+        """Whether members join a channel when they first open it, and not with the guild."""
+        if guild.settings.lazy is not None:
+            return guild.settings.lazy
+        room = self.rooms.peek(guild.room_id)
+        return room is not None and room.joined_count >= LAZY_FROM
+
+    def channels_for(self, guild: Guild, user_id: str) -> list[Channel]:
+        """The channels that somebody may view, in an explicit order."""
+        found = [channel for channel in guild.channels.values() if guild.permissions(user_id, channel) & VIEW_CHANNEL]
+        return sorted(found, key=lambda channel: channel.room_id)
+
+    def _put_out(self, edit: Edit, action: str, target: str, membership: str, reason: str | None) -> None:
+        content: dict[str, Any] = {"membership": membership, **({} if reason is None else {"reason": reason})}
+        edit.set(MEMBER_TYPE, f"_{target}", {})
+        edit.send(Template(MEMBER, self.steward, {**content, **edit.signature}, target))
+        edit.touched.add(target)
+        edit.log(action, target, reason=reason)
+
+    async def _is_here(self, room_id: str) -> bool:
+        room = await self.rooms.get(room_id)
+        return room is not None and room.create.sender == self.steward
+
+    async def _is_in(self, room_id: str, user_id: str) -> bool:
+        room = await self.rooms.get(room_id)
+        return room is not None and room.membership_of(user_id) in ("join", "invite", "knock")
+
+
+def membership_in(draft: Draft, user_id: str) -> str | None:
+    ref = draft.standing.state.get((MEMBER, user_id))
+    return None if ref is None else ref.membership

@@ -1,0 +1,77 @@
+"""Puts guilds together, on top of rooms: the room engine knows of them by four hooks.
+
+guilds = build_guilds(...)
+door.observers, sender.rules, memberships.wardens, vouching.grants   are told of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from homeserver.guilds.attendance import Attendance
+from homeserver.guilds.book import GuildBook
+from homeserver.guilds.create import GuildMaker
+from homeserver.guilds.doors import GuildDoors
+from homeserver.guilds.editor import Editor
+from homeserver.guilds.reconcile import Reconciler
+from homeserver.guilds.rules import GuildRules
+from homeserver.guilds.steward import VIEW_RULE, add_steward, steward_of
+from homeserver.rooms.accept import Door
+from homeserver.rooms.founding import Founder
+from homeserver.rooms.membership import MemberProfiles, Memberships
+from homeserver.rooms.registry import Rooms
+from homeserver.rooms.send import Sender
+from homeserver.tasks import Tasks
+from storage.database import Database
+
+
+@frozen(eq=False)
+class Guilds:
+    """Made by `build_guilds`."""
+
+    steward: str
+    book: GuildBook
+    maker: GuildMaker
+    editor: Editor
+    attendance: Attendance
+    reconciler: Reconciler
+    database: Database
+    door: Door
+
+    async def start(self) -> None:
+        """See to it that the steward is there, and take up what a crash left undone."""
+        await self.database.write(add_steward, self.steward, self.door.clock.now_ms())
+        await self.reconciler.start()
+
+    def collaborators(self) -> Mapping[type[Any], object]:
+        friends: list[object] = [self.book, self.maker, self.editor, self.attendance, self.reconciler]
+        return {type(friend): friend for friend in friends}
+
+
+def build_guilds(
+    door: Door,
+    database: Database,
+    rooms: Rooms,
+    *,
+    founder: Founder,
+    memberships: Memberships,
+    sender: Sender,
+    profiles: MemberProfiles,
+    tasks: Tasks,
+) -> Guilds:
+    """Put everything together and hook it in."""
+    steward = steward_of(door.identity.server_name)
+    book = GuildBook(rooms, door.events, door.means.lineage)
+    reconciler = Reconciler(steward, door, rooms, book, database, tasks)
+    editor = Editor(steward, door, book, reconciler)
+    attendance = Attendance(steward, door, rooms, book, editor, profiles, memberships.elsewhere)
+    maker = GuildMaker(steward, door, database, founder, profiles)
+    doors = GuildDoors(steward, rooms, book, attendance, reconciler, tasks)
+    memberships.wardens.append(doors)
+    memberships.vouching.grants[VIEW_RULE] = doors.may_view
+    sender.rules.append(GuildRules(rooms, book, door.clock))
+    door.observers.append(doors)
+    return Guilds(steward, book, maker, editor, attendance, reconciler, database, door)

@@ -1,0 +1,235 @@
+"""Keeps the rooms of a guild as its state says: levels, join rules, and who is in a channel that they may not view.
+
+    an edit of the guild ── follow(before) ──► one pass over the rooms that come into question, one commit
+                                 ▲
+    edits meanwhile ── gathered ─┘             a mark in the database from the edit's commit until the pass is done
+
+Passes of a guild run one after the other; whatever is edited while one runs is done by the next, in one go. What was
+left undone by a crash is done at the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import structlog
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredLock
+
+from homeserver.errors import MatrixError
+from homeserver.guilds.book import GuildBook
+from homeserver.guilds.model import Channel, Guild
+from homeserver.guilds.permissions import VIEW_CHANNEL, Permissions, outcome
+from homeserver.guilds.steward import state
+from homeserver.guilds.wanted import wanted_in_channel, wanted_in_guild
+from homeserver.rooms.accept import Door
+from homeserver.rooms.compose import Draft, Template
+from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.membership import MEMBER
+from homeserver.rooms.registry import Rooms
+from homeserver.tasks import Tasks
+from storage import guilds as rows
+from storage.database import Database
+
+ROOMS_AT_ONCE = 100
+"""In one commit."""
+GATHER_S = 0.5
+"""How long a change that takes nothing from anybody may wait for others."""
+
+INSIDE = ("join", "invite", "knock")
+"""Memberships that are more than having been there."""
+
+log = structlog.get_logger("homeserver.guilds")
+
+
+@define
+class _Pending:
+    """What was edited since the last pass began."""
+
+    before: Guild | None
+    """The guild before the first of these edits; None: nobody knows, so everything is looked at."""
+    touched: set[str] = field(factory=set)
+    """Members whose roles changed."""
+
+
+@define(eq=False)
+class Reconciler:
+    """See the module's docstring."""
+
+    steward: str
+    door: Door
+    rooms: Rooms
+    book: GuildBook
+    database: Database
+    tasks: Tasks
+    _pending: dict[str, _Pending] = field(factory=dict)
+    _turns: dict[str, DeferredLock] = field(factory=dict)
+    _gathering: set[str] = field(factory=set)
+
+    async def start(self) -> None:
+        """Take up what a crash left undone."""
+        for guild_id in await self.database.run(rows.unsettled):
+            await self.settle(guild_id)
+
+    def note(self, guild_id: str, before: Guild | None, touched: Iterable[str] = ()) -> None:
+        """The guild was edited, or one of its rooms is no longer as it should be (`before` is None)."""
+        pending = self._pending.get(guild_id)
+        if pending is None:
+            pending = self._pending[guild_id] = _Pending(before)
+        elif before is None:
+            pending.before = None
+        pending.touched.update(touched)
+
+    async def settle(self, guild_id: str) -> None:
+        """Bring the guild's rooms to what it says now. Answers when they are."""
+        turn = self._turns.setdefault(guild_id, DeferredLock())
+        await turn.acquire()
+        try:
+            pending = self._pending.pop(guild_id, None) or _Pending(None)
+            try:
+                await self._pass(guild_id, pending)
+            except BaseException:
+                self.note(guild_id, pending.before, pending.touched)
+                raise
+        finally:
+            turn.release()
+            if not turn.waiting and not turn.locked:
+                self._turns.pop(guild_id, None)
+
+    async def follow(self, guild_id: str) -> None:
+        """`settle`, unless somebody else's pass has done it while this one waited for its turn."""
+        if guild_id in self._pending:
+            turn = self._turns.get(guild_id)
+            if turn is not None and turn.locked:
+                await self._after(turn)
+            if guild_id in self._pending:
+                await self.settle(guild_id)
+
+    def follow_soon(self, guild_id: str) -> None:
+        """`follow` a little later, together with what else is edited until then."""
+        if guild_id not in self._gathering:
+            self._gathering.add(guild_id)
+            self.door.clock.timers.callLater(GATHER_S, self._gathered, guild_id)
+
+    def _gathered(self, guild_id: str) -> None:
+        self._gathering.discard(guild_id)
+        self.tasks.spawn("guild.follow", self.follow(guild_id))
+
+    async def _after(self, turn: DeferredLock) -> None:
+        await turn.acquire()
+        turn.release()
+
+    # -- one pass ----------------------------------------------------------------------------------------------
+
+    async def _pass(self, guild_id: str, pending: _Pending) -> None:
+        guild = await self.book.require(guild_id)
+        mark = await self.database.run(rows.unsettled_at, guild_id)
+        channels = [
+            channel
+            for channel in guild.channels.values()
+            if (room := await self.rooms.get(channel.room_id)) is not None and room.create.sender == self.steward
+        ]
+        channels.sort(key=lambda channel: channel.room_id)
+        await self._keep([(guild_id, None)], guild, pending)
+        for start in range(0, len(channels), ROOMS_AT_ONCE):
+            some = channels[start : start + ROOMS_AT_ONCE]
+            await self._keep([(channel.room_id, channel) for channel in some], guild, pending)
+        if mark is not None:
+            await self.database.write(rows.set_settled, guild_id, mark)
+
+    async def _keep(self, rooms: Sequence[tuple[str, Channel | None]], guild: Guild, pending: _Pending) -> None:
+        """Send what makes these rooms as they should be, in one commit; nothing where they are."""
+        by_id = dict(rooms)
+        in_guild = await self.rooms.require(guild.room_id)
+
+        def work(drafts: Mapping[str, Draft]) -> tuple[None, list[Deferred[None]]]:
+            for room_id, draft in drafts.items():
+                self._correct(draft, in_guild, guild, by_id[room_id], pending)
+            return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
+
+        await self.door.settle_together(list(by_id), work)
+
+    def _correct(
+        self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending
+    ) -> None:
+        wanted = wanted_in_guild(guild) if channel is None else wanted_in_channel(guild, channel)
+        for (event_type, state_key), content in wanted.items():
+            current = draft.lookup(event_type, state_key)
+            if current is None or current.content != content:
+                draft.add(state(self.steward, event_type, content, state_key))
+        if channel is not None:
+            self._put_out(draft, in_guild, guild, channel, pending)
+
+    def _put_out(self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending) -> None:
+        """Let a channel follow the guild in who is banned, and put out who may not view it."""
+        viewers = _Viewers(guild, channel)
+        for user_id in self._candidates(draft.room, in_guild, guild, channel, pending):
+            ref = draft.standing.state.get((MEMBER, user_id))
+            membership = None if ref is None else ref.membership
+            in_guild_as = in_guild.membership_of(user_id)
+            wanted = None
+            if in_guild_as == "ban":
+                wanted = "ban"
+            elif membership == "ban" or (
+                membership in INSIDE and not (in_guild_as == "join" and viewers.holds(user_id))
+            ):
+                wanted = "leave"
+            if wanted is not None and wanted != membership:
+                draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
+
+    def _candidates(
+        self, room: LiveRoom, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending
+    ) -> Sequence[str]:
+        """For whom it may have changed whether they may be in a channel."""
+        before, people = pending.before, set(pending.touched)
+        if before is None or self._has_closed(before, guild, channel):
+            people.update(user_id for user_id, ref in room.members() if ref.membership in (*INSIDE, "ban"))
+        if before is None:
+            people.update(user_id for user_id, ref in in_guild.members() if ref.membership == "ban")
+        return sorted(people - {self.steward})
+
+    def _has_closed(self, before: Guild, guild: Guild, channel: Channel) -> bool:
+        """Whether the channel is closed now to some who could view it with the same roles before."""
+        was = before.channels.get(channel.room_id)
+        if was is None:
+            return True
+        overridden = {*before.overrides_in(was), *guild.overrides_in(channel)}
+        people = [target for target in overridden if target.startswith("@")]
+        roles = {(), *guild.holders}
+        return any(
+            outcome(before.steps(some, "", was)) & ~outcome(guild.steps(some, "", channel)) & VIEW_CHANNEL
+            for some in roles
+        ) or any(before.permissions(user, was) & ~guild.permissions(user, channel) & VIEW_CHANNEL for user in people)
+
+
+class _Viewers:
+    """Who may view a channel, remembered by sets of roles: there are few of them, however many people are asked for."""
+
+    def __init__(self, guild: Guild, channel: Channel) -> None:
+        self._guild, self._channel = guild, channel
+        self._overridden = guild.overrides_in(channel)
+        self._of_roles: dict[tuple[str, ...], Permissions] = {}
+
+    def holds(self, user_id: str) -> bool:
+        guild, channel = self._guild, self._channel
+        if user_id in self._overridden or guild.is_owner(user_id):
+            return bool(guild.permissions(user_id, channel) & VIEW_CHANNEL)
+        roles = guild.member(user_id).roles
+        if roles not in self._of_roles:
+            self._of_roles[roles] = outcome(guild.steps(roles, "", channel))
+        return bool(self._of_roles[roles] & VIEW_CHANNEL)
+
+
+async def follow_all(reconciler: Reconciler, guild_ids: Sequence[str]) -> None:
+    """Settle several guilds, whatever becomes of the others."""
+    for guild_id in guild_ids:
+        try:
+            await reconciler.settle(guild_id)
+        except MatrixError:
+            log.exception("a guild could not be brought in order", guild=guild_id)
+
+
+def mark_unsettled(guild_id: str, mark: int) -> partial[None]:
+    """What an edit writes in its own transaction, so that a crash before the pass is made up for. `mark`: its own."""
+    return partial(rows.set_unsettled, guild_id=guild_id, mark=mark)

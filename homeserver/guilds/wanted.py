@@ -1,0 +1,33 @@
+"""What a guild's rooms have to say for what the guild says: the state that the steward keeps as it should be.
+
+Pure, and the same however often it is asked: whoever compares it with what is there and sends the difference has
+brought the rooms to where they should be, also after a crash in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from federation.room.event import StateKey
+from homeserver.guilds.model import Channel, Guild
+from homeserver.guilds.projection import project
+from homeserver.guilds.steward import VIEW_RULE
+from homeserver.rooms.live import JOIN_RULES, POWER_LEVELS
+
+
+def wanted_in_guild(guild: Guild) -> Mapping[StateKey, dict[str, Any]]:
+    """State of the guild's own room that follows from its roles and settings."""
+    return {
+        POWER_LEVELS: project(guild),
+        JOIN_RULES: {"join_rule": "public" if guild.settings.discoverable else "invite"},
+    }
+
+
+def wanted_in_channel(guild: Guild, channel: Channel) -> Mapping[StateKey, dict[str, Any]]:
+    """State of a channel's room that follows from the guild."""
+    kind = "m.room_membership" if guild.is_open(channel) else VIEW_RULE
+    return {
+        POWER_LEVELS: project(guild, channel),
+        JOIN_RULES: {"join_rule": "restricted", "allow": [{"type": kind, "room_id": guild.room_id}]},
+    }
