@@ -22,6 +22,7 @@ from storage import (
     events,
     filters,
     graph,
+    guilds,
     memberships,
     openid,
     presence,
@@ -41,6 +42,7 @@ from storage.account_data import AccountDatum
 from storage.accounts import Account
 from storage.database import Database
 from storage.destinations import Attempts
+from storage.guilds import AuditEntry
 from storage.ports import Cursor, NewRoom, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
@@ -60,6 +62,7 @@ WHOLE_TABLES = (
     "DELETE FROM receipts WHERE user_id",  # an account is closed
     "SELECT server_name, failures, retry_at_ts FROM destinations",  # at start
     "SELECT DISTINCT destination FROM owed",  # at start
+    "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
 )
 PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
@@ -174,6 +177,13 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: directory.published(cursor, [room.nid]),
         lambda cursor: directory.listed(cursor, [room.nid]),
         lambda cursor: directory.unpublish(cursor, room.nid),
+        lambda cursor: guilds.set_unsettled(cursor, room.room_id, 7),
+        lambda cursor: guilds.unsettled_at(cursor, room.room_id),
+        lambda cursor: guilds.set_settled(cursor, room.room_id, 6),
+        lambda cursor: guilds.unsettled(cursor),
+        lambda cursor: guilds.add_audit(cursor, room.nid, AuditEntry(3, 0, 5, ALICE, "role.update", "red", b"{}")),
+        lambda cursor: guilds.read_audit(cursor, room.nid, None, 10),
+        lambda cursor: guilds.read_audit(cursor, room.nid, (4, 1), 10),
         lambda cursor: destinations.read_upto(cursor),
         lambda cursor: destinations.write_upto(cursor, 2),
         lambda cursor: destinations.write_attempts(cursor, {"a.org": Attempts(1, 2), "b.org": None}),
