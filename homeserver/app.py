@@ -48,6 +48,7 @@ from homeserver.keyfile import read_key_file
 from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
 from homeserver.queries.build import Asking, build_asking
+from homeserver.relations.build import build_relations
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -75,6 +76,7 @@ from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.filters import FilterService
+from homeserver.userdata.ignoring import Ignoring
 from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
 from homeserver.userdata.tags import Tags
@@ -307,13 +309,17 @@ def build(
 
     visibility = Visibility(database, events, server_name)
     access = RoomAccess(rooms, visibility, database)
+    ignoring = Ignoring(database)
+    account_data.listeners.append(ignoring.data_changed)
+    history = History(database, access, visibility, events, hub, ignoring, past)
+    relating = build_relations(database, history, ignoring, server_name)
     aliases = Aliases(door, access, database, NoRemoteAliases() if asking is None else asking.aliases)
     policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
     remote_directory = NoRemoteDirectory() if asking is None else asking.directory
     directory = Directory(database, rooms, aliases, policy, remote_directory)
     door.observers.append(directory)
     checks = {"m.room.canonical_alias": aliases.check_canonical_alias}
-    sender = Sender(door, rooms, database, transactions, memberships, checks)
+    sender = Sender(door, rooms, database, transactions, memberships, checks, relating.rules)
     founder = Founder(door.means)
     guilds = build_guilds(
         door,
@@ -325,7 +331,7 @@ def build(
         profiles=profiles,
         tasks=tasks,
     )
-    sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage)
+    sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage, relating.bundles)
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(
         clock=clock,
@@ -340,6 +346,7 @@ def build(
         receipts=receipts,
         presence=presence,
         account_data=account_data,
+        ignoring=ignoring,
         max_timeout_ms=settings.limits.max_sync_timeout_ms,
     )
 
@@ -360,13 +367,14 @@ def build(
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics, About(settings),
         memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere, founder),
-        access, History(database, access, visibility, events, hub, past), StateView(database, access, events),
+        access, history, StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
     collaborators.update(guilds.collaborators())
+    collaborators.update(relating.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())

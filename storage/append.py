@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from storage import auth_chains, state, strings
+from storage import auth_chains, relations, state, strings
 from storage.memberships import NUMBERS
 from storage.ports import Cursor, EventAppend, NewEvent, StateRef, StoredEvent
 from storage.sql import among, to_blob
@@ -53,13 +53,15 @@ _PROMOTE = (
 
 def append(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     """Write all of `appends`, in order. For the writer's thread, which keeps or drops what this learns."""
-    nids = strings.intern_many(cursor, _texts(appends))
+    related = relations.found_in(appends)
+    nids = strings.intern_many(cursor, _texts(appends).union(relation.rel_type for _, relation in related))
     _write_rooms(cursor, appends)
     snapshots = [(entry.room_nid, snapshot) for entry in appends for snapshot in entry.snapshots]
     if snapshots:
         state.write_snapshots(cursor, snapshots, nids)
     _write_events(cursor, appends, nids)
     _write_changes(cursor, appends, nids)
+    relations.write(cursor, related, nids)
     _write_gaps(cursor, appends)
     cursor.insert_many(
         "transactions",

@@ -7,7 +7,7 @@ from typing import Any
 
 from federation.room.parse import load_event
 from federation.room.versions import ROOM_VERSIONS
-from storage import strings
+from storage import relations, strings
 from storage.append import REJECTED, SOFT_FAILED
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among, from_blob_or_none
@@ -122,7 +122,10 @@ def events_of_sender(
 
 
 def apply_redaction(cursor: Cursor, target_nid: int, raw: bytes, redacted_by: int) -> None:
-    """Put an event's redacted form in its place. For the writer, or `EventAppend.also`."""
+    """Put an event's redacted form in its place, and take away what was said by the rest of it. For the writer, or
+    `EventAppend.also`.
+    """
+    relations.remove(cursor, target_nid)
     cursor.later("UPDATE events SET raw = ?, redacted_by = ? WHERE nid = ?", (raw, redacted_by, target_nid))
 
 

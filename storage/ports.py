@@ -33,6 +33,9 @@ class Cursor(Protocol):
         """What every connection to this database remembers together."""
 
     @property
+    def is_writer(self) -> bool: ...
+
+    @property
     def writer(self) -> WriterMemory:
         """What the writer remembers beside that. Raises TypeError on a reader's cursor."""
 

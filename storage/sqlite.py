@@ -35,6 +35,10 @@ class SqliteCursor:
         self.shared = shared
 
     @property
+    def is_writer(self) -> bool:
+        return self._writer is not None
+
+    @property
     def writer(self) -> WriterMemory:
         if self._writer is None:
             raise TypeError("this cursor only reads")

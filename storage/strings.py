@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from storage.ports import Cursor
+from storage.shared import Memory, Staged
 from storage.sql import among, among_bytes, chunks, from_blob, to_blob
 
 
@@ -44,11 +45,11 @@ def intern_many(cursor: Cursor, texts: Collection[str]) -> dict[str, int]:
 
 def find_many(cursor: Cursor, texts: Collection[str]) -> dict[str, int]:
     """The nids of those `texts` that are interned."""
-    shared = cursor.shared
+    memory = _memory(cursor)
     found: dict[str, int] = {}
     unknown: list[str] = []
     for text in texts:
-        nid = shared.string_nids.get(text)
+        nid = memory.get(text)
         if nid is None:
             unknown.append(text)
         else:
@@ -57,13 +58,13 @@ def find_many(cursor: Cursor, texts: Collection[str]) -> dict[str, int]:
         stored = _select(cursor, unknown)
         found.update(stored)
         for text, nid in stored.items():
-            shared.string_nids.put(text, nid)
+            memory.put(text, nid)
     return found
 
 
 def find(cursor: Cursor, text: str) -> int | None:
     """The nid of a string, if it is interned."""
-    nid = cursor.shared.string_nids.get(text)
+    nid = _memory(cursor).get(text)
     return find_many(cursor, (text,)).get(text) if nid is None else nid
 
 
@@ -83,8 +84,14 @@ def texts_of(cursor: Cursor, nids: Collection[int]) -> dict[int, str]:
         for nid, blob in cursor.execute(f"SELECT nid, value FROM strings WHERE {condition}", parameters).fetchall():
             text = from_blob(blob)
             found[nid] = text
-            shared.strings.put(nid, text)
+            if not cursor.is_writer:
+                shared.strings.put(nid, text)
     return found
+
+
+def _memory(cursor: Cursor) -> Memory[str, int] | Staged[str, int]:
+    """What the writer reads may be of its own transaction, which can still fail."""
+    return cursor.writer.string_nids if cursor.is_writer else cursor.shared.string_nids
 
 
 def _select(cursor: Cursor, texts: Collection[str]) -> dict[str, int]:

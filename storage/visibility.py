@@ -5,6 +5,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from federation.room.event import StateKey
@@ -60,6 +62,22 @@ def setting_at(cursor: Cursor, snapshot: int) -> object:
     nid = read_state(cursor, snapshot, (HISTORY_VISIBILITY,)).get(HISTORY_VISIBILITY)
     row = None if nid is None else cursor.execute("SELECT raw FROM events WHERE nid = ?", (nid,)).fetchone()
     return None if row is None else _read(row[0]).content.history_visibility
+
+
+def settings_ever(cursor: Cursor, room_nids: Collection[int]) -> dict[int, list[object]]:
+    """By room, every `history_visibility` that was not rejected, as somebody wrote it, outliers' too."""
+    settings: dict[int, list[object]] = {room_nid: [] for room_nid in room_nids}
+    event_type, state_key = HISTORY_VISIBILITY
+    found = strings.find_many(cursor, HISTORY_VISIBILITY)
+    if event_type not in found or state_key not in found or not settings:
+        return settings
+    condition, parameters = among(cursor, "room_nid", list(settings))
+    for room_nid, raw in cursor.execute(
+        f"SELECT room_nid, raw FROM events WHERE {condition} AND type_nid = ? AND key_nid = ? AND flags IN (0, 2)",
+        [*parameters, found[event_type], found[state_key]],
+    ).fetchall():
+        settings[room_nid].append(_read(raw).content.history_visibility)
+    return settings
 
 
 def next_turn(cursor: Cursor, room_nid: int, user_id: str, position: int, backwards: bool) -> int | None:

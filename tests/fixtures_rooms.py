@@ -23,6 +23,8 @@ from federation.room.signing import SigningKey
 from homeserver.clock import Clock
 from homeserver.http.answer import encode_json
 from homeserver.http.route import Reply, Requester
+from homeserver.relations.build import Relating, build_relations
+from homeserver.relations.bundles import Bundles
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -39,6 +41,7 @@ from homeserver.rooms.state_view import StateView
 from homeserver.rooms.visibility import Visibility
 from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
+from homeserver.userdata.ignoring import Ignoring
 from storage.database import Database
 from storage.ports import StoredEvent
 from tests.fixtures_db import SERVER_NAME, Pump
@@ -75,9 +78,15 @@ class Town:
     visibility: Visibility
     access: RoomAccess
     history: History
+    relating: Relating
     state: StateView
     aliases: Aliases
     directory: Directory
+
+    @property
+    def reading(self) -> tuple[History, Bundles, Clock]:
+        """What handlers that show events take in front."""
+        return self.history, self.relating.bundles, self.clock
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self.pump.wait(awaitable)
@@ -133,11 +142,14 @@ class Town:
         """The same town with nothing of what its readers remember."""
         visibility = Visibility(self.database, self.events, SERVER_NAME)
         access = RoomAccess(self.rooms, visibility, self.database)
+        ignoring = Ignoring(self.database)
+        history = History(self.database, access, visibility, self.events, self.hub, ignoring)
         return attrs.evolve(
             self,
             visibility=visibility,
             access=access,
-            history=History(self.database, access, visibility, self.events, self.hub),
+            history=history,
+            relating=build_relations(self.database, history, ignoring, SERVER_NAME),
             state=StateView(self.database, access, self.events),
         )
 
@@ -157,6 +169,8 @@ def build_town(database: Database, pump: Pump) -> Town:
     aliases = Aliases(door, access, database, NoRemoteAliases())
     directory = Directory(database, rooms, aliases, DirectoryPolicy(SERVER_NAME, True), NoRemoteDirectory())
     door.observers.append(directory)
+    ignoring = Ignoring(database)
+    history = History(database, access, visibility, events, hub, ignoring)
     return Town(
         pump=pump,
         database=database,
@@ -169,7 +183,8 @@ def build_town(database: Database, pump: Pump) -> Town:
         maker=RoomMaker(door, database, SETTINGS, Names(), NoElsewhere(), Founder(door.means)),
         visibility=visibility,
         access=access,
-        history=History(database, access, visibility, events, hub),
+        history=history,
+        relating=build_relations(database, history, ignoring, SERVER_NAME),
         state=StateView(database, access, events),
         aliases=aliases,
         directory=directory,

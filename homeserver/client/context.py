@@ -13,6 +13,7 @@ import orjson
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam
 from homeserver.http.route import GUEST, Requester, route
+from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from homeserver.rooms.render import Reader, client_event
 from homeserver.rooms.tracing import Seen
@@ -34,12 +35,14 @@ class Context(msgspec.Struct, frozen=True):
     rate="read",
     query=("limit", "filter"),
 )
-async def get_context(history: History, clock: Clock, who: Requester, ask: Context) -> dict[str, Any]:
+async def get_context(history: History, bundles: Bundles, clock: Clock, who: Requester, ask: Context) -> dict[str, Any]:
     if ask.limit < 0:
         raise InvalidParam("`limit` must not be negative")
     filter = NO_EVENT_FILTER if ask.filter is None else parse_inline_event_filter(ask.filter)
     found = await history.context(ask.room_id, who.user_id, ask.event_id, ask.limit, filter)
     reader = Reader(who.user_id, who.device_id, clock.now_ms(), found.replaced.get)
+    shown = [stored for stored, _ in (*found.before, found.event, *found.after)]
+    reader = await bundles.reader(reader, found.room, shown)
 
     def copy(seen: Seen) -> orjson.Fragment:
         stored, membership = seen

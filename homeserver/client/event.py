@@ -9,6 +9,7 @@ import msgspec
 
 from homeserver.clock import Clock
 from homeserver.http.route import GUEST, Reply, Requester, route
+from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from homeserver.rooms.render import Reader, client_event
 
@@ -19,7 +20,9 @@ class OneEvent(msgspec.Struct, frozen=True):
 
 
 @route("GET", "/_matrix/client/v3/rooms/{room_id}/event/{event_id}", auth=GUEST, rate="read")
-async def get_event(history: History, clock: Clock, who: Requester, ask: OneEvent) -> Reply:
-    (stored, membership), replaced = await history.event(ask.room_id, who.user_id, ask.event_id)
-    reader = Reader(who.user_id, who.device_id, clock.now_ms(), replaced.get)
+async def get_event(history: History, bundles: Bundles, clock: Clock, who: Requester, ask: OneEvent) -> Reply:
+    found = await history.event(ask.room_id, who.user_id, ask.event_id)
+    stored, membership = found.event
+    reader = Reader(who.user_id, who.device_id, clock.now_ms(), found.replaced.get)
+    reader = await bundles.reader(reader, found.room, [stored])
     return Reply(body=client_event(stored, reader, membership=membership))

@@ -13,6 +13,7 @@ import orjson
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam
 from homeserver.http.route import GUEST, Requester, route
+from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
 from homeserver.rooms.render import Reader, client_event
@@ -37,7 +38,9 @@ class Messages(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     rate="read",
     query=("dir", "from", "to", "limit", "filter"),
 )
-async def get_messages(history: History, clock: Clock, who: Requester, ask: Messages) -> dict[str, Any]:
+async def get_messages(
+    history: History, bundles: Bundles, clock: Clock, who: Requester, ask: Messages
+) -> dict[str, Any]:
     if ask.limit < 0:
         raise InvalidParam("`limit` must not be negative")
     filter = NO_EVENT_FILTER if ask.filter is None else parse_inline_event_filter(ask.filter)
@@ -50,6 +53,7 @@ async def get_messages(history: History, clock: Clock, who: Requester, ask: Mess
     )
     page = await history.page(ask.room_id, who.user_id, wanted)
     reader = Reader(who.user_id, who.device_id, clock.now_ms(), page.replaced.get)
+    reader = await bundles.reader(reader, page.room, [stored for stored, _ in page.events])
     copies = [client_event(stored, reader, membership=membership) for stored, membership in page.events]
     answer: dict[str, Any] = {"start": room_token(page.start), "chunk": orjson.Fragment(b"[%b]" % b",".join(copies))}
     if page.end is not None:

@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from federation.room.auth import PowerLevels
+from federation.room.relations import relation_of
 from homeserver.errors import Unavailable
 from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
-from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Recent, Standing
+from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Recent, Standing
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
@@ -224,6 +225,10 @@ class Door:
                 continue
             self.events.put(stored)
             if stored.position > 0:
+                if (stored.event.type, stored.event.state_key) == HISTORY_VISIBILITY:
+                    room.past_changed()  # who may see what, that is
+                elif not stored.soft_failed:
+                    room.related.grow(stored, relation_of(stored.event), self.identity.server_name)
                 recent.append(Recent(stored.position, None if stored.soft_failed else stored, tuple(new.changes)))
         if accepted.standing is not None:
             room.show(accepted.standing, recent, self.identity.server_name)

@@ -26,7 +26,7 @@ from homeserver.rooms.tracing import STILL, Seen, Viewer, without_later
 from homeserver.rooms.visibility import Visibility
 from homeserver.streams.hub import Hub
 from homeserver.sync.filters import EventFilter
-from homeserver.userdata.ignoring import read_ignored
+from homeserver.userdata.ignoring import Ignorance
 from storage.database import Database
 from storage.events import load_by_ids, load_events
 from storage.ports import Cursor, StoredEvent
@@ -35,12 +35,13 @@ from storage.state import read_state
 MOST_PIECES = 5
 """Of the past, that are fetched for one page."""
 
-__all__ = ["Context", "History", "NoPast", "Page", "PageAsk", "Past"]
+__all__ = ["Context", "History", "NoPast", "One", "Page", "PageAsk", "Past"]
 
 
 class Page(msgspec.Struct, gc=False):
     """A piece of a room's timeline, in the direction in which it was read."""
 
+    room: LiveRoom
     events: list[Seen]
     start: int
     """Position in front of which the page begins (reading backwards: behind which)."""
@@ -52,9 +53,19 @@ class Page(msgspec.Struct, gc=False):
     """What state events on the page took the place of, by nid."""
 
 
+class One(msgspec.Struct, gc=False):
+    """One event."""
+
+    room: LiveRoom
+    event: Seen
+    replaced: dict[int, StoredEvent]
+    """As in `Page`."""
+
+
 class Context(msgspec.Struct, gc=False):
     """An event and its neighbours."""
 
+    room: LiveRoom
     event: Seen
     before: list[Seen]
     """Newest first."""
@@ -96,6 +107,7 @@ class History:
     visibility: Visibility
     events: EventCache
     hub: Hub
+    ignoring: Ignorance
     past: Past = field(factory=NoPast)
 
     async def page(self, room_id: str, user_id: str, ask: PageAsk) -> Page:
@@ -106,22 +118,23 @@ class History:
             ask = msgspec.structs.replace(ask, start=self.hub.position)
         if not ask.filter.admits_room(room_id) or ask.limit <= 0:
             start = ask.start or 0
-            return Page([], start, None if ask.limit > 0 else start)
+            return Page(room, [], start, None if ask.limit > 0 else start)
         await self.visibility.prepare([room])
+        ignored = await self.ignoring.of(user_id)
         viewer = self.visibility.viewer(room, user_id)
-        page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask)
+        page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored)
         if ask.backwards and page.end is None and access.is_member:
             for _ in range(MOST_PIECES):
                 if page.end is not None or len(page.events) >= ask.limit or not await self.past.extend(room):
                     break
-                page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask)
+                page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored)
             if page.end is None and await self.past.has_more(room):
                 page.end = page.events[-1][0].position - 1 if page.events else min(page.start, 0) - 1
         page.state = await self._load(members, access)
         return page
 
-    async def event(self, room_id: str, user_id: str, event_id: str) -> tuple[Seen, dict[int, StoredEvent]]:
-        """One event, and what it replaced. Raises NotFound for everything that the user may not see, in rooms that
+    async def event(self, room_id: str, user_id: str, event_id: str) -> One:
+        """One event. Raises NotFound for everything that the user may not see, in rooms that
         are closed to it too.
         """
         try:
@@ -133,14 +146,15 @@ class History:
         found = await self.database.run(_read_event, self.visibility, viewer, event_id)
         if found is None:
             raise _no_event()
-        return found
+        return One(room, *found)
 
     async def context(self, room_id: str, user_id: str, event_id: str, limit: int, filter: EventFilter) -> Context:
         """An event with up to `limit` neighbours. Raises Forbidden for the room, NotFound for the event."""
         access = await self.access.reader(room_id, user_id)
         await self.visibility.prepare([access.room])
+        around_it = _Around(access.room, event_id, limit, filter, await self.ignoring.of(user_id))
         viewer = self.visibility.viewer(access.room, user_id)
-        found = await self.database.run(_read_context, self.visibility, viewer, event_id, limit, filter)
+        found = await self.database.run(_read_context, self.visibility, viewer, around_it)
         if found is None:
             raise _no_event()
         around, state = found
@@ -162,11 +176,16 @@ def _no_event() -> NotFound:
 
 
 def _read_page(
-    cursor: Cursor, visibility: Visibility, viewer: Viewer, access: Access, ask: PageAsk
+    cursor: Cursor,
+    visibility: Visibility,
+    viewer: Viewer,
+    access: Access,
+    ask: PageAsk,
+    ignored: frozenset[str],
 ) -> tuple[Page, list[int]]:
     """The page, and the member events that go with it."""
     backwards = ask.backwards
-    walk = Walk(cursor, visibility, viewer, ask, read_ignored(cursor, viewer.user_id))
+    walk = Walk(cursor, visibility, viewer, ask, ignored)
     if access.left is not None and not access.is_world_readable:
         walk.stop_after(access.left.position)
     found = walk.collect()
@@ -176,7 +195,7 @@ def _read_page(
     members: list[int] = []
     if ask.filter.lazy_load_members and found:
         members = _members_of(cursor, found[0][0] if backwards else found[-1][0], (one[0] for one in found))
-    return Page(found, start, walk.end, replaced=_read_replaced(cursor, found)), members
+    return Page(access.room, found, start, walk.end, replaced=_read_replaced(cursor, found)), members
 
 
 def _read_event(
@@ -192,22 +211,31 @@ def _read_event(
     return (seen[0], _read_replaced(cursor, seen)) if seen else None
 
 
+class _Around(msgspec.Struct, frozen=True, gc=False):
+    """What is asked for with an event."""
+
+    room: LiveRoom
+    event_id: str
+    limit: int
+    filter: EventFilter
+    ignored: frozenset[str]
+
+
 def _read_context(
-    cursor: Cursor, visibility: Visibility, viewer: Viewer, event_id: str, limit: int, filter: EventFilter
+    cursor: Cursor, visibility: Visibility, viewer: Viewer, ask: _Around
 ) -> tuple[Context, list[int]] | None:
     """An event with its neighbours, and the state events that go with them."""
-    found = _read_event(cursor, visibility, viewer, event_id)
+    found = _read_event(cursor, visibility, viewer, ask.event_id)
     if found is None:
         return None
     event = found[0]
     position = event[0].position
-    limit = max(0, min(limit, MOST_EVENTS))
-    ignored = read_ignored(cursor, viewer.user_id)
+    limit = max(0, min(ask.limit, MOST_EVENTS))
     sides: list[list[Seen]] = []
     ends: list[int] = []
     for backwards, size in ((True, limit // 2), (False, limit - limit // 2)):
         start = position - 1 if backwards else position
-        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, filter), ignored)
+        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, ask.filter), ask.ignored)
         side = walk.collect() if size else []
         sides.append(side)
         last = side[-1][0].position if side else position
@@ -215,12 +243,13 @@ def _read_context(
     before, after = sides
     shown = [one[0] for one in (*before, event, *after)]
     last_event = after[-1][0] if after else event[0]
-    if filter.lazy_load_members:
+    if ask.filter.lazy_load_members:
         state = [nid for key, nid in read_state(cursor, last_event.after).items() if key[0] != "m.room.member"]
         state += _members_of(cursor, last_event, shown)
     else:
         state = list(read_state(cursor, last_event.after).values())
     around = Context(
+        room=ask.room,
         event=event,
         before=before,
         after=after,

@@ -19,6 +19,7 @@ from federation.room.auth import PowerLevels
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import server_of
 from federation.room.versions import RoomVersion
+from homeserver.rooms.related import Related
 from storage.ports import RoomHead, StateChange, StateRef, StoredEvent
 
 State = Map[StateKey, StateRef]
@@ -80,6 +81,7 @@ class LiveRoom:
     __slots__ = (
         "_local_joined",
         "_power",
+        "always_open",
         "create",
         "eldest",
         "frame",
@@ -88,6 +90,7 @@ class LiveRoom:
         "local_joined",
         "nid",
         "queued",
+        "related",
         "room_id",
         "servers",
         "shared_sections",
@@ -117,6 +120,9 @@ class LiveRoom:
         self.window_floor = floor
         self.shared_sections: dict[object, Any] = {}
         """Cache of `homeserver.sync`: what many members' syncs have in common; emptied by every change."""
+        self.related = Related()
+        self.always_open: bool | None = None
+        """Cache of `homeserver.rooms.visibility`: whether nothing ever was closed to members; None: not looked up."""
         self.frame: dict[StateKey, StateRef] = {}
         """The state without its members: what the room is, as opposed to who is in it."""
         joined: list[str] = []
@@ -180,15 +186,22 @@ class LiveRoom:
         while len(self.window) > WINDOW_EVENTS:
             self.window_floor = self.window.popleft().position
 
+    def past_changed(self) -> None:
+        """Events came in front of the others, or older ones changed: what was made out of the past is made again."""
+        self.related.clear()
+        self.always_open = None
+
     def forget_window(self, floor: int) -> None:
         """Older events changed without an event to say so: what is at hand of them is read again. `floor`: now."""
         self.shared_sections.clear()
+        self.past_changed()
         self.window.clear()
         self.window_floor = floor
 
     def replace_in_window(self, stored: StoredEvent) -> None:
         """An event's visible form changed (it was redacted)."""
         self.shared_sections.clear()
+        self.past_changed()
         for entry in self.window:
             if entry.stored is not None and entry.stored.nid == stored.nid:
                 entry.stored = stored

@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsro
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from homeserver.rooms.visibility import Visibility, is_ignored
 from homeserver.sync.filters import EventFilter
 from storage.events import FIRST, LAST, timeline
 from storage.ports import Cursor, StoredEvent
+from storage.relations import related_by
 from storage.visibility import next_turn
 
 MOST_EVENTS = 1000
@@ -77,9 +78,7 @@ class Walk:
             if events and self.first is None:
                 self.first = events[0].position
             seen = self._visibility.seen_with(self._cursor, self._viewer, events)
-            for one in seen:
-                if not wanted(ask.filter, one[0]) or is_ignored(one[0], self._ignored):
-                    continue
+            for one in self._wanted(seen):
                 if len(found) == limit:
                     # One more than was asked for: so there is a next page, and it begins here.
                     self.end = self._passed(found[-1][0].position)
@@ -95,6 +94,17 @@ class Walk:
                 self.end = self._upto if ask.backwards else self._after
                 return found
             size = max(SCAN_EVENTS, limit + 1 - len(found))
+
+    def _wanted(self, seen: Sequence[Seen]) -> list[Seen]:
+        filter = self._ask.filter
+        found = [one for one in seen if wanted(filter, one[0]) and not is_ignored(one[0], self._ignored)]
+        if filter.related_by_rel_types is not None or filter.related_by_senders is not None:
+            ids = [stored.event.event_id for stored, _ in found]
+            parents = related_by(
+                self._cursor, self._viewer.room_nid, ids, filter.related_by_rel_types, filter.related_by_senders
+            )
+            found = [one for one in found if one[0].event.event_id in parents]
+        return found
 
     def _read(self, size: int) -> list[StoredEvent]:
         if self._upto <= self._after:

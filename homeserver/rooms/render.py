@@ -10,11 +10,11 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import orjson
-from attrs import frozen
+from attrs import field, frozen
 
 from federation.room.event import Event
 from storage.ports import StoredEvent
@@ -78,28 +78,27 @@ class Reader:
     now_ms: int
     peek: Callable[[int], StoredEvent | None] = lambda nid: None
     """Finds a replaced state event for `prev_content`, if it happens to be in memory."""
+    bundled: Mapping[int, bytes] = field(factory=dict)
+    """What else goes into `unsigned` of some events, by nid: members, each as `,"key":value`."""
 
 
-def client_event(
-    stored: StoredEvent, reader: Reader, *, room_id: bool = True, membership: str | None = None, more: bytes = b""
-) -> bytes:
+def client_event(stored: StoredEvent, reader: Reader, *, room_id: bool = True, membership: str | None = None) -> bytes:
     """One reader's copy of an event, as JSON.
 
-    `membership`: the reader's at the time of the event (`unsigned.membership`). `more`: further members of
-    `unsigned`, each as `,"key":value`.
+    `membership`: the reader's at the time of the event (`unsigned.membership`).
     """
     parts = [prefix(stored.event)]
     if room_id:
         parts += [b',"room_id":', _text(stored.event.room_id)]
-    return b"".join([*parts, *_unsigned(stored, reader, membership, more)])
+    return b"".join([*parts, *_unsigned(stored, reader, membership)])
 
 
 def federation_event(stored: StoredEvent, reader: Reader, *, membership: str | None = None) -> bytes:
     """The same in the format that servers exchange, for the few clients whose filter asks for it."""
-    return b"".join([stored.event.raw[:-1], *_unsigned(stored, reader, membership, b"")])
+    return b"".join([stored.event.raw[:-1], *_unsigned(stored, reader, membership)])
 
 
-def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None, more: bytes) -> list[bytes]:
+def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None) -> list[bytes]:
     """The end of an event: `unsigned`, with a comma in front, and the closing brace."""
     event = stored.event
     # Events that a peer dates into the future have no negative age.
@@ -119,8 +118,8 @@ def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None, more:
             ]
     if stored.redacted_because is not None:
         parts += [b',"redacted_because":', client_event(stored.redacted_because, reader)]
-    if more:
-        parts.append(more)
+    if stored.nid in reader.bundled:
+        parts.append(reader.bundled[stored.nid])
     parts.append(b"}}")
     return parts
 

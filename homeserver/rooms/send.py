@@ -5,9 +5,9 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from attrs import field, frozen
@@ -31,6 +31,8 @@ from storage.ports import Cursor, StoredEvent, Transaction
 
 REDACTION = "m.room.redaction"
 
+T = TypeVar("T")
+
 
 class StateCheck(Protocol):
     """Looks at a state event before it is composed, and raises: what the auth rules don't cover."""
@@ -48,6 +50,13 @@ class SendRule(Protocol):
         """
 
 
+class MessageRules(Protocol):
+    """Holds messages that speak of other events against the rules of that."""
+
+    async def send(self, room: LiveRoom, template: Template, send: Callable[[], Awaitable[T]]) -> T:
+        """Call `send`, which sends the message, or raise MatrixError. The sender is in the room."""
+
+
 @frozen
 class Sender:
     """Sends into rooms that the sender is in."""
@@ -59,6 +68,7 @@ class Sender:
     memberships: Memberships
     state_checks: Mapping[str, StateCheck]
     """By event type."""
+    message_rules: MessageRules
     rules: list[SendRule] = field(factory=list)
 
     async def message(self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str) -> str:
@@ -175,9 +185,16 @@ class Sender:
         return await self.door.settle(room_id, work, device)
 
     async def _send_one(self, room_id: str, template: Template, transaction: Transaction) -> str:
-        rules = await self._rules_for(await self.rooms.require(room_id), template) if self.rules else ()
+        room = await self.rooms.require(room_id)
+        rules = await self._rules_for(room, template) if self.rules else ()
         check = _all_of(in_room(template.sender), *rules)
-        stored = await self.door.send(room_id, [template], transaction, check=check)
+        send = partial(self.door.send, room_id, [template], transaction, check=check)
+        if "m.relates_to" not in template.content:
+            stored = await send()
+        else:
+            if room.membership_of(template.sender) != "join":
+                raise Forbidden(NOT_IN_ROOM)
+            stored = await self.message_rules.send(room, template, send)
         return stored[-1].event.event_id
 
     async def _rules_for(self, room: LiveRoom, template: Template) -> Sequence[Check]:

@@ -17,6 +17,7 @@ from homeserver.rooms.tracing import (
     NEVER,
     SHARED,
     STILL,
+    WORLD_READABLE,
     Replaced,
     Seen,
     Trace,
@@ -48,6 +49,25 @@ class Visibility:
         """Current membership event of somebody who is not joined → `joined_until`."""
         self._at: Memory[tuple[int, StateKey], str] = Memory(10_000)
         """Snapshot and piece of state → value."""
+
+    async def sees_all_of(self, rooms: Sequence[LiveRoom], user_id: str) -> set[int]:
+        """In which rooms (nids) a user may see everything, because it is a member and nothing there ever was closed to
+        members. Where it is not that simple, the room is left out.
+        """
+        joined = [room for room in rooms if room.membership_of(user_id) == "join"]
+        unknown = {room.nid: room.related.changes for room in joined if room.always_open is None}
+        found = {room.nid for room in joined if room.always_open}
+        if unknown:
+            settings = await self._database.run(rows.settings_ever, list(unknown))
+            for room in joined:
+                if room.nid not in unknown:
+                    continue
+                is_open = all(setting_of(value) in (SHARED, WORLD_READABLE) for value in settings[room.nid])
+                if is_open:
+                    found.add(room.nid)
+                if unknown[room.nid] == room.related.changes:
+                    room.always_open = is_open
+        return found
 
     def viewer(self, room: LiveRoom, user_id: str) -> Viewer:
         """What memory knows of a reader's relation to a room."""

@@ -59,9 +59,6 @@ class Feed:
     """Newest position of a change to the user's own data (account data, filters of lists)."""
     presence: int = 0
     """Newest serial of a presence change that the user may see."""
-    ignored: frozenset[str] | None = None
-    """Whom the user ignores, as of the change at `ignored_at`; None if nobody has looked yet."""
-    ignored_at: int = 0
     used_ms: int = 0
     marks: int = 0
     """Counts every change to this feed: a reader sees whether anything came while it was looking elsewhere."""

@@ -32,8 +32,8 @@ from homeserver.sync.filters import EventFilter, Filter
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.timeline import Span
-from homeserver.userdata.account_data import GLOBAL, AccountData
-from homeserver.userdata.ignoring import IGNORED, parse_ignored
+from homeserver.userdata.account_data import AccountData
+from homeserver.userdata.ignoring import Ignorance
 from storage import spans
 from storage.database import Database
 
@@ -65,6 +65,7 @@ class Sync:
     receipts: ReceiptBoard
     presence: PresenceBoard
     account_data: AccountData
+    ignoring: Ignorance
     max_timeout_ms: int
     _waiting: dict[tuple[str, str], set[Deferred[None]]] = field(factory=dict)
 
@@ -76,7 +77,7 @@ class Sync:
             marks = feed.marks
             upto = StreamToken(self.hub.position, self.hub.serial)
             reader = Reader(who.user_id, who.device_id, self.clock.now_ms(), self.events.peek)
-            manner = Manner(reader, ask.filter, ask.use_state_after, await self._ignored(feed))
+            manner = Manner(reader, ask.filter, ask.use_state_after, await self.ignoring.of(who.user_id))
             if ask.since is None or ask.full_state:
                 return await self._whole(feed, manner, ask.since, upto)
             answer = await self._changes(feed, manner, ask.since, upto)
@@ -86,17 +87,6 @@ class Sync:
             if feed.marks == marks:
                 await self._wait(feed, who.device_id, remaining_ms)
                 feed = await self.feeds.get(who.user_id)
-
-    async def _ignored(self, feed: Feed) -> frozenset[str]:
-        """Whom the feed's user ignores; read again when the user's account data changed.
-
-        Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
-        """
-        if feed.ignored is None or feed.ignored_at < feed.account:
-            at = feed.account
-            feed.ignored = parse_ignored(await self.account_data.get(feed.user_id, GLOBAL, IGNORED))
-            feed.ignored_at = at
-        return feed.ignored
 
     async def devices_removed(self, user_id: str, device_ids: Sequence[str]) -> None:
         """These devices are logged out: what they wait for is over (`homeserver.accounts.ports.DeviceListener`)."""

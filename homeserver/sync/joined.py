@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import attrs
 import msgspec
 import orjson
 from attrs import field, frozen
 
 from federation.room.event import StateKey
+from homeserver.relations.bundles import NOTHING, Bundled, Bundles
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.lineage import Lineage
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
@@ -136,6 +138,8 @@ class Core(msgspec.Struct, frozen=True, gc=False):
     """Whether there is anything in it that the reader does not know."""
     news: SummaryNews
     """What the `summary`, which is each reader's own, has to tell."""
+    personal: Collection[str] = ()
+    """Who is told something else in it."""
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -155,6 +159,7 @@ class RoomSections:
     events: EventCache
     timelines: Timelines
     lineage: Lineage
+    bundles: Bundles
 
     async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
         """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
@@ -163,7 +168,7 @@ class RoomSections:
         cold: list[Want] = []
         for want in wants:
             cached = want.room.shared_sections.get(_share_key(want, manner)) if _sharable(want, manner) else None
-            if cached is not None and not self._is_personal(want, manner):
+            if cached is not None and not self._is_personal(want, cached, manner):
                 cores[want.room.room_id] = cached
             else:
                 cold.append(want)
@@ -180,15 +185,33 @@ class RoomSections:
         parts = await self._read(wants, manner)
         nids = {nid for part in parts for nid in part.state.values()}
         events = await self.events.get_many(sorted(nids))
+        bundled = await self._bundled(parts, manner)
+        if bundled.parts:
+            manner = attrs.evolve(manner, reader=attrs.evolve(manner.reader, bundled=bundled.parts))
         made: dict[str, Core] = {}
         for part in parts:
-            core = self._core(part, events, manner)
+            core = self._core(part, events, manner, bundled.personal)
             room = part.want.room
             made[room.room_id] = core
             is_theirs = part.news.heroes and manner.lazy  # nobody is among those who are shown to itself
-            if _sharable(part.want, manner) and not is_theirs and not _personal_events(part.timeline.events, manner):
+            hangs = any(stored.nid in bundled.parts for stored, _ in part.timeline.events)
+            if is_theirs or manner.reader.user_id in core.personal or (hangs and not room.always_open):
+                continue
+            if _sharable(part.want, manner) and not _personal_events(part.timeline.events, manner):
                 room.shared_sections[_share_key(part.want, manner)] = core
         return made
+
+    async def _bundled(self, parts: Sequence[_Part], manner: Manner) -> Bundled:
+        """What hangs on the events of timelines with a gap before them: in others, the reader hears of all of it.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events
+        """
+        limited = [
+            (part.want.room, [stored for stored, _ in part.timeline.events])
+            for part in parts
+            if part.timeline.limited or part.want.full
+        ]
+        return await self.bundles.of(manner.reader, limited, room_id=False) if limited else NOTHING
 
     async def _read(self, wants: Sequence[Want], manner: Manner) -> list[_Part]:
         rooms = {want.room.nid: want.room for want in wants}
@@ -288,7 +311,7 @@ class RoomSections:
                 picked[key] = nid
         return picked
 
-    def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner) -> Core:
+    def _core(self, part: _Part, events: Mapping[int, StoredEvent], manner: Manner, personal: Collection[str]) -> Core:
         want, timeline = part.want, part.timeline
         state_filter = manner.filter.room.state
         until = want.span.upto if want.is_left else STILL
@@ -306,9 +329,11 @@ class RoomSections:
             b",".join(state),
         )
         is_news = bool(timeline.events or timeline.limited or state or want.full)
-        return Core(json, is_news, part.news)
+        return Core(json, is_news, part.news, personal if timeline.limited or want.full else ())
 
-    def _is_personal(self, want: Want, manner: Manner) -> bool:
+    def _is_personal(self, want: Want, core: Core, manner: Manner) -> bool:
+        if manner.reader.user_id in core.personal:
+            return True
         for entry in reversed(want.room.window):
             if entry.position <= want.span.after:
                 break

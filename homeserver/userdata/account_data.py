@@ -75,6 +75,8 @@ class AccountDataChanged:
     def publish(self, hub: Hub) -> None:
         if self.datum is not None:
             self._service.remember(self._user_id, self.datum)
+            for listener in self._service.listeners:
+                listener(self._user_id, self.datum)
             hub.mark_account(self._user_id, self.position)
 
 
@@ -85,6 +87,8 @@ class AccountData:
         self._database = database
         self._hub = hub
         self._floor = hub.position
+        self.listeners: list[Callable[[str, AccountDatum], None]] = []
+        """Told of every change by whose it is, once it is durable: must not wait and must not raise."""
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._size_bytes = 0
 

@@ -12,6 +12,7 @@ import pytest
 from homeserver.client.messages import Messages, get_messages
 from homeserver.clock import Clock
 from homeserver.http.answer import encode_json
+from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from tests.bench.busy import AT_ONCE, TEXT, BusyHouse, next_batch, open_busy_house
 from tests.bench.meter import ROUNDS, Meter, calm_collector
@@ -72,7 +73,7 @@ def test_below_http(tmp_path: Path, database_url: str, postgres: PostgresServer)
         newcomers = [f"new{n}" for n in range(100)]
         reader = house.who(PEOPLE[-1])
         page = Messages(room_id=rooms[0], dir="b", limit=50)
-        parts = house.house.part(History), house.house.part(Clock)
+        parts = house.house.part(History), house.house.part(Bundles), house.house.part(Clock)
 
         async def read_page() -> bytes:
             return encode_json(await get_messages(*parts, reader, page))

@@ -26,7 +26,7 @@ def read(town: Town, name: str, room_id: str, **query: Any) -> Any:
     if "start" in query:
         query["from_"] = query.pop("start")
     ask = Messages(room_id, **{"dir": "b", **query})
-    return town.answer(get_messages(town.history, town.clock, town.who(name), ask))
+    return town.answer(get_messages(*town.reading, town.who(name), ask))
 
 
 def walk(town: Town, name: str, room_id: str, **query: Any) -> tuple[list[str], int]:
@@ -78,7 +78,7 @@ def test_a_page_tells_where_it_begins_and_ends(town: Town) -> None:
     assert oldest["chunk"][0]["type"] == "m.room.create"
     again = read(town, "alice", room_id, limit=1, dir="f", start=oldest["start"])
     assert again["chunk"][0]["event_id"] == oldest["chunk"][0]["event_id"]
-    without = town.answer(get_messages(town.history, town.clock, town.who("alice"), Messages(room_id, limit=1)))
+    without = town.answer(get_messages(*town.reading, town.who("alice"), Messages(room_id, limit=1)))
     assert bodies(without) == ["m.room.create"]
 
 
@@ -194,7 +194,7 @@ def test_state_events_say_what_they_replaced(town: Town) -> None:
 
 def around(town: Town, name: str, room_id: str, event_id: str, limit: int = 10, **filter: Any) -> Any:
     ask = Context(room_id, event_id, limit, orjson.dumps(filter).decode() if filter else None)
-    return town.answer(get_context(town.history, town.clock, town.who(name), ask))
+    return town.answer(get_context(*town.reading, town.who(name), ask))
 
 
 def test_context(town: Town) -> None:
@@ -239,7 +239,7 @@ def test_an_event_of_another_room_is_not_found(town: Town) -> None:
         with pytest.raises(NotFound):
             around(town, "alice", here, wrong)
         with pytest.raises(NotFound):
-            town.answer(get_event(town.history, town.clock, town.who("alice"), OneEvent(here, wrong)))
+            town.answer(get_event(*town.reading, town.who("alice"), OneEvent(here, wrong)))
 
 
 def test_the_transaction_id_is_for_the_device_that_sent_it(town: Town) -> None:
@@ -265,8 +265,8 @@ def test_what_the_ignored_say_is_left_out(town: Town) -> None:
     page = read(town, "alice", room_id, limit=3)
     assert bodies(page) == ["anybody here?", "hello", "m.room.member"]
     assert page["chunk"][2]["sender"] == user("bob")
-    around = town.answer(get_context(town.history, town.clock, town.who("alice"), Context(room_id, middle)))
+    around = town.answer(get_context(*town.reading, town.who("alice"), Context(room_id, middle)))
     assert [event["content"]["body"] for event in around["events_after"]] == ["anybody here?"]
     assert bodies(read(town, "bob", room_id, limit=5)) == ["anybody here?", "2", "1", "0", "hello"]
     asked_for = OneEvent(room_id, words[0])
-    assert town.answer(get_event(town.history, town.clock, town.who("alice"), asked_for))["content"]["body"] == "0"
+    assert town.answer(get_event(*town.reading, town.who("alice"), asked_for))["content"]["body"] == "0"

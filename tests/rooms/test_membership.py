@@ -54,7 +54,7 @@ FORBIDDEN = (403, "M_FORBIDDEN")
 def put_member(town: Town, name: str, room_id: str, target: str, words: dict[str, Any], is_guest: bool = False) -> str:
     """`PUT /rooms/{room_id}/state/m.room.member/{target}`."""
     log = TransactionLog(town.database, town.clock)
-    sender = Sender(town.door, town.rooms, town.database, log, town.memberships, {})
+    sender = Sender(town.door, town.rooms, town.database, log, town.memberships, {}, town.relating.rules)
     return town.wait(sender.state(user(name), room_id, "m.room.member", target, words, is_guest=is_guest))
 
 
@@ -339,9 +339,8 @@ def test_invitations(town: Town) -> None:
 @on_sqlite
 def test_outsiders_hear_the_same_of_rooms_that_exist_and_that_do_not(town: Town) -> None:
     secret = town.create("alice")
-    sender = Sender(
-        town.door, town.rooms, town.database, TransactionLog(town.database, town.clock), town.memberships, {}
-    )
+    log = TransactionLog(town.database, town.clock)
+    sender = Sender(town.door, town.rooms, town.database, log, town.memberships, {}, town.relating.rules)
     bob = town.who("bob")
     unsendable = {"body": "x" * 70_000}
 

@@ -145,7 +145,7 @@ class Meeting:
     def heard(self) -> list[str]:
         """Event ids of the timeline as alice reads it, oldest first."""
         ask = Messages(room_id=self.room_id, dir="b", limit=100)
-        page = self.town.answer(get_messages(self.town.history, self.town.clock, self.town.who("alice"), ask))
+        page = self.town.answer(get_messages(*self.town.reading, self.town.who("alice"), ask))
         return [event["event_id"] for event in reversed(page["chunk"])]
 
 

@@ -76,7 +76,7 @@ def test_a_message() -> None:
     }
     assert "room_id" not in shown(stored(message), room_id=False)
     assert shown(stored(message), membership="join")["unsigned"] == {"age": 10_000, "membership": "join"}
-    more = shown(stored(message), more=b',"m.relations":{"m.thread":{}}')["unsigned"]
+    more = shown(stored(message), reader(bundled={1: b',"m.relations":{"m.thread":{}}'}))["unsigned"]
     assert more == {"age": 10_000, "m.relations": {"m.thread": {}}}
 
 

@@ -58,16 +58,16 @@ class Scene:
     def messages(self, name: str, **query: Any) -> Any:
         ask = Messages(self.room_id, **{"dir": "b", "limit": 100, **query})
         town = self.town
-        return town.answer(get_messages(town.history, town.clock, town.who(name), ask))
+        return town.answer(get_messages(*town.reading, town.who(name), ask))
 
     def event(self, name: str, event_id: str) -> Any:
         town = self.town
-        return town.answer(get_event(town.history, town.clock, town.who(name), OneEvent(self.room_id, event_id)))
+        return town.answer(get_event(*town.reading, town.who(name), OneEvent(self.room_id, event_id)))
 
     def context(self, name: str, event_id: str, limit: int = 100) -> Any:
         town = self.town
         ask = Context(self.room_id, event_id, limit)
-        return town.answer(get_context(town.history, town.clock, town.who(name), ask))
+        return town.answer(get_context(*town.reading, town.who(name), ask))
 
     def state(self, name: str) -> Any:
         town = self.town

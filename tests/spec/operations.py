@@ -62,9 +62,9 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
     "messaging: relations, encryption, search, media, push, spaces": frozenset(
         {
             "authed-content-repo", "content-repo", "cross_signing", "key_backup", "keys", "mutual_rooms",
-            "notifications", "old_sync", "peeking_events", "pusher", "pushrules", "relations",
+            "notifications", "old_sync", "peeking_events", "pusher", "pushrules",
             "report_content", "room_event_by_timestamp", "room_initial_sync", "room_summary", "room_upgrades",
-            "search", "space_hierarchy", "threads_list", "to_device", "users", "voip",
+            "search", "space_hierarchy", "to_device", "users", "voip",
         }
     ),
     "accounts by OAuth and SSO, application services, administration": frozenset(

@@ -292,6 +292,25 @@ def test_events(village: Village) -> None:
     assert village.call("getOneRoomEvent")["content"]["body"] == "hello, Bob"
 
 
+def test_what_hangs_on_events(village: Village) -> None:
+    root = village.call("sendMessage", {"msgtype": "m.text", "body": "who is there?"}, at={"txnId": txn()})["event_id"]
+    new = {"msgtype": "m.text", "body": "who is here?"}
+    for rel_type, more in (("m.thread", {}), ("m.reference", {}), ("m.replace", {"m.new_content": new})):
+        relation = {"rel_type": rel_type, "event_id": root}
+        content = {"msgtype": "m.text", "body": "* me", "m.relates_to": relation, **more}
+        village.call("sendMessage", content, at={"txnId": txn()})
+    at = {"eventId": root, "relType": "m.thread", "eventType": "m.room.message"}
+    assert len(village.call("getRelatingEvents", at=at)["chunk"]) == 3
+    page = village.call("getRelatingEvents", query={"limit": 2, "recurse": "true"}, at=at)
+    assert page["next_batch"] and page["recursion_depth"] == 3
+    assert village.call("getRelatingEvents", query={"from": page["next_batch"]}, at=at)["prev_batch"]
+    assert len(village.call("getRelatingEventsWithRelType", at=at)["chunk"]) == 1
+    assert len(village.call("getRelatingEventsWithRelTypeAndEventType", at=at)["chunk"]) == 1
+    (thread,) = village.call("getThreadRoots", query={"limit": 1, "include": "participated"})["chunk"]
+    assert set(thread["unsigned"]["m.relations"]) == {"m.reference", "m.replace", "m.thread"}
+    assert set(village.call("getOneRoomEvent", at=at)["unsigned"]["m.relations"]) >= {"m.replace", "m.thread"}
+
+
 def test_what_is_ones_own(village: Village) -> None:
     data = {"a": [1, {"b": None}]}
     village.call("setAccountData", data)

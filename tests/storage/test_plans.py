@@ -30,6 +30,7 @@ from storage import (
     receipts,
     redactions,
     registration_tokens,
+    relations,
     rooms,
     sessions,
     spans,
@@ -43,7 +44,7 @@ from storage.accounts import Account
 from storage.database import Database
 from storage.destinations import Attempts
 from storage.guilds import AuditEntry
-from storage.ports import Cursor, NewRoom, Transaction
+from storage.ports import Cursor, NewRoom, StoredEvent, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
 from storage.receipts import Receipt
@@ -65,12 +66,12 @@ WHOLE_TABLES = (
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
 )
-PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
+PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|tree|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
 
 Ask = Callable[[Cursor], object]
 
 
-def calls(room: Room, snapshot: int) -> list[Ask]:
+def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[Ask]:
     """All functions that take a cursor, with arguments of the usual kind."""
     nids = [ref.nid for ref in room.state.values()]
     ids = [ref.event_id for ref in room.state.values()]
@@ -103,6 +104,21 @@ def calls(room: Room, snapshot: int) -> list[Ask]:
         lambda cursor: graph.walk_back(cursor, room.nid, room.head.extremities, limit=10),
         lambda cursor: visibility.memberships_of_server(cursor, snapshot, "test.example"),
         lambda cursor: visibility.setting_at(cursor, snapshot),
+        lambda cursor: visibility.settings_ever(cursor, [room.nid, 77]),
+        lambda cursor: relations.children_of(cursor, relating),
+        lambda cursor: relations.at_positions(cursor, {ids[0]: (room.nid, 5)}),
+        lambda cursor: relations.thread_without(cursor, room.nid, ids[0], [BOB]),
+        lambda cursor: relations.speakers(cursor, room.nid, ids[0]),
+        lambda cursor: relations.list_children(cursor, relations.Wanted(room.nid, ids[0], 0, 99), 10),
+        lambda cursor: relations.list_children(cursor, relations.Wanted(room.nid, ids[0], 0, 99, deepest=3), 10),
+        lambda cursor: relations.list_children(
+            cursor, relations.Wanted(room.nid, ids[0], 0, 99, "m.thread", "m.room.message", backwards=False), 10
+        ),
+        lambda cursor: relations.has_annotated(cursor, room.nid, ids[0], ALICE, "m.room.message", "+"),
+        lambda cursor: relations.related_by(cursor, room.nid, ids, ["m.thread"], [ALICE]),
+        lambda cursor: relations.list_threads(cursor, room.nid, 99, 10),
+        lambda cursor: relations.list_threads(cursor, room.nid, 99, 10, ALICE),
+        lambda cursor: relations.remove(cursor, relating[-1].nid),
         lambda cursor: stripped.put_stripped(cursor, nids[0], b"[]"),
         lambda cursor: stripped.get_stripped(cursor, nids),
         lambda cursor: redactions.add_pending(cursor, room.nid, ids[0], 5),
@@ -225,6 +241,15 @@ def test_every_query_goes_by_an_index(database: Database, pump: Pump, monkeypatc
     room = Room(database.counters)
     transaction = Transaction(ALICE, "PHONE", "send", "1")
     append_all(pump, database, *room.create(), room.member(BOB, "join"), room.send(transaction=transaction))
+    root = room.send("root")
+    root_id = root.events[0].stored.event.event_id
+    related = [
+        room.accept(room.event("m.room.message", {"m.relates_to": relation, "m.new_content": {}}))
+        for rel_type in ("m.reference", "m.annotation", "m.replace", "m.thread")
+        for relation in ({"rel_type": rel_type, "event_id": root_id},)
+    ]
+    append_all(pump, database, root, *related)
+    relating = [entry.events[0].stored for entry in (root, *related)]
     complaints: list[str] = []
     explained: list[str] = []
 
@@ -242,7 +267,7 @@ def test_every_query_goes_by_an_index(database: Database, pump: Pump, monkeypatc
 
     watch(SqliteCursor, complaints_of_sqlite)
     watch(PostgresCursor, complaints_of_postgresql)
-    for call in calls(room, room.head.snapshot):
+    for call in calls(room, room.head.snapshot, relating):
         pump.wait(database.write(call))
     append_all(pump, database, room.send(transaction=Transaction(ALICE, "PHONE", "send", "2")), room.member(BOB, "ban"))
     assert complaints == []

@@ -25,6 +25,7 @@ from homeserver.rooms.receive.gather import Budget
 from homeserver.rooms.receive.ports import Peers
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.receive.states import StateAt, ref_of
+from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import rooms as room_rows
 from storage.database import Database
@@ -56,14 +57,19 @@ class _Backfilled:
     """The notice of a piece of the past: readers find it when they look there. Only what it redacts may be in view."""
 
     position: int
-    room: LiveRoom
+    room_nid: int
+    rooms: Rooms
     events: EventCache
     redacted: Sequence[StoredEvent]
 
     def publish(self, hub: Hub) -> None:
+        room = self.rooms.peek_nid(self.room_nid)
         for stored in self.redacted:
             self.events.rewrite(stored)
-            self.room.replace_in_window(stored)
+            if room is not None:
+                room.replace_in_window(stored)
+        if room is not None:
+            room.past_changed()
 
 
 @frozen
@@ -163,7 +169,9 @@ class Backfill:
                 snapshots=batch.snapshots,
                 missing_prev=sorted(batch.missing),
                 also=batch.also,
-                notice=_Backfilled(self.hub.position, room, self.receiver.door.events, batch.redacted),
+                notice=_Backfilled(
+                    self.hub.position, room.nid, self.receiver.rooms, self.receiver.door.events, batch.redacted
+                ),
             )
         )
         return True

@@ -87,6 +87,7 @@ class Scene:
             "key": "displayname",
             "receipt_type": "m.read",
             "kind": "m.login.registration_token",
+            "rel_type": "m.thread",
         }
 
     def _body(self, route: Route) -> Any:
@@ -117,6 +118,7 @@ QUERY = {
     "kind": "user", "username": "somebody.new", "token": "sesame", "format": "event", "full_state": "true",
     "set_presence": "online", "timeout": "0", "use_state_after": "true",
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
+    "recurse": "true", "include": "all",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 REQUIRED_QUERY = {"dir", "username", "token", "session"}

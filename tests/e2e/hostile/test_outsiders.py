@@ -4,9 +4,10 @@
     while    said while those who left were in the room    open to them
     late     said after they had gone                      open to nobody outside
 
-In each time there is a message and a piece of state, each with words that are looked for in every answer; and two that
-hide behind others: state that was replaced early (`buried`), and the reason of a late redaction. Where the room is
-`world_readable`, all of it is open to all; nothing may be changed from outside anywhere.
+In each time there is a message and a piece of state, each with words that are looked for in every answer; and some that
+hide behind others: state that was replaced early (`buried`), the reason of a late redaction, and what hangs on the
+early message: in each time an edit of it, something in its thread and something that refers to it (`early edit` …).
+Where the room is `world_readable`, all of it is open to all; nothing may be changed from outside anywhere.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.fixtures_server import Person, ServerProcess
 API = "/_matrix/client/v3"
 SETTINGS = ["world_readable", "shared", "invited", "joined"]
 TIMES = ["early", "while", "late"]
+HANGING = {"edit": "m.replace", "reply": "m.thread", "reference": "m.reference"}
 
 NEVER_IN = ["outsider", "guest", "ignored", "invited", "knocking", "declined", "turned away", "took back"]
 ONCE_IN = ["left", "kicked", "banned", "unbanned", "invited again"]
@@ -39,11 +41,12 @@ OUTSIDERS = [*NEVER_IN, *ONCE_IN, *FORGOT]
 def may_read(who: str, setting: str) -> set[str]:
     """Which words an outsider may come upon."""
     if setting == "world_readable":
-        return {*TIMES, *(f"{time} state" for time in TIMES), "buried", "reason"}
+        return {*TIMES, *(f"{time} {what}" for time in TIMES for what in ("state", *HANGING)), "buried", "reason"}
     if who not in ONCE_IN:
         return set()
     # State was there to be seen by whoever was in the room, whenever it was set.
-    return {"while", "early state", "while state"} | ({"early", "buried"} if setting == "shared" else set())
+    seen = {"while", "early state", "while state", *(f"while {what}" for what in HANGING)}
+    return seen | ({"early", "buried", *(f"early {what}" for what in HANGING)} if setting == "shared" else set())
 
 
 @define
@@ -71,6 +74,13 @@ class Room:
     def speak(self, time: str) -> None:
         self.events[time] = self.owner.say(self.room_id, self.new_words(time))
         self.put(f"{time} state", time)
+        for what, rel_type in HANGING.items():
+            words = self.new_words(f"{time} {what}")
+            relation = {"rel_type": rel_type, "event_id": self.events["early"]}
+            text = {"msgtype": "m.text", "body": words}
+            content = {**text, "m.new_content": text, "m.relates_to": relation}
+            path = f"{self.path}/send/m.room.message/{secrets.token_hex(4)}"
+            self.events[f"{time} {what}"] = self.owner.call("PUT", path, content)["event_id"]
         self.tokens[time] = self.owner.sync()["next_batch"]
 
     def new_words(self, name: str) -> str:
@@ -305,7 +315,8 @@ def test_who_comes_in(besieged: ServerProcess, line: Line, setting: str) -> None
             for target in (f"{room.path}/messages?dir=b&limit=1000", f"{room.path}/state", f"{API}/sync"):
                 said |= room.found_in(line.ask("GET", target, token=person.token).body.decode())
             state = {f"{time} state" for time in TIMES}
-            expected = {*room.words} if setting == "shared" else state | ({"while"} if who in ONCE_IN else set())
+            there = {"while", *(f"while {what}" for what in HANGING)} if who in ONCE_IN else set()
+            expected = {*room.words} if setting == "shared" else state | there
             # Whoever was there may be told why what they saw is gone; and now they share a room with its owner.
             if said - {"reason", "status"} != expected - {"reason", "status"}:
                 wrong.append(f"{who} reads {said}")
@@ -332,7 +343,10 @@ def test_the_ignored_are_not_heard(besieged: ServerProcess, line: Line) -> None:
     since = room.owner.sync()["next_batch"]
     room.owner.call("PUT", f"{own}/account_data/m.ignored_user_list", {"ignored_users": {bully.user_id: {}}})
     words = f"boo-{secrets.token_hex(6)}"
-    bully.say(room.room_id, words)
+    said = bully.say(room.room_id, words)
+    for event_id in (said, room.events["late"]):
+        content = {"msgtype": "m.text", "body": words, "m.relates_to": {"rel_type": "m.thread", "event_id": event_id}}
+        bully.call("PUT", f"{room.path}/send/m.room.message/{secrets.token_hex(4)}", content)
     other = bully.create_room(invite=[room.owner.user_id], name=words)
     for target in (
         f"{API}/sync",
@@ -340,6 +354,9 @@ def test_the_ignored_are_not_heard(besieged: ServerProcess, line: Line) -> None:
         f"{API}/sync?full_state=true&since={since}",
         f"{room.path}/messages?dir=b",
         f"{room.path}/context/{segment(room.events['late'])}",
+        f"{room.path}/event/{segment(room.events['late'])}",
+        f"/_matrix/client/v1/rooms/{segment(room.room_id)}/relations/{segment(room.events['late'])}",
+        f"/_matrix/client/v1/rooms/{segment(room.room_id)}/threads",
     ):
         answer = line.ask("GET", target, token=room.owner.token)
         assert answer.status == 200
