@@ -6,12 +6,13 @@ Twisted's own pool is joined at shutdown, which waits for name servers that do n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
 P = ParamSpec("P")
@@ -27,17 +28,32 @@ class Workers(Protocol):
     def size(self) -> int:
         """How many may run at once."""
 
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Call the function some time soon. Raises what it raises."""
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call the function some time soon, after those that were given before. Raises what it raises."""
+
+    def close(self) -> Deferred[None]:
+        """Give nothing any more. Fires when everything that was given is done."""
+
+
+Hire = Callable[[int, str], Workers]
+"""Where workers come from: so many, for what their name says. `threads_of(reactor)`, or what a simulation has."""
 
 
 class Inline:
-    """Workers that run everything here and now: for tests, and for simulations that must come out the same again."""
+    """Workers that run everything here and now: for tests."""
 
     size = 1
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return function(*args, **kwargs)
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return execute(function, *args, **kwargs)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+def inline(size: int, name: str) -> Inline:
+    """A `Hire` of those."""
+    return Inline()
 
 
 class Threads:
@@ -52,6 +68,7 @@ class Threads:
         self._waking = False
         self._under_way = 0
         self._started = 0
+        self._closing: Deferred[None] | None = None
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         answer: Deferred[T] = Deferred()
@@ -62,11 +79,14 @@ class Threads:
         self._jobs.put((answer, function, args, kwargs))
         return answer
 
-    def close(self) -> None:
-        """Let the threads end after what they have been given; nobody waits for them."""
+    def close(self) -> Deferred[None]:
+        """Let the threads end after what they have been given. Whoever does not want to wait for that need not."""
         for _ in range(self._started):
             self._jobs.put(None)
         self._started = 0
+        if self._closing is None:
+            self._closing = Deferred() if self._under_way else succeed(None)
+        return self._closing
 
     def _drain(self) -> None:
         self._waking = False
@@ -79,6 +99,8 @@ class Threads:
                 answer.callback(result)
             else:
                 answer.errback(error)
+        if self._closing is not None and not self._under_way and not self._closing.called:
+            self._closing.callback(None)
 
     def _thread_main(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -94,3 +116,8 @@ class Threads:
             if not self._waking:
                 self._waking = True
                 self._reactor.callFromThread(self._drain)
+
+
+def threads_of(reactor: IReactorFromThreads) -> Hire:
+    """Workers who are threads."""
+    return partial(Threads, reactor)

@@ -22,7 +22,7 @@ from config import Listener, Settings
 from federation.outbound.transport import Transport
 from federation.outbound.web import Web
 from federation.room.signing import SigningKey
-from federation.threads import Workers
+from federation.threads import Hire, threads_of
 from homeserver.about import About
 from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
@@ -145,6 +145,11 @@ class House:
             self._ports.append(listeners[-1])
         if (shell := open_shell(self.reactor, self.settings.server.data_dir, {"app": self})) is not None:
             self._ports.append(shell)
+        self.start()
+        return listeners
+
+    def start(self) -> None:
+        """Begin what goes on by itself, whether anybody is served or not."""
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
@@ -152,7 +157,6 @@ class House:
             self.tasks.spawn("federation.start", self.federation.start())
         if self.sending is not None:
             self.tasks.spawn("sending.start", self.sending.start())
-        return listeners
 
     async def close(self) -> None:
         """Stop in good order: no new connections, answers under way are finished, what is queued is written.
@@ -215,14 +219,16 @@ def build(
     *,
     transport: Transport | None = None,
     web: Web | None = None,
-    workers: Workers | None = None,
+    hire: Hire | None = None,
+    random: Random | None = None,
     outbox: Outbox | None = None,
 ) -> House:
     """Open the database and put everything together. Blocks; raises DatabaseUnusable, OSError, BadSigningKey.
 
-    A simulation hands in its own ways to other servers and to the web, and threads that are none.
+    A simulation hands in its own ways to other servers and to the web, threads that are none, and dice that it knows.
     """
     clock = clock or Clock(reactor)
+    hire = hire or threads_of(reactor)
     server_name = settings.server.name
     keys = read_key_file(settings.server.signing_key_path)
     identity = Identity(server_name, keys[0])
@@ -230,7 +236,7 @@ def build(
     limits = RateLimiter.of(settings.rate_limits, clock)
     metrics = Metrics()
     database = open_database(
-        settings.database.url, reactor, server_name=server_name, most_readers=settings.database.pool_size
+        settings.database.url, reactor, server_name=server_name, most_readers=settings.database.pool_size, hire=hire
     )
     counters = database.counters
 
@@ -250,7 +256,7 @@ def build(
     remote: RemoteRooms | None = None
     asking: Asking | None = None
     if settings.federation.enabled:
-        federation = build_federation(settings, database, clock, reactor, keys, transport=transport, workers=workers)
+        federation = build_federation(settings, database, clock, reactor, keys, hire=hire, transport=transport)
         asking = build_asking(server_name, federation.client, clock)
         federation.gate.observers.append(asking.patience.heard_of)
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
@@ -268,7 +274,7 @@ def build(
                 hub=hub,
                 clock=clock,
                 tasks=tasks,
-                random=Random(),
+                random=random or Random(),
                 typing=typing,
                 receipts=receipts,
                 presence=presence,

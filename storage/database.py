@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
+from federation.threads import Hire, Workers, threads_of
 from storage import strings
 from storage.connection import Connection, Engine
 from storage.counters import read_counters, write_next_position
@@ -74,18 +75,17 @@ class Database:
         engine: Engine,
         writer_connection: Connection,
         writer_memory: WriterMemory,
-        reactor: IReactorFromThreads,
         counters: Counters,
-        most_readers: int,
+        readers: Workers,
+        writer: Workers,
     ) -> None:
+        """`writer` is one thread, or something else that does one thing after the other."""
         self.counters = counters
         """The process's one set of counters: whoever makes events, or rows with a position, takes from it."""
         self._engine = engine
         self._listeners: list[Callable[[Sequence[object]], None]] = []
-        self._readers = ReaderPool(engine, reactor.callFromThread, most_readers)
-        self._writer = Writer(
-            engine, writer_connection, writer_memory, counters, reactor.callFromThread, self._announce
-        )
+        self._readers = ReaderPool(engine, readers)
+        self._writer = Writer(engine, writer_connection, writer_memory, counters, writer, self._announce)
 
     @property
     def dialect(self) -> Dialect:
@@ -173,12 +173,19 @@ class Database:
 
 
 def open_database(
-    url: str, reactor: IReactorFromThreads, *, server_name: str, most_readers: int | None = None
+    url: str,
+    reactor: IReactorFromThreads,
+    *,
+    server_name: str,
+    most_readers: int | None = None,
+    hire: Hire | None = None,
 ) -> Database:
     """Open (and if need be create or upgrade) the database at `url`: `sqlite:///PATH` or `postgresql://…`.
 
-    Blocks, so call it at start. Raises DatabaseUnusable with a message for whoever runs the server.
+    Blocks, so call it at start. Raises DatabaseUnusable with a message for whoever runs the server. `hire` is for
+    simulations, which have no threads.
     """
+    hire = hire or threads_of(reactor)
     shared = Shared()
     memory = WriterMemory(shared)
     engine = make_engine(url, shared, memory)
@@ -202,7 +209,8 @@ def open_database(
         if isinstance(error, ConnectionLost):
             raise DatabaseUnusable(f"the database cannot be reached: {error}") from error
         raise
-    return Database(engine, connection, memory, reactor, counters, most_readers or 2)
+    readers = hire(most_readers or 2, "storage-reader")
+    return Database(engine, connection, memory, counters, readers, hire(1, "storage-writer"))
 
 
 def make_engine(url: str, shared: Shared, memory: WriterMemory) -> Engine:

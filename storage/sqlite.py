@@ -152,7 +152,7 @@ class SqliteEngine:
             self._lock = None
 
     def _connect(self, cache_kib: int) -> sqlite3.Connection:
-        # Each connection serves one thread, but is opened and closed by another.
+        # Each connection serves one thread at a time, but not always the same.
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
         )

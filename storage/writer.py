@@ -4,7 +4,7 @@
     append(), write() ──► gathered ─(thread is idle)──► one transaction: runs of appends in bulk, functions in turn
                                                         │ all well: one COMMIT
                                                         └ anything raises: ROLLBACK, then every unit by itself
-    notices in order, then answers ◄──── one callFromThread per batch ────┘
+    notices in order, then answers ◄──── one wake-up per batch ───────────┘
 
 A unit that fails does so alone, but for one thing: an append that comes after a failed one *in the same room* may build
 upon it, so that it fails with RoomPoisoned, and so does every later one until `clear_poison`.
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from threading import Thread
+from functools import partial
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 
+from federation.threads import Workers
 from storage.append import append as append_events
 from storage.connection import Connection, Engine
 from storage.counters import POSITIONS_AT_A_TIME, write_next_position
@@ -31,10 +31,6 @@ from storage.shared import WriterMemory
 LARGEST_BATCH = 500
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """How long the writer waits between attempts to get its connection back before a batch fails."""
-
-
-FromThread = Callable[..., Any]
-"""Twisted's `callFromThread`."""
 
 
 class Unit(msgspec.Struct, gc=True):
@@ -62,25 +58,22 @@ class Writer:
         connection: Connection,
         memory: WriterMemory,
         counters: Counters,
-        from_thread: FromThread,
+        worker: Workers,
         announce: Callable[[Sequence[object]], None],
     ) -> None:
-        """`announce` gets the notices of every committed batch, before anybody's answer."""
+        """`worker` is one thread. `announce` gets the notices of every committed batch, before anybody's answer."""
         self._engine = engine
         self._connection = connection
         self._memory = memory
         self._counters = counters
         self._reserved = counters.position
-        self._from_thread = from_thread
+        self._worker = worker
         self._announce = announce
         self._gathered: list[Unit] = []
         self._busy = False
         self._holds = 0
         self._poisoned: set[int] = set()
-        self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
         self._closing: Deferred[None] | None = None
-        self._thread = Thread(target=self._thread_main, name="storage-writer", daemon=True)
-        self._thread.start()
 
     def append(self, append: EventAppend) -> Deferred[None]:
         answer: Deferred[None] = Deferred()
@@ -134,7 +127,7 @@ class Writer:
     def _hand_over(self) -> None:
         batch, self._gathered = self._gathered[:LARGEST_BATCH], self._gathered[LARGEST_BATCH:]
         self._busy = True
-        self._batches.put(batch)
+        self._worker.run(self._thread_main, batch).addCallback(partial(self._finished, batch))
 
     def _finished(self, batch: list[Unit], outcomes: list[Outcome]) -> None:
         # Poison first: what waits already must not be written, whatever the callbacks below do.
@@ -172,26 +165,22 @@ class Writer:
         return unit.append is not None and unit.append.room_nid in self._poisoned
 
     def _stop(self) -> None:
-        self._busy = True
-        self._batches.put(None)
-
-    def _stopped(self) -> None:
-        self._thread.join()
         assert self._closing is not None
-        self._closing.callback(None)
+        self._busy = True
+        ended = self._worker.run(self._thread_hang_up)
+        ended.addCallback(lambda nothing: self._worker.close())
+        ended.chainDeferred(self._closing)
 
     # ------------------------------------------------------------------------------------- in the writer's thread
 
-    def _thread_main(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            try:
-                outcomes = self._thread_write(batch)
-            except Exception as error:
-                outcomes = [Outcome(error=error) for _ in batch]
-            self._from_thread(self._finished, batch, outcomes)
-            del batch, outcomes
+    def _thread_main(self, batch: list[Unit]) -> list[Outcome]:
+        try:
+            return self._thread_write(batch)
+        except Exception as error:
+            return [Outcome(error=error) for _ in batch]
+
+    def _thread_hang_up(self) -> None:
         self._connection.close()
-        self._from_thread(self._stopped)
 
     def _thread_write(self, batch: list[Unit]) -> list[Outcome]:
         try:

@@ -29,7 +29,7 @@ from federation.room.auth import auth_types_for
 from federation.room.build import build_event
 from federation.room.event import Event
 from federation.room.signing import SigningKey, write_signing_key
-from federation.threads import Inline
+from federation.threads import Inline, Threads, Workers
 from homeserver.app import House, build, read_key
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
@@ -282,6 +282,10 @@ class Fleet:
                 progress = True
         return progress
 
+    def _hire(self, size: int, name: str) -> Workers:
+        """Threads for the database only."""
+        return Threads(self.reactor, size, name) if name.startswith("storage") else Inline()
+
     def _open(self, name: str) -> Member:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
@@ -304,7 +308,7 @@ class Fleet:
             self.reactor,
             Clock(self.reactor.timers, lambda: next(ticks)),
             transport=Line(self, name),
-            workers=Inline(),
+            hire=self._hire,
             outbox=None if self.has_couriers else post,
         )
         assert house.federation is not None

@@ -1,6 +1,6 @@
 """Puts together what it takes to speak with other servers: names, connections, keys.
 
-federation = build_federation(settings, database, clock, reactor, keys)
+federation = build_federation(settings, database, clock, reactor, keys, hire=threads_of(reactor))
 RouteTable([*ALL_ROUTES, *FEDERATION_ROUTES], {**collaborators, **federation.collaborators()})
 Site(table, ..., federation=federation.gate)
 await federation.start()       before the listeners open
@@ -35,7 +35,7 @@ from federation.outbound.transport import Transport
 from federation.outbound.web_client import WebClient
 from federation.outbound.wellknown import HttpsWellKnown
 from federation.room.signing import SigningKey
-from federation.threads import Threads, Workers
+from federation.threads import Hire, Workers
 from homeserver.about import USER_AGENT
 from homeserver.clock import Clock
 from homeserver.federation_api.gate import Gate
@@ -55,7 +55,7 @@ class Federation:
     own_keys: OwnKeys
     notary: Notary
     gate: Gate
-    _on_close: Sequence[Callable[[], None]] = field(default=())
+    _on_close: Sequence[Callable[[], object]] = field(default=())
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
@@ -67,7 +67,7 @@ class Federation:
         await self.own_keys.load()
 
     async def close(self) -> None:
-        """Hang up everywhere. Requests under way fail as `Unreachable`."""
+        """Hang up everywhere. Requests under way fail as `Unreachable`; nobody waits for name servers."""
         await self.transport.close()
         for end in self._on_close:
             end()
@@ -80,27 +80,26 @@ def build_federation(
     reactor: Any,
     keys: Sequence[SigningKey],
     *,
+    hire: Hire,
     transport: Transport | None = None,
-    workers: Workers | None = None,
 ) -> Federation:
     """Put everything together; `keys` are this server's, of which the first signs. Raises `BadAuthorities`.
 
     Simulations hand in a transport of their own, and workers without threads.
     """
     server_name = settings.server.name
-    ends: list[Callable[[], None]] = []
+    ends: list[Callable[[], object]] = []
     if transport is None:
-        lookups = Threads(reactor, LOOKUP_THREADS, "addresses")
+        lookups = hire(LOOKUP_THREADS, "addresses")
         ends.append(lookups.close)
         transport = make_transport(settings, clock, reactor, lookups)
-    if workers is None:
-        verifiers = workers = Threads(reactor, os.cpu_count() or 1, "signatures")
-        ends.append(verifiers.close)
+    verifiers = hire(os.cpu_count() or 1, "signatures")
+    ends.append(verifiers.close)
     client = FederationClient(server_name, keys[0], transport, settings.federation.timeout_ms / 1000)
     store = KeyTable(database)
     own_keys = OwnKeys(server_name, keys, store, clock.now_ms)
     sources = KeySources(RemoteKeys(client, clock.now_ms), settings.federation.notaries, clock.now_ms)
-    keyring = KeyRing(own_keys, store, sources, workers)
+    keyring = KeyRing(own_keys, store, sources, verifiers)
     return Federation(
         client=client,
         transport=transport,

@@ -14,7 +14,7 @@ from federation.outbound.https import HttpsTransport
 from federation.outbound.tls import BadAuthorities
 from federation.outbound.transport import Request, Unreachable
 from federation.room.signing import SigningKey
-from federation.threads import Inline
+from federation.threads import inline
 from homeserver.clock import Clock
 from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.federation_api.build import build_federation
@@ -36,8 +36,8 @@ def test_with_a_network_in_memory(database: Database, pump: Pump) -> None:
         clock,
         reactor,
         [KEY],
+        hire=inline,
         transport=network,
-        workers=Inline(),
     )
     pump.wait(made.start())
     with pytest.raises(KeyUnavailable):
@@ -57,6 +57,7 @@ def test_the_real_one_refuses_what_the_settings_do_not_allow(database: Database,
         Clock(reactor.timers, lambda: 1_700_000_000_000),
         reactor,
         [KEY],
+        hire=inline,
     )
     assert isinstance(made.transport, HttpsTransport)
     for name in ("127.0.0.1:8448", "[::1]", "10.0.0.1", "192.168.0.1:443", "[fe80::1]"):
@@ -75,6 +76,7 @@ def test_authorities_that_cannot_be_read(database: Database, tmp_path: Path) -> 
             Clock(reactor.timers),
             reactor,
             [KEY],
+            hire=inline,
         )
 
 
