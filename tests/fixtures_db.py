@@ -18,18 +18,19 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import psycopg2
 import pytest
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from storage.database import Database, open_database
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 SERVER_NAME = "test.example"
@@ -56,6 +57,20 @@ class Pump:
     def suggestThreadPoolSize(self, size: int) -> None:
         raise NotImplementedError("the database has its own threads")
 
+    def hire(self, size: int, name: str) -> Errands:
+        """A `federation.threads.Hire`."""
+        return Errands(self, size)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was handed over that waits to be run."""
+        return self._calls.empty()
+
+    def drain(self) -> None:
+        """Run what was handed over, and what comes of that."""
+        while not self._calls.empty():
+            self._calls.get_nowait()()
+
     def wait(self, awaitable: Awaitable[T], timeout_s: float = 30) -> T:
         """The awaitable's result, or its exception."""
         deferred = (
@@ -71,6 +86,30 @@ class Pump:
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
         return cast(T, outcome[0])
+
+
+@define
+class Errands:
+    """Workers without threads: what they are given is run by whoever pumps, one thing after the other."""
+
+    pump: Pump
+    size: int
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        answer: Deferred[T] = Deferred()
+
+        def errand() -> None:
+            done = execute(function, *args, **kwargs)
+            if not answer.called:  # it may be cancelled
+                done.chainDeferred(answer)
+
+        self.pump.callFromThread(errand)
+        return answer
+
+    def close(self) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self.pump.callFromThread(done.callback, None)
+        return done
 
 
 @define

@@ -1,4 +1,5 @@
-"""Several whole servers in the test's own process, on one clock, with memory in the place of the network between them.
+"""Several whole servers in the test's own process and thread, on one clock, with memory in the place of the network
+between them.
 
 def test_something(fleet: Fleet) -> None:
     a, b = fleet.open("a", "b")
@@ -29,12 +30,11 @@ from federation.room.auth import auth_types_for
 from federation.room.build import build_event
 from federation.room.event import Event
 from federation.room.signing import SigningKey, write_signing_key
-from federation.threads import Inline, Threads, Workers
 from homeserver.app import House, build, read_key
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.http.answer import Answer, answer_of, answer_of_error
-from homeserver.http.route import Auth
+from homeserver.http.route import Auth, Requester
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.receiver import Receiver
 from tests.federation.doubles import pour
@@ -98,24 +98,24 @@ class Member(LivedInHouse):
     def user(self, name: str) -> str:
         return name if name.startswith("@") else f"@{name}:{self.name}"
 
-    async def serve(self, request: Request) -> Answer:
-        """What the HTTP edge does with a request, without HTTP."""
+    async def serve(self, request: Request, who: Requester | None = None) -> Answer:
+        """What the HTTP edge does with a request, without HTTP. `who`: whose it is, where it is a client's."""
         path, _, query = request.path.partition("?")
         house = self.house
         body = request.body or b""
         try:
             match = house.table.match(request.method, path.encode())
             endpoint = match.endpoint
-            who: object = None
+            asker: object = who
             if endpoint.route.auth is Auth.FEDERATION:
                 assert house.federation is not None
                 header = request.headers.get("Authorization", "")
-                who = await house.federation.gate(request.method, request.path.encode(), header, body)
+                asker = await house.federation.gate(request.method, request.path.encode(), header, body)
             assert len(body) <= endpoint.route.max_body
             ask = None
             if endpoint.reader is not None:
                 ask = endpoint.reader.read(match.values, query, body if endpoint.reads_body else b"")
-            return answer_of(await endpoint.call(who, ask, None))
+            return answer_of(await endpoint.call(asker, ask, None))
         except MatrixError as error:
             return answer_of_error(error)
 
@@ -245,11 +245,10 @@ class Fleet:
         while seconds > 0:
             self.reactor.timers.advance(min(seconds, step_s))
             seconds -= step_s
-            for _ in range(3):
-                for member in self.members.values():
-                    self.reactor.timers.advance(0)
-                    self.wait(member.house.database.run(lambda cursor: None))
-                    self.wait(member.house.database.write(lambda cursor: None))
+            self.reactor.timers.advance(0)
+            while not self.reactor.is_idle:
+                self.reactor.drain()
+                self.reactor.timers.advance(0)
 
     def asked(self, part: str) -> list[tuple[str, str]]:
         """Who asked whom, of all requests with that in their path."""
@@ -282,10 +281,6 @@ class Fleet:
                 progress = True
         return progress
 
-    def _hire(self, size: int, name: str) -> Workers:
-        """Threads for the database only."""
-        return Threads(self.reactor, size, name) if name.startswith("storage") else Inline()
-
     def _open(self, name: str) -> Member:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
@@ -301,23 +296,30 @@ class Fleet:
                 "database": {"url": self._urls[name]},
             }
         )
-        post = PostBox()
+        surroundings = self.surroundings(name)
+        house: House = build(settings, surroundings.pop("reactor"), **surroundings)
+        post = surroundings["outbox"] or PostBox()
+        member = self.members[name] = self.make_member(house, name, post)
+        return member
+
+    def surroundings(self, name: str) -> dict[str, Any]:
+        """What a server has in the place of the world, by the names that `homeserver.app.build` has for it."""
         ticks = self._ticks
-        house: House = build(
-            settings,
-            self.reactor,
-            Clock(self.reactor.timers, lambda: next(ticks)),
-            transport=Line(self, name),
-            hire=self._hire,
-            outbox=None if self.has_couriers else post,
-        )
+        return {
+            "reactor": self.reactor,
+            "clock": Clock(self.reactor.timers, lambda: next(ticks)),
+            "transport": Line(self, name),
+            "hire": self.reactor.hire,
+            "outbox": None if self.has_couriers else PostBox(),
+        }
+
+    def make_member(self, house: House, name: str, post: PostBox) -> Member:
+        """Let a server that was just built begin."""
         assert house.federation is not None
         self.wait(house.federation.start())
         if house.sending is not None:
             self.wait(house.sending.start())
-        member = Member(house, self.reactor, self, name, post)
-        self.members[name] = member
-        return member
+        return Member(house, self.reactor, self, name, post)
 
 
 @pytest.fixture
