@@ -39,7 +39,7 @@ class WebClient:
     _dialer: Dialer
     _clock: IReactorTime
     _user_agent: str
-    _on_close: Callable[[], None] = lambda: None
+    _on_close: Callable[[], object] = lambda: None
     _turns: Turns = field(init=False)
     _exchange: Exchange = field(init=False)
 
