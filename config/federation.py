@@ -38,6 +38,11 @@ class Federation:
         "can still be verified. Their word is believed. They learn which servers this one has to do with.",
         check=_server_names,
     )
+    share_device_names: bool = setting(
+        False,
+        doc="Whether other servers are told what people here call their devices. People there see those names when "
+        "they look at somebody's devices.",
+    )
     connect_timeout_ms: int = setting(
         10_000,
         doc="How long one address of a peer has to accept a connection and prove whose it is.",

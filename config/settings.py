@@ -34,8 +34,8 @@ class Settings:
         "production",
         doc="What the defaults below are made for. production: a server on the internet. dev: a server for yourself "
         "on this machine, with open registration. test: for test suites and measurements, with everything open: "
-        "open registration, no rate limits, cheap password hashing, loopback peers, no notaries, anybody may publish "
-        "rooms.",
+        "open registration, no rate limits, cheap password hashing, loopback peers, no notaries, names of devices "
+        "told to everybody, anybody may publish rooms.",
         live=True,
     )
     server: Server = setting(doc="")
@@ -73,8 +73,8 @@ PROFILES: dict[Profile, dict[str, dict[str, Any]]] = {
         "registration": {"enabled": True},
         "passwords": {"argon2_time_cost": 1, "argon2_memory_kib": 8, "minimum_length": 1},
         "rooms": {"anybody_may_publish": True},
-        "federation": {"allow_loopback": True, "notaries": []},
         "web": {"allow_loopback": True},
+        "federation": {"allow_loopback": True, "notaries": [], "share_device_names": True},
         "rate_limits": {"enabled": False},
     },
 }

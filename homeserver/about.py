@@ -27,6 +27,8 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc2285.stable": True,  # private read receipts, v1.4
     "uk.tcpip.msc4133": True,  # custom profile fields, v1.16
     "uk.tcpip.msc4133.stable": True,
+    "org.matrix.e2e_cross_signing": True,  # v1.1
+    "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
 }
 

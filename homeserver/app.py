@@ -28,6 +28,7 @@ from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
 from homeserver.clock import Clock
 from homeserver.departures import Departures
+from homeserver.encryption.build import build_devices, build_encryption
 from homeserver.ephemeral.inbound.build import listen_to_others
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
@@ -339,6 +340,18 @@ def build(
     )
     sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage, relating.bundles)
     feeds = FeedLoader(hub, database, clock)
+    devices = build_devices(settings, database, hub)
+    encryption = build_encryption(
+        settings,
+        devices,
+        database=database,
+        hub=hub,
+        clock=clock,
+        tasks=tasks,
+        door=door,
+        rooms=rooms,
+        transactions=transactions,
+    )
     sync = Sync(
         clock=clock,
         hub=hub,
@@ -353,10 +366,11 @@ def build(
         presence=presence,
         account_data=account_data,
         ignoring=ignoring,
+        contributors=[encryption.sections],
         max_timeout_ms=settings.limits.max_sync_timeout_ms,
     )
 
-    accounts = build_accounts(settings, database, clock, limits, tasks, reactor)
+    accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists)
     departures = Departures(
         database=database,
         rooms=rooms,
@@ -366,7 +380,7 @@ def build(
         hub=hub,
         transactions=transactions,
     )
-    accounts.listeners.accounts += [departures, profiles, account_data, filters, markers, presence]
+    accounts.listeners.accounts += [departures, profiles, account_data, filters, markers, presence, encryption]
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync]
 
@@ -381,6 +395,7 @@ def build(
     collaborators.update(accounts.collaborators())
     collaborators.update(guilds.collaborators())
     collaborators.update(relating.collaborators())
+    collaborators.update(encryption.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())

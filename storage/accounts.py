@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from storage.ports import Cursor
+from storage.sql import among
 
 _COLUMNS = "user_id, password_hash, created_ts, is_guest, is_admin, deactivated, erased"
 
@@ -28,6 +30,16 @@ class Account(msgspec.Struct, frozen=True):
 def get_account(cursor: Cursor, user_id: str) -> Account | None:
     row = cursor.execute(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", (user_id,)).fetchone()
     return _account(row) if row is not None else None
+
+
+def existing(cursor: Cursor, user_ids: Sequence[str]) -> set[str]:
+    """Those of some people who have, or had, an account."""
+    if not user_ids:
+        return set()
+    condition, parameters = among(cursor, "user_id", user_ids)
+    return {
+        user_id for (user_id,) in cursor.execute(f"SELECT user_id FROM users WHERE {condition}", parameters).fetchall()
+    }
 
 
 def add_account(cursor: Cursor, account: Account) -> bool:

@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#mroommember
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -98,6 +98,38 @@ def set_forgotten(cursor: Cursor, room_nid: int, user_id: str, forgotten: bool =
             "UPDATE memberships SET forgotten = ? WHERE user_nid = ? AND room_nid = ?",
             (int(forgotten), user_nid, room_nid),
         )
+
+
+def joined_rooms(cursor: Cursor, user_ids: Iterable[str]) -> dict[str, frozenset[int]]:
+    """The rooms (nid) that each of some people is joined to."""
+    users = strings.find_many(cursor, list(user_ids))
+    if not users:
+        return {}
+    by_nid = {nid: user_id for user_id, nid in users.items()}
+    condition, parameters = among(cursor, "user_nid", sorted(by_nid))
+    found: dict[str, set[int]] = {}
+    for user_nid, room_nid in cursor.execute(
+        f"SELECT user_nid, room_nid FROM memberships WHERE {condition} AND membership = ?",
+        (*parameters, NUMBERS["join"]),
+    ).fetchall():
+        found.setdefault(by_nid[user_nid], set()).add(room_nid)
+    return {user_id: frozenset(rooms) for user_id, rooms in found.items()}
+
+
+def share_a_room(cursor: Cursor, one: str, other: str) -> bool:
+    """Whether there is a room that both are joined to."""
+    users = strings.find_many(cursor, [one, other])
+    if len(users) < 2:
+        return False
+    join = NUMBERS["join"]
+    return (
+        cursor.execute(
+            "SELECT 1 FROM memberships a JOIN memberships b ON b.room_nid = a.room_nid"
+            " WHERE a.user_nid = ? AND a.membership = ? AND b.user_nid = ? AND b.membership = ? LIMIT 1",
+            (users[one], join, users[other], join),
+        ).fetchone()
+        is not None
+    )
 
 
 def _narrow(cursor: Cursor, memberships: Sequence[str] | None) -> tuple[str, list[object]]:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from storage import strings
-from storage.memberships import NUMBERS
 from storage.ports import Cursor
 from storage.sql import among, from_blob_or_none, to_blob
 
@@ -66,38 +64,6 @@ def save(cursor: Cursor, rows: Iterable[SavedPresence]) -> None:
 def delete(cursor: Cursor, user_id: str) -> None:
     """The account is no more."""
     cursor.later("DELETE FROM presence WHERE user_id = ?", (user_id,))
-
-
-def joined_rooms(cursor: Cursor, user_ids: Iterable[str]) -> dict[str, frozenset[int]]:
-    """The rooms (nid) that each of some people is joined to."""
-    users = strings.find_many(cursor, list(user_ids))
-    if not users:
-        return {}
-    by_nid = {nid: user_id for user_id, nid in users.items()}
-    condition, parameters = among(cursor, "user_nid", sorted(by_nid))
-    found: dict[str, set[int]] = {}
-    for user_nid, room_nid in cursor.execute(
-        f"SELECT user_nid, room_nid FROM memberships WHERE {condition} AND membership = ?",
-        (*parameters, NUMBERS["join"]),
-    ).fetchall():
-        found.setdefault(by_nid[user_nid], set()).add(room_nid)
-    return {user_id: frozenset(rooms) for user_id, rooms in found.items()}
-
-
-def share_a_room(cursor: Cursor, one: str, other: str) -> bool:
-    """Whether there is a room that both are joined to."""
-    users = strings.find_many(cursor, [one, other])
-    if len(users) < 2:
-        return False
-    join = NUMBERS["join"]
-    return (
-        cursor.execute(
-            "SELECT 1 FROM memberships a JOIN memberships b ON b.room_nid = a.room_nid"
-            " WHERE a.user_nid = ? AND a.membership = ? AND b.user_nid = ? AND b.membership = ? LIMIT 1",
-            (users[one], join, users[other], join),
-        ).fetchone()
-        is not None
-    )
 
 
 def _saved(row: tuple[str, int, bytes | None, int]) -> SavedPresence:

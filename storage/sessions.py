@@ -76,15 +76,20 @@ class DeviceUse(msgspec.Struct, frozen=True):
 
 def open_session(
     cursor: Cursor, user_id: str, device_id: str, display_name: str | None, tokens: TokenPair, now: int
-) -> None:
-    """Let a device in, a known one or a new one (which gets `display_name`). Its earlier tokens die."""
+) -> bool:
+    """Let a device in, a known one or a new one (which gets `display_name`). Its earlier tokens die.
+
+    True if it is new.
+    """
     cursor.execute(
         "INSERT INTO devices (user_id, device_id, display_name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (user_id, device_id, display_name),
     )
-    if cursor.rowcount != 1:
+    is_new = cursor.rowcount == 1
+    if not is_new:
         _delete_tokens(cursor, user_id, [device_id])
     _add_pair(cursor, user_id, device_id, tokens, None, now)
+    return is_new
 
 
 def find_session(cursor: Cursor, access: bytes) -> SessionRow | None:
@@ -169,9 +174,17 @@ def delete_devices(cursor: Cursor, user_id: str, device_ids: Sequence[str]) -> l
 
 
 def delete_all_devices(cursor: Cursor, user_id: str, *, but: str | None = None) -> list[str]:
-    """Delete all devices of a user with their tokens, all but one perhaps. Gives those that were deleted."""
-    device_ids = [device.device_id for device in list_devices(cursor, user_id) if device.device_id != but]
+    """Delete all devices of a user that are logged in with their tokens, all but one perhaps. Gives them.
+
+    A dehydrated one is there for when no other is, so it stays.
+    """
+    kept = {but, *(row[0] for row in _dehydrated(cursor, user_id))}
+    device_ids = [device.device_id for device in list_devices(cursor, user_id) if device.device_id not in kept]
     return delete_devices(cursor, user_id, device_ids)
+
+
+def _dehydrated(cursor: Cursor, user_id: str) -> list[tuple[Any, ...]]:
+    return cursor.execute("SELECT device_id FROM dehydrated_devices WHERE user_id = ?", (user_id,)).fetchall()
 
 
 def record_uses(cursor: Cursor, uses: Sequence[DeviceUse]) -> None:

@@ -37,6 +37,31 @@ def event_of(cursor: Cursor, transaction: Transaction) -> str | None:
     return None if row is None else row[0]
 
 
+def is_recorded(cursor: Cursor, transaction: Transaction) -> bool:
+    """Whether a transaction was written down, whatever it made."""
+    texts = (transaction.user_id, transaction.device_id, transaction.path)
+    found = strings.find_many(cursor, texts)
+    return (
+        all(text in found for text in texts)
+        and cursor.execute(
+            "SELECT 1 FROM transactions WHERE user_nid = ? AND device_nid = ? AND path_nid = ? AND txn_id = ?",
+            (*(found[text] for text in texts), to_blob(transaction.txn_id)),
+        ).fetchone()
+        is not None
+    )
+
+
+def record(cursor: Cursor, transaction: Transaction, now_ms: int) -> None:
+    """Write down a transaction that makes no event. Where it is written down already, the whole write fails."""
+    texts = (transaction.user_id, transaction.device_id, transaction.path)
+    nids = strings.intern_many(cursor, texts)
+    cursor.insert_many(
+        "transactions",
+        ("user_nid", "device_nid", "path_nid", "txn_id", "event_nid", "ts"),
+        [(*(nids[text] for text in texts), to_blob(transaction.txn_id), 0, now_ms)],
+    )
+
+
 def forget_transactions(cursor: Cursor, before_ts: int) -> int:
     """Drop what is older than that; says how many. Looks at every row, so once a day is enough."""
     return cursor.execute("DELETE FROM transactions WHERE ts < ?", (before_ts,)).rowcount

@@ -37,6 +37,8 @@ from tests.fixtures_rooms import user
 T = TypeVar("T")
 
 START_MS = 1_700_000_000_000
+QUIET = {"next_batch", "device_one_time_keys_count", "device_unused_fallback_key_types"}
+"""The members of a `/sync` answer that has nothing new to tell."""
 
 
 class StillReactor(Pump):

@@ -153,7 +153,6 @@ def test_what_is_declared_is_imported() -> None:
 #: Settings of what is not built yet, but whose defaults the profiles already speak of.
 NOT_READ_YET = {
     "rate_limits.join_remote",
-    "rate_limits.upload",
 }
 
 

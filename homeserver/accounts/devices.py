@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from homeserver.accounts.last_seen import LastSeen
+from homeserver.accounts.ports import DeviceBook, DeviceChanges
 from homeserver.accounts.sessions import MAX_DEVICE_NAME
 from homeserver.errors import InvalidParam, NotFound
 from storage import sessions as stored
@@ -23,6 +24,7 @@ class Devices:
 
     _database: Database
     _last_seen: LastSeen
+    _book: DeviceBook
 
     async def all_of(self, user_id: str) -> Sequence[Device]:
         devices = await self._database.run(stored.list_devices, user_id)
@@ -42,8 +44,15 @@ class Devices:
             return
         if len(display_name) > MAX_DEVICE_NAME or "\0" in display_name:
             raise InvalidParam(f"A device's name has at most {MAX_DEVICE_NAME} characters, none of them NUL")
-        found = "\0" not in device_id and await self._database.write(
-            stored.rename_device, user_id, device_id, display_name
+        found = "\0" not in device_id and await self._book.write(
+            user_id, lambda changes: _rename(changes, user_id, device_id, display_name)
         )
         if not found:
             raise NotFound("There is no such device")
+
+
+def _rename(changes: DeviceChanges, user_id: str, device_id: str, display_name: str) -> bool:
+    found = stored.rename_device(changes.cursor, user_id, device_id, display_name)
+    if found:
+        changes.changed(device_id)
+    return found

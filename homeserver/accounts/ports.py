@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import attrs
+
+from storage.ports import Cursor
+
+T = TypeVar("T")
 
 
 class AccountListener(Protocol):
@@ -18,6 +22,29 @@ class AccountListener(Protocol):
         """An account is closed for good: it leaves all rooms; with `erase` everything of the person is wiped out.
 
         The account can no longer be used when this is called. It may be called again for the same account.
+        """
+
+
+class DeviceChanges(Protocol):
+    """One transaction that does something to the devices of one person. It is told what, when it is done."""
+
+    @property
+    def cursor(self) -> Cursor: ...
+
+    def added(self, device_id: str) -> None: ...
+
+    def changed(self, device_id: str) -> None: ...
+
+    def removed(self, device_ids: Sequence[str]) -> None: ...
+
+
+class DeviceBook(Protocol):
+    """Keeps track of everybody's devices for those who have to do with them."""
+
+    async def write(self, user_id: str, work: Callable[[DeviceChanges], T]) -> T:
+        """Call `work` in the writer's thread, perhaps twice; what else must be written goes into the same transaction.
+
+        Answers when that is durable.
         """
 
 

@@ -17,7 +17,7 @@ from homeserver.accounts.last_seen import LastSeen
 from homeserver.accounts.login import Login
 from homeserver.accounts.openid import OpenIdTokens
 from homeserver.accounts.passwords import Passwords
-from homeserver.accounts.ports import Listeners
+from homeserver.accounts.ports import DeviceBook, Listeners
 from homeserver.accounts.registration import Registration
 from homeserver.accounts.registration_tokens import RegistrationTokens, RegistrationTokenStage
 from homeserver.accounts.sessions import Sessions
@@ -75,13 +75,14 @@ def build_accounts(
     limits: RateLimiter,
     tasks: Tasks,
     reactor: IReactorFromThreads,
+    book: DeviceBook,
 ) -> Accounts:
     """Put the parts together. `reactor` is for the threads that hash passwords."""
     server_name = settings.server.name
     listeners = Listeners()
     passwords = Passwords(settings.passwords, reactor)
     last_seen = LastSeen(database, clock, tasks)
-    sessions = Sessions(database, clock, settings.sessions, listeners, last_seen)
+    sessions = Sessions(database, clock, settings.sessions, listeners, last_seen, book)
     credentials = Credentials(database, passwords, limits, server_name)
     tokens = RegistrationTokens(database, clock, settings.registration.tokens)
     stages: list[Stage] = [DummyStage(), PasswordStage(credentials), RegistrationTokenStage(tokens, limits)]
@@ -94,7 +95,7 @@ def build_accounts(
         passwords=passwords,
         last_seen=last_seen,
         sessions=sessions,
-        devices=Devices(database, last_seen),
+        devices=Devices(database, last_seen, book),
         credentials=credentials,
         login=Login(credentials, sessions, limits),
         interactive=interactive,

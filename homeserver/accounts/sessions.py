@@ -19,11 +19,12 @@ from attrs import define, field, frozen
 
 from config.sessions import Sessions as SessionSettings
 from homeserver.accounts.last_seen import LastSeen
-from homeserver.accounts.ports import Listeners
+from homeserver.accounts.ports import DeviceBook, DeviceChanges, Listeners
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam, UnknownToken
 from homeserver.http.authenticate import Session, TokenAuthenticate, hash_token
 from homeserver.http.route import Requester
+from storage import device_keys as key_rows
 from storage import sessions as stored
 from storage.database import Database
 from storage.sessions import TokenPair
@@ -60,6 +61,7 @@ class Sessions:
     _settings: SessionSettings
     _listeners: Listeners
     _last_seen: LastSeen
+    _book: DeviceBook
     authenticate: TokenAuthenticate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -78,7 +80,8 @@ class Sessions:
         if display_name is not None:
             display_name = display_name.replace("\0", "")[:MAX_DEVICE_NAME]
         opened, pair = self._new_pair(user_id, device_id, refreshable)
-        await self._database.write(stored.open_session, user_id, device_id, display_name, pair, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        await self._book.write(user_id, lambda changes: _open(changes, user_id, device_id, display_name, pair, now_ms))
         self.authenticate.forget_device(user_id, device_id)
         return opened
 
@@ -108,11 +111,11 @@ class Sessions:
 
     async def end_devices(self, user_id: str, device_ids: Sequence[str]) -> None:
         """Delete devices with their tokens; those that are not there do not matter."""
-        await self._ended(user_id, await self._database.write(stored.delete_devices, user_id, device_ids))
+        await self._ended(user_id, await self._book.write(user_id, lambda changes: _end(changes, user_id, device_ids)))
 
     async def end_all(self, user_id: str, *, but: str | None = None) -> None:
         """Delete all devices of a user, all but one perhaps."""
-        await self._ended(user_id, await self._database.write(stored.delete_all_devices, user_id, but=but))
+        await self._ended(user_id, await self._book.write(user_id, lambda changes: _end_all(changes, user_id, but)))
 
     async def find_session(self, token_hash: bytes) -> Session | None:
         """For `TokenAuthenticate`: a token that memory does not know."""
@@ -149,6 +152,28 @@ def check_device_id(device_id: str) -> None:
     """Raise `InvalidParam` for what cannot be the id of a device."""
     if not device_id or len(device_id.encode()) > MAX_DEVICE_ID or "\0" in device_id:
         raise InvalidParam(f"A device id has 1 to {MAX_DEVICE_ID} bytes, none of them NUL")
+
+
+def _open(
+    changes: DeviceChanges, user_id: str, device_id: str, display_name: str | None, pair: TokenPair, now_ms: int
+) -> None:
+    if stored.open_session(changes.cursor, user_id, device_id, display_name, pair, now_ms):
+        keys = key_rows.cross_signing_of(changes.cursor, [user_id]).get(user_id, {})
+        if any(key.public_key == device_id for key in keys.values()):
+            raise InvalidParam("A device can't have the id of a cross-signing key")
+        changes.added(device_id)
+
+
+def _end(changes: DeviceChanges, user_id: str, device_ids: Sequence[str]) -> Sequence[str]:
+    gone = stored.delete_devices(changes.cursor, user_id, device_ids)
+    changes.removed(gone)
+    return gone
+
+
+def _end_all(changes: DeviceChanges, user_id: str, but: str | None) -> Sequence[str]:
+    gone = stored.delete_all_devices(changes.cursor, user_id, but=but)
+    changes.removed(gone)
+    return gone
 
 
 def _new_device_id() -> str:

@@ -25,6 +25,7 @@ from homeserver.ephemeral.stranger import Said, Stranger
 from homeserver.errors import Forbidden
 from homeserver.streams.hub import Feed, Hub
 from homeserver.tasks import Tasks
+from storage import memberships as membership_rows
 from storage import presence as rows
 from storage.database import Database
 from storage.ports import Cursor
@@ -131,7 +132,7 @@ class PresenceBoard:
         if not self._settings.enabled:
             return
         unknown = [user_id for user_id, one in said.items() if user_id not in self._people and one.state != OFFLINE]
-        acquainted = await self._database.run(rows.joined_rooms, unknown) if unknown else {}
+        acquainted = await self._database.run(membership_rows.joined_rooms, unknown) if unknown else {}
         now_ms = self._clock.now_ms()
         for user_id, one in said.items():
             person = self._people.get(user_id)
@@ -192,7 +193,7 @@ class PresenceBoard:
 
     async def status(self, viewer: str, user_id: str) -> dict[str, Any]:
         """The answer to `GET …/presence/{userId}/status`. Raises Forbidden for who shares no room with the viewer."""
-        if viewer != user_id and not await self._database.run(rows.share_a_room, viewer, user_id):
+        if viewer != user_id and not await self._database.run(membership_rows.share_a_room, viewer, user_id):
             raise Forbidden("You share no room with this user")
         if not self._settings.enabled:
             return {"presence": OFFLINE}
@@ -376,7 +377,7 @@ class PresenceBoard:
 def _read(
     cursor: Cursor, unread: list[str], homeless: list[str]
 ) -> tuple[dict[str, SavedPresence], dict[str, frozenset[int]]]:
-    return rows.read(cursor, unread), rows.joined_rooms(cursor, homeless)
+    return rows.read(cursor, unread), membership_rows.joined_rooms(cursor, homeless)
 
 
 def _fill(person: Person, saved: SavedPresence) -> None:

@@ -154,6 +154,14 @@ class Server:
         made = self.call("POST", "/_matrix/client/v3/register", body)
         return Person(self, made["user_id"], made["device_id"], made["access_token"])
 
+    def log_in(self, person: Person, password: str = "correct horse") -> Person:
+        """The same person on a device more."""
+        named = {"type": "m.id.user", "user": person.user_id}
+        made = self.call(
+            "POST", "/_matrix/client/v3/login", {"type": "m.login.password", "identifier": named, "password": password}
+        )
+        return Person(self, made["user_id"], made["device_id"], made["access_token"])
+
     # -- what it says of itself --------------------------------------------------------------------------------
 
     def log_tail(self, size: int = 5000) -> str:

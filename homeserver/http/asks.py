@@ -119,7 +119,7 @@ class AskReader:
 
     def _convert_body(self, body: bytes) -> Any:
         whole: Any = parse_object(body)
-        if self._body_type is dict or get_origin(self._body_type) is dict:
+        if self._body_type in (dict, dict[str, Any]):
             return whole
         try:
             return msgspec.convert(whole, self._body_type)

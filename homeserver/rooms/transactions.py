@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from storage import transactions as rows
-from storage.database import Database
+from storage.database import Database, DuplicateRow
 from storage.ports import Cursor, Transaction
 
 KEPT_MS = 24 * 60 * 60_000
@@ -45,6 +46,14 @@ class TransactionLog:
 
     async def once(self, transaction: Transaction, send: Callable[[], Awaitable[str]]) -> str:
         """The event id that this transaction stands for: `send` makes it if this is the first time."""
+        return await self._once(transaction, send, rows.event_of)
+
+    async def _once(
+        self,
+        transaction: Transaction,
+        send: Callable[[], Awaitable[str]],
+        outcome: Callable[[Cursor, Transaction], str | None],
+    ) -> str:
         device = (transaction.user_id, transaction.device_id)
         mark = hash((transaction.path, transaction.txn_id))
         while True:
@@ -52,7 +61,7 @@ class TransactionLog:
             if used is None:
                 used = await self._read(device)
             if mark in used:
-                event_id = await self._database.run(rows.event_of, transaction)
+                event_id = await self._database.run(outcome, transaction)
                 if event_id is not None:
                     return event_id
             waiting = self._running.get(transaction)
@@ -77,6 +86,16 @@ class TransactionLog:
         finally:
             for waiter in self._running.pop(transaction):
                 waiter.callback(None)
+
+    async def once_only(self, transaction: Transaction, work: Callable[[], Awaitable[None]]) -> None:
+        """The same for work that makes no event. It must write down the transaction itself (`storage.transactions`)."""
+
+        async def done() -> str:
+            with suppress(DuplicateRow):  # it was written before, though nobody could be told (`CommitUnknown`)
+                await work()
+            return ""
+
+        await self._once(transaction, done, _made_nothing)
 
     def forget_device(self, user_id: str, device_id: str) -> None:
         """Let go of what is in memory of a device that is gone."""
@@ -117,6 +136,10 @@ class TransactionLog:
             self._devices.popitem(last=False)
         for waiter in waiting:
             waiter.callback(outcome)
+
+
+def _made_nothing(cursor: Cursor, transaction: Transaction) -> str | None:
+    return "" if rows.is_recorded(cursor, transaction) else None
 
 
 def _marks(cursor: Cursor, user_id: str, device_id: str) -> Used:

@@ -57,6 +57,8 @@ class Feed:
     """Rooms whose membership of the user changed → position; oldest change first."""
     account: int = 0
     """Newest position of a change to the user's own data (account data, filters of lists)."""
+    devices: int = 0
+    """Newest position of a change to somebody's list of devices, of those that the user may ask for."""
     presence: int = 0
     """Newest serial of a presence change that the user may see."""
     used_ms: int = 0
@@ -153,6 +155,22 @@ class Hub:
         if feed is not None:
             feed.account = position
             self.wake(feed)
+
+    def mark_devices(self, user_id: str, room_nids: Iterable[int], position: int) -> None:
+        """Somebody's list of devices changed: the person's own readers and those in these rooms are to know."""
+        feeds = {feed for room_nid in room_nids for feed in self._by_room.get(room_nid, ())}
+        if (own := self._feeds.get(user_id)) is not None:
+            feeds.add(own)
+        for feed in feeds:
+            feed.devices = position
+            self.wake(feed)
+
+    def wake_user(self, user_id: str) -> int:
+        """Something came that concerns devices of the user. Returns a serial, for what nothing durable orders."""
+        feed = self._feeds.get(user_id)
+        if feed is not None:
+            self.wake(feed)
+        return self.next_serial()
 
     def mark_membership(self, user_id: str, room_nid: int, position: int, joined: bool, was_joined: bool) -> None:
         """A local user's membership of a room became something else, or was said again (`joined == was_joined`)."""

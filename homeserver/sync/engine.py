@@ -31,6 +31,7 @@ from homeserver.sync.feeds import FeedLoader
 from homeserver.sync.filters import EventFilter, Filter
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
+from homeserver.sync.ports import Contribution, Contributor
 from homeserver.sync.timeline import Span
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.ignoring import Ignorance
@@ -66,6 +67,7 @@ class Sync:
     presence: PresenceBoard
     account_data: AccountData
     ignoring: Ignorance
+    contributors: Sequence[Contributor]
     max_timeout_ms: int
     _waiting: dict[tuple[str, str], set[Deferred[None]]] = field(factory=dict)
 
@@ -79,14 +81,21 @@ class Sync:
             reader = Reader(who.user_id, who.device_id, self.clock.now_ms(), self.events.peek)
             manner = Manner(reader, ask.filter, ask.use_state_after, await self.ignoring.of(who.user_id))
             if ask.since is None or ask.full_state:
-                return await self._whole(feed, manner, ask.since, upto)
+                whole = await self._whole(feed, manner, ask.since, upto)
+                return _join(upto, whole, await self._contributions(who, feed, ask.since, upto))
             answer = await self._changes(feed, manner, ask.since, upto)
+            more = await self._contributions(who, feed, ask.since, upto)
             remaining_ms = deadline_ms - self.clock.now_ms()
-            if answer or remaining_ms <= 0 or self.hub.closing:
-                return _join(upto, answer)
+            if answer or remaining_ms <= 0 or self.hub.closing or any(one.is_news for one in more):
+                return _join(upto, answer, more)
             if feed.marks == marks:
                 await self._wait(feed, who.device_id, remaining_ms)
                 feed = await self.feeds.get(who.user_id)
+
+    async def _contributions(
+        self, who: Requester, feed: Feed, since: StreamToken | None, upto: StreamToken
+    ) -> list[Contribution]:
+        return [await contributor.contribute(who, feed, since, upto) for contributor in self.contributors]
 
     async def devices_removed(self, user_id: str, device_ids: Sequence[str]) -> None:
         """These devices are logged out: what they wait for is over (`homeserver.accounts.ports.DeviceListener`)."""
@@ -107,7 +116,9 @@ class Sync:
             if not waiters:
                 del self._waiting[device]
 
-    async def _whole(self, feed: Feed, manner: Manner, since: StreamToken | None, upto: StreamToken) -> bytes:
+    async def _whole(
+        self, feed: Feed, manner: Manner, since: StreamToken | None, upto: StreamToken
+    ) -> dict[str, bytes]:
         """A first sync, or `full_state`: every room with all of its state."""
         after = since or START
         live = await self.rooms.get_many(sorted(feed.joined))
@@ -121,14 +132,11 @@ class Sync:
             want.account_data.extend(data.rooms.get(want.room.nid, ()))
         await self._add_ephemeral(feed, wants, START, upto, {want.room.nid: 0 for want in wants}, ())
         rooms = await self._rooms(feed, manner, wants, after, upto, first=since is None)
-        return _join(
-            upto,
-            {
-                **rooms,
-                **_events("account_data", manner.filter.account_data, data.global_events),
-                **_events("presence", manner.filter.presence, self.presence.changes(feed, 0)),
-            },
-        )
+        return {
+            **rooms,
+            **_events("account_data", manner.filter.account_data, data.global_events),
+            **_events("presence", manner.filter.presence, self.presence.changes(feed, 0)),
+        }
 
     async def _changes(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken) -> dict[str, bytes]:
         """What changed in (since, upto]; empty where nothing did that the filter wants."""
@@ -265,7 +273,10 @@ def _admitted(filter: EventFilter, events: Sequence[bytes], room_id: str | None 
     return found
 
 
-def _join(upto: StreamToken, parts: Mapping[str, bytes]) -> bytes:
-    fields = [b'"next_batch":"%b"' % str(upto).encode()]
+def _join(upto: StreamToken, parts: Mapping[str, bytes], more: Sequence[Contribution]) -> bytes:
+    behind = next((one.inbox for one in more if one.inbox is not None), 0)
+    fields = [b'"next_batch":"%b"' % str(StreamToken(upto.position, upto.serial, behind)).encode()]
     fields += [b'"%b":%b' % (name.encode(), value) for name, value in parts.items()]
+    for one in more:
+        fields += one.members
     return b"{" + b",".join(fields) + b"}"

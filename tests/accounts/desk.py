@@ -29,10 +29,12 @@ from homeserver.client import (
     whoami,
 )
 from homeserver.clock import Clock
+from homeserver.encryption.build import build_devices
 from homeserver.federation_api import openid as userinfo
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
 from homeserver.http.table import RouteTable
+from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
 from storage.database import Database
 from tests.fixtures_db import SERVER_NAME, Pump
@@ -103,7 +105,10 @@ class Desk:
         timers.advance(1_000_000)
         clock = Clock(timers, lambda: int(timers.seconds() * 1000))
         limits = RateLimiter.of(settings.rate_limits, clock)
-        accounts = build_accounts(settings, database, clock, limits, Tasks(), pump)
+        hub = Hub(clock, database.counters.position - 1)
+        database.on_commit(hub.committed)
+        devices = build_devices(settings, database, hub)
+        accounts = build_accounts(settings, database, clock, limits, Tasks(), pump, devices.lists)
         ear = Ear()
         accounts.listeners.accounts.append(ear)
         accounts.listeners.devices.append(ear)

@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from attrs import define
+from attrs import define, field
+from nacl.signing import SigningKey
 
+from tests.encryption.village import Identity, public, signed
 from tests.fixtures_server import Answer, Person, Query, ServerProcess, running_servers
 from tests.spec.operations import BY_ID, DATA, SERVED, complaints
 
@@ -95,6 +97,28 @@ def complaints_of_contents(answer: Any) -> list[str]:
         if event["type"] in DATA["contents"] and "redacted_because" not in event.get("unsigned", {})
         for complaint in complaints(DATA["contents"][event["type"]], event["content"])
     ]
+
+
+@define
+class Device:
+    """A device with a key."""
+
+    who: Person
+    own: SigningKey = field(factory=SigningKey.generate)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        name = f"ed25519:{self.who.device_id}"
+        value = {
+            "user_id": self.who.user_id,
+            "device_id": self.who.device_id,
+            "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+            "keys": {name: public(self.own)},
+        }
+        return signed(value, self.who.user_id, name, self.own)
+
+    def key(self, text: str) -> dict[str, Any]:
+        return signed({"key": text}, self.who.user_id, f"ed25519:{self.who.device_id}", self.own)
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +388,73 @@ def test_sync(village: Village) -> None:
     ]
     assert "state_after" in after["rooms"]["join"][village.values["roomId"]]
     assert left in lazy["rooms"]["leave"]
+
+
+def test_keys(village: Village) -> None:
+    alice, bob = village.alice, village.bob
+    since = village.call("sync")["next_batch"]
+    device, laptop = Device(bob), Device(village.server.log_in(bob, PASSWORD))
+    one_time = {f"signed_curve25519:{name}": device.key(name) for name in ("a", "b")}
+    fallback = {"signed_curve25519:f": {**device.key("f"), "fallback": True}}
+    upload = {"device_keys": device.keys, "one_time_keys": one_time, "fallback_keys": fallback}
+    assert village.call("uploadKeys", upload, who=bob)["one_time_key_counts"] == {"signed_curve25519": 2}
+    village.call("uploadKeys", {"device_keys": laptop.keys}, who=laptop.who)
+    identity = Identity(bob.user_id)
+    village.call("uploadCrossSigningKeys", identity.body(), who=bob)
+    village.call("uploadCrossSigningKeys", {**Identity(bob.user_id).body(), "auth": auth(bob)}, who=bob)
+    village.call("uploadCrossSigningKeys", {**identity.body(), "auth": auth(bob)}, who=bob)
+    name = f"ed25519:{public(identity.self_signing)}"
+    signatures = {bob.device_id: signed(device.keys, bob.user_id, name, identity.self_signing), "GONE": {}}
+    failures = village.call("uploadCrossSigningSignatures", {bob.user_id: signatures}, who=bob)["failures"]
+    assert failures[bob.user_id].keys() == {"GONE"}
+
+    asked = village.call("queryKeys", {"device_keys": {bob.user_id: [], alice.user_id: []}, "timeout": 1000})
+    assert set(asked["device_keys"][bob.user_id]) == {bob.device_id, laptop.who.device_id}
+    assert len(asked["device_keys"][bob.user_id][bob.device_id]["signatures"][bob.user_id]) == 2
+    assert asked["master_keys"].keys() == asked["self_signing_keys"].keys() == {bob.user_id}
+    assert not asked["user_signing_keys"]
+    own = village.call("queryKeys", {"device_keys": {bob.user_id: [laptop.who.device_id]}}, who=bob)
+    assert own["user_signing_keys"] and own["device_keys"][bob.user_id].keys() == {laptop.who.device_id}
+    wanted = {"one_time_keys": {bob.user_id: {bob.device_id: "signed_curve25519"}}}
+    claimed = [village.call("claimKeys", wanted)["one_time_keys"][bob.user_id][bob.device_id] for _ in range(3)]
+    assert [set(keys) for keys in claimed[2:]] == [set(fallback)]
+    changes = village.call("getKeysChanges", query={"from": since, "to": village.call("sync")["next_batch"]})
+    assert changes == {"changed": [bob.user_id], "left": []}
+    answer = village.call("sync", query={"since": since})
+    assert answer["device_lists"] == {"changed": [bob.user_id], "left": []}
+    theirs = village.call("sync", who=bob)
+    assert theirs["device_one_time_keys_count"] == {"signed_curve25519": 0}
+    assert theirs["device_unused_fallback_key_types"] == []
+
+
+def test_messages_to_devices(village: Village) -> None:
+    since = village.call("sync", who=village.bob)["next_batch"]
+    messages = {village.bob.user_id: {"*": {"requesting_device_id": "x", "request_id": "1", "action": "request"}}}
+    village.call("sendToDevice", {"messages": messages}, at={"eventType": "m.room_key_request", "txnId": txn()})
+    (event,) = village.call("sync", who=village.bob, query={"since": since})["to_device"]["events"]
+    assert event["sender"] == village.alice.user_id
+
+
+def test_backups_of_keys(village: Village) -> None:
+    made = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "abcdefg"}}
+    version = village.call("postRoomKeysVersion", made)["version"]
+    assert village.call("getRoomKeysVersionCurrent")["version"] == version
+    at, query = {"version": version}, {"version": version}
+    village.call("putRoomKeysVersion", {**made, "auth_data": {"public_key": "hijk"}, "version": version}, at=at)
+    assert village.call("getRoomKeysVersion", at=at)["auth_data"] == {"public_key": "hijk"}
+    key = {"first_message_index": 1, "forwarded_count": 0, "is_verified": True, "session_data": {"ciphertext": "x"}}
+    session = {"sessionId": "session"}
+    room_id = village.values["roomId"]
+    assert village.call("putRoomKeyBySessionId", key, query, at=session)["count"] == 1
+    assert village.call("putRoomKeysByRoomId", {"sessions": {"second": key}}, query)["count"] == 2
+    assert village.call("putRoomKeys", {"rooms": {room_id: {"sessions": {"third": key}}}}, query)["count"] == 3
+    assert village.call("getRoomKeyBySessionId", query=query, at=session) == key
+    assert set(village.call("getRoomKeysByRoomId", query=query)["sessions"]) == {"session", "second", "third"}
+    assert len(village.call("getRoomKeys", query=query)["rooms"][room_id]["sessions"]) == 3
+    assert village.call("deleteRoomKeyBySessionId", query=query, at=session)["count"] == 2
+    assert village.call("deleteRoomKeysByRoomId", query=query)["count"] == 0
+    assert village.call("deleteRoomKeys", query=query)["count"] == 0
+    village.call("deleteRoomKeysVersion", at=at)
 
 
 def test_every_operation_is_called() -> None:

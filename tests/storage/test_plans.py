@@ -17,13 +17,18 @@ from storage import (
     accounts,
     aliases,
     auth_chains,
+    dehydrated_devices,
     destinations,
+    device_keys,
+    device_lists,
     directory,
     events,
     filters,
     graph,
     guilds,
+    key_backups,
     memberships,
+    one_time_keys,
     openid,
     presence,
     profiles,
@@ -31,25 +36,34 @@ from storage import (
     redactions,
     registration_tokens,
     relations,
+    remote_devices,
     rooms,
     sessions,
     spans,
     state,
     stripped,
+    to_device,
     transactions,
     visibility,
 )
 from storage.account_data import AccountDatum
 from storage.accounts import Account
 from storage.database import Database
+from storage.dehydrated_devices import Dehydrated
 from storage.destinations import Attempts
+from storage.device_keys import CrossSigningKey, KeySignature
+from storage.device_lists import DeviceUpdate
 from storage.guilds import AuditEntry
+from storage.key_backups import Backup, RoomKey
+from storage.one_time_keys import PublicKey
 from storage.ports import Cursor, NewRoom, StoredEvent, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
 from storage.receipts import Receipt
+from storage.remote_devices import RemoteDevice
 from storage.sessions import DeviceUse, TokenPair
 from storage.sqlite import SqliteCursor
+from storage.to_device import Letter
 from tests.fixtures_db import Pump
 from tests.storage.histories import ALICE, BOB, Room, append_all
 
@@ -65,6 +79,8 @@ WHOLE_TABLES = (
     "SELECT DISTINCT destination FROM owed",  # at start
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
+    "SELECT DISTINCT destination FROM to_device_out",  # at start
+    "SELECT user_id FROM remote_device_lists WHERE stale",  # at start
 )
 PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|tree|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
 
@@ -77,6 +93,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     ids = [ref.event_id for ref in room.state.values()]
     member = ("m.room.member", BOB)
     pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
+    backup = Backup(1, "m.megolm", b"{}", 0, 0)
+    room_key = RoomKey(room.room_id, "s", True, 0, 0, b"{}")
     return [
         lambda cursor: events.load_events(cursor, nids),
         lambda cursor: events.load_events(cursor, list(range(1, 1000))),
@@ -138,11 +156,14 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: memberships.set_forgotten(cursor, room.nid, BOB),
         lambda cursor: transactions.used_by_device(cursor, ALICE, "PHONE"),
         lambda cursor: transactions.event_of(cursor, Transaction(ALICE, "PHONE", "send/x", "t1")),
+        lambda cursor: transactions.record(cursor, Transaction(ALICE, "PHONE", "send", "t2"), 0),
+        lambda cursor: transactions.is_recorded(cursor, Transaction(ALICE, "PHONE", "send", "t2")),
         lambda cursor: transactions.forget_transactions(cursor, 0),
         lambda cursor: accounts.add_account(cursor, Account(ALICE, "hash", 0)),
         lambda cursor: accounts.get_account(cursor, ALICE),
         lambda cursor: accounts.set_password_hash(cursor, ALICE, "new", only_if="hash"),
         lambda cursor: accounts.count_accounts(cursor),
+        lambda cursor: accounts.existing(cursor, [ALICE, BOB]),
         lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
         lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
         lambda cursor: sessions.find_session(cursor, pair.access),
@@ -178,8 +199,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: presence.read(cursor, [ALICE]),
         lambda cursor: presence.not_offline(cursor),
         lambda cursor: presence.delete(cursor, ALICE),
-        lambda cursor: presence.joined_rooms(cursor, [ALICE, BOB]),
-        lambda cursor: presence.share_a_room(cursor, ALICE, BOB),
+        lambda cursor: memberships.joined_rooms(cursor, [ALICE, BOB]),
+        lambda cursor: memberships.share_a_room(cursor, ALICE, BOB),
         lambda cursor: filters.add(cursor, ALICE, b"{}"),
         lambda cursor: filters.get(cursor, ALICE, 0),
         lambda cursor: filters.delete_all(cursor, ALICE),
@@ -200,6 +221,63 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guilds.add_audit(cursor, room.nid, AuditEntry(3, 0, 5, ALICE, "role.update", "red", b"{}")),
         lambda cursor: guilds.read_audit(cursor, room.nid, None, 10),
         lambda cursor: guilds.read_audit(cursor, room.nid, (4, 1), 10),
+        lambda cursor: device_keys.put_device(cursor, ALICE, "PHONE", b"{}"),
+        lambda cursor: device_keys.get_device(cursor, ALICE, "PHONE"),
+        lambda cursor: device_keys.devices_of(cursor, [ALICE, BOB]),
+        lambda cursor: device_keys.put_cross_signing(cursor, CrossSigningKey(ALICE, "master", "k1", b"{}")),
+        lambda cursor: device_keys.put_cross_signing(cursor, CrossSigningKey(ALICE, "master", "k2", b"{}")),
+        lambda cursor: device_keys.cross_signing_of(cursor, [ALICE, BOB]),
+        lambda cursor: device_keys.put_signature(cursor, KeySignature(ALICE, "PHONE", ALICE, "k2", "s"), 5),
+        lambda cursor: device_keys.signatures_on(cursor, [ALICE, BOB], BOB),
+        lambda cursor: device_keys.unsign_key(cursor, ALICE, "PHONE"),
+        lambda cursor: device_keys.delete_cross_signing(cursor, ALICE),
+        lambda cursor: one_time_keys.known_keys(cursor, ALICE, "PHONE"),
+        lambda cursor: one_time_keys.add_keys(cursor, ALICE, "PHONE", [PublicKey("a", "1", b"{}")], 5, 0),
+        lambda cursor: one_time_keys.put_fallback(cursor, ALICE, "PHONE", PublicKey("a", "2", b"{}")),
+        lambda cursor: one_time_keys.stock_of(cursor, ALICE, "PHONE"),
+        lambda cursor: one_time_keys.claim(cursor, ALICE, "PHONE", "a", 0),
+        lambda cursor: one_time_keys.claim(cursor, ALICE, "PHONE", "a", 0),
+        lambda cursor: device_keys.forget_devices(cursor, ALICE, ["PHONE", "TABLET"]),
+        lambda cursor: device_lists.mark(cursor, ALICE, 5),
+        lambda cursor: device_lists.put_update(cursor, ALICE, DeviceUpdate(1, "PHONE", 5)),
+        lambda cursor: device_lists.last_update(cursor, ALICE),
+        lambda cursor: device_lists.updated_since(cursor, 2),
+        lambda cursor: device_lists.news(cursor, ALICE, 1, 9),
+        lambda cursor: device_lists.news(cursor, BOB, 0, 9),
+        lambda cursor: remote_devices.put_list(cursor, "@x:y", 1, 5, [RemoteDevice("A", b"{}", "a")]),
+        lambda cursor: remote_devices.put_device(cursor, "@x:y", RemoteDevice("A", b"{}", None)),
+        lambda cursor: remote_devices.lists_of(cursor, ["@x:y", "@z:y"]),
+        lambda cursor: remote_devices.devices_of(cursor, ["@x:y", "@z:y"]),
+        lambda cursor: remote_devices.advance(cursor, "@x:y", 2),
+        lambda cursor: remote_devices.mark_stale(cursor, "@x:y"),
+        lambda cursor: remote_devices.all_stale(cursor),
+        lambda cursor: remote_devices.delete_device(cursor, "@x:y", "A"),
+        lambda cursor: remote_devices.stays_of(cursor, [ALICE, BOB]),
+        lambda cursor: remote_devices.forget(cursor, "@x:y"),
+        lambda cursor: to_device.devices_of(cursor, [ALICE, BOB]),
+        lambda cursor: to_device.put(cursor, [Letter(ALICE, "PHONE", BOB, b"{}")], 5),
+        lambda cursor: to_device.waiting(cursor, ALICE, "PHONE", 0, 9, 100),
+        lambda cursor: to_device.newest(cursor, ALICE, "PHONE"),
+        lambda cursor: to_device.weights(cursor, ALICE, "PHONE"),
+        lambda cursor: to_device.delete_some(cursor, ALICE, "PHONE", [4, 5]),
+        lambda cursor: to_device.delete(cursor, ALICE, "PHONE", 5),
+        lambda cursor: to_device.see(cursor, "a.org", "m1", 0),
+        lambda cursor: to_device.forget_seen(cursor, 1),
+        lambda cursor: to_device.post(cursor, "a.org", 5, b"{}"),
+        lambda cursor: to_device.posted(cursor, "a.org", 100),
+        lambda cursor: to_device.delete_posted(cursor, "a.org", 5),
+        lambda cursor: to_device.destinations(cursor),
+        lambda cursor: dehydrated_devices.put(cursor, ALICE, Dehydrated("ASLEEP", b"{}"), None),
+        lambda cursor: dehydrated_devices.get(cursor, ALICE),
+        lambda cursor: key_backups.create(cursor, ALICE, "m.megolm", b"{}"),
+        lambda cursor: key_backups.newest(cursor, ALICE),
+        lambda cursor: key_backups.get(cursor, ALICE, 1),
+        lambda cursor: key_backups.set_auth_data(cursor, ALICE, 1, b"{}"),
+        lambda cursor: key_backups.put_keys(cursor, ALICE, backup, [room_key]),
+        lambda cursor: key_backups.get_keys(cursor, ALICE, 1, room.room_id, "s"),
+        lambda cursor: key_backups.delete_keys(cursor, ALICE, backup, room.room_id),
+        lambda cursor: key_backups.delete(cursor, ALICE, 1),
+        lambda cursor: key_backups.delete_all(cursor, ALICE),
         lambda cursor: destinations.read_upto(cursor),
         lambda cursor: destinations.write_upto(cursor, 2),
         lambda cursor: destinations.write_attempts(cursor, {"a.org": Attempts(1, 2), "b.org": None}),

@@ -66,7 +66,7 @@ class Scene:
         """A good call of a route. Raises KeyError where this file knows no example for a parameter."""
         values = self._values() | self.more
         names = re.findall(r"\{(\w+)\}", route.path)
-        query = {name: QUERY[name] for name in route.query if name in REQUIRED_QUERY}
+        query = {name: QUERY[name] for name in route.query if name in required_of(route)}
         body = self._body(route) if route.method in ("PUT", "POST", "DELETE") else None
         return Call(route, {name: values[name] for name in names}, query, body)
 
@@ -88,17 +88,25 @@ class Scene:
             "receipt_type": "m.read",
             "kind": "m.login.registration_token",
             "rel_type": "m.thread",
+            "version": "1",
+            "path_version": "1",
+            "session_id": "session",
         }
 
     def _body(self, route: Route) -> Any:
         if takes_bytes(route):
             return b"session=x&token=y"
+        if route.path.endswith("/{session_id}"):
+            return KEY
         if route.body is not None:
             return {"displayname": "Somebody"} if "{key}" in route.path else {}
         body = {name: self._field(name) for name, required in fields_of(route).items() if required}
         match route.path.rpartition("/")[2]:
             case "invite":
                 body["user_id"] = self.friend.user_id
+            case "dehydrated_device":
+                keys = {"algorithms": [], "keys": {}, "user_id": self.person.user_id, "device_id": "ASLEEP"}
+                body |= {"device_id": "ASLEEP", "device_keys": keys}
             case "login":
                 body["identifier"] = {"type": "m.id.user", "user": self.person.user_id}
                 body["password"] = "correct horse"
@@ -107,22 +115,32 @@ class Scene:
         return body
 
     def _field(self, name: str) -> Any:
-        return {"user_id": self.friend.user_id, "room_id": self.room_id, "devices": [self.person.device_id]}.get(
-            name
-        ) or BODY[name]
+        friend = self.friend.user_id
+        known: dict[str, Any] = {
+            "user_id": friend,
+            "room_id": self.room_id,
+            "devices": [self.person.device_id],
+            "device_keys": {friend: []},
+            "one_time_keys": {friend: {self.friend.device_id: "signed_curve25519"}},
+            "messages": {friend: {"*": {"words": "x"}}},
+            "rooms": {self.room_id: {"sessions": {"session": KEY}}},
+        }
+        return known[name] if name in known else BODY[name]
 
+
+KEY = {"first_message_index": 0, "forwarded_count": 0, "is_verified": True, "session_data": {}}
+"""A backed up room key."""
 
 QUERY = {
-    "dir": "b", "limit": "5", "from": "", "to": "", "filter": "{}", "at": "", "membership": "join",
-    "not_membership": "leave", "server_name": "localhost", "via": "localhost", "since": "", "server": "localhost",
+    "dir": "b", "limit": "5", "from": "s1_2_3", "to": "s1_2_3", "filter": "{}", "at": "", "membership": "join",
+    "version": "1", "not_membership": "leave", "server_name": "localhost", "via": "localhost", "since": "",
+    "server": "localhost",
     "kind": "user", "username": "somebody.new", "token": "sesame", "format": "event", "full_state": "true",
     "set_presence": "online", "timeout": "0", "use_state_after": "true",
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
     "recurse": "true", "include": "all",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
-REQUIRED_QUERY = {"dir", "username", "token", "session"}
-
 BODY: Mapping[str, Any] = {
     "new_password": "another good password",
     "nonce": "x",
@@ -133,6 +151,11 @@ BODY: Mapping[str, Any] = {
     "refresh_token": "x",
     "presence": "online",
     "typing": True,
+    "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2",
+    "auth_data": {"public_key": "x"},
+    "sessions": {"session": KEY},
+    "device_id": "DEVICE",
+    "device_data": {"algorithm": "x"},
 }
 """Required member of a body → a value of the right kind."""
 
@@ -142,6 +165,14 @@ def ask_of(route: Route) -> type[msgspec.Struct] | None:
         if is_ask(kind):
             return kind
     return None
+
+
+def required_of(route: Route) -> set[str]:
+    """The parameters of a route's query that must be there."""
+    ask = ask_of(route)
+    if ask is None:
+        return set()
+    return {one.encode_name for one in msgspec.structs.fields(ask) if one.required} & {*route.query}
 
 
 def takes_bytes(route: Route) -> bool:

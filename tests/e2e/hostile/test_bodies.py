@@ -158,8 +158,17 @@ def is_wrong_for_the_specification(call: Call, name: str, value: Any) -> bool:
     return bool(complaints(schema, value))
 
 
-#: Members whose exact shape does not matter to us, so that any is taken.
-LENIENT = {"third_party_signed", "client_secret", "send_attempt", "id_server", "third_party_instance_id", "auth"}
+#: Members whose exact shape does not matter to us, so that any is taken. `algorithm` (of backups): COMPAT Complement,
+#: which has one of its own.
+LENIENT = {
+    "algorithm",
+    "third_party_signed",
+    "client_secret",
+    "send_attempt",
+    "id_server",
+    "third_party_instance_id",
+    "auth",
+}
 
 
 def mend(scene: Scene, route: Route) -> None:
