@@ -106,6 +106,8 @@ class Cast:
     servers: list[Server]
     version: str
     town: Town
+    began: int
+    """The moment at which it began, for `lines.passages`."""
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self.servers)
@@ -126,11 +128,11 @@ class Cast:
 _people = itertools.count(1)
 
 
-def wait_for_members(room_id: str, *people: Person) -> None:
-    """Until all of them see each other in the room, and nobody else."""
-    everybody = {person.user_id for person in people}
+def wait_for_members(room_id: str, *people: Person, everybody: Sequence[Person] | None = None) -> None:
+    """Until all of them see each other in the room, and nobody else; or those of `everybody`."""
+    wanted = {person.user_id for person in (people if everybody is None else everybody)}
     for person in people:
-        until(lambda person=person: person.joined(room_id), everybody)  # type: ignore[misc]
+        until(lambda person=person: person.joined(room_id), wanted)  # type: ignore[misc]
 
 
 def wait_for_agreement(room_id: str, *people: Person) -> None:
@@ -186,7 +188,7 @@ def cast(company: Company, request: pytest.FixtureRequest) -> Iterator[Cast]:
     ours = [server for server in servers if isinstance(server, ServerProcess)]
     before = [len(server.errors()) for server in ours]
     began = company.town.lines.now()
-    yield Cast(servers, casting.version, company.town)
+    yield Cast(servers, casting.version, company.town, began)
     names = {
         server.name: f"{role}({make})" for role, (server, make) in enumerate(zip(servers, casting.makes, strict=True))
     }

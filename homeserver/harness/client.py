@@ -17,8 +17,9 @@ Query = Mapping[str, str | int]
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
-PAUSE_S = 0.05
+PATIENCE_S = 60.0
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.5
 
 
 @frozen
@@ -76,6 +77,7 @@ def until(look: Callable[[], T], wanted: object = True, patience_s: float = PATI
     A look that is refused, as when somebody does not know of a room yet, counts as not there.
     """
     end = time.monotonic() + patience_s
+    pause_s = FIRST_PAUSE_S
     while True:
         found: T | Refused
         try:
@@ -86,4 +88,5 @@ def until(look: Callable[[], T], wanted: object = True, patience_s: float = PATI
             return found
         if time.monotonic() > end:
             raise AssertionError(f"after {patience_s:g} s still {found!r}\nnot {wanted!r}")
-        time.sleep(PAUSE_S)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)

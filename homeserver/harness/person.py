@@ -97,6 +97,19 @@ class Person:
         body = {"typing": typing, "timeout": timeout_ms} if typing else {"typing": False}
         self._in_room("PUT", room_id, f"typing/{in_path(self.user_id)}", body)
 
+    # -- who they are ------------------------------------------------------------------------------------------
+
+    def set_profile(self, field: str, value: str) -> None:
+        """`displayname` or `avatar_url`."""
+        self.call("PUT", f"{V3}/profile/{in_path(self.user_id)}/{field}", {field: value})
+
+    def profile_of(self, user_id: str) -> Any:
+        return self.call("GET", f"{V3}/profile/{in_path(user_id)}")
+
+    def set_presence(self, presence: str, status_msg: str) -> None:
+        body = {"presence": presence, "status_msg": status_msg}
+        self.call("PUT", f"{V3}/presence/{in_path(self.user_id)}/status", body)
+
     # -- rooms: what is to be seen -----------------------------------------------------------------------------
 
     def sync(self, **query: str | int) -> Any:
@@ -149,6 +162,12 @@ class Person:
         """What was said in the room, oldest first; what was redacted has no text and is left out."""
         events = [event for event in self.history(room_id) if event["type"] == "m.room.message"]
         return [event["content"]["body"] for event in reversed(events) if "body" in event["content"]]
+
+    def ephemeral(self, room_id: str, event_type: str) -> list[Any]:
+        """The contents of typing or receipt events of a room, in what `/sync` has since the last call."""
+        room = self.news().get("rooms", {}).get("join", {}).get(room_id, {})
+        events = room.get("ephemeral", {}).get("events", [])
+        return [event["content"] for event in events if event["type"] == event_type]
 
     def rooms(self, kind: str = "join") -> set[str]:
         """Ids of the rooms in that section of a full `/sync`."""

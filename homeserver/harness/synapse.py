@@ -101,6 +101,7 @@ def _settings(directory: Path, port: int, name: str, ca_path: Path, secret: str)
         "suppress_key_server_warning": True,
         "allow_public_rooms_over_federation": True,
         "allow_public_rooms_without_auth": True,
+        "room_list_publication_rules": [{"action": "allow"}],
         # In ms. A line that was down is soon tried again, and nobody waits minutes for a peer.
         "federation": {
             "client_timeout": 20_000,
