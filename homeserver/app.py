@@ -66,8 +66,11 @@ from homeserver.rooms.remote.delivery import Outbox
 from homeserver.rooms.send import Sender
 from homeserver.rooms.state_view import StateView
 from homeserver.rooms.transactions import TransactionLog
+from homeserver.rooms.upgrade import Upgrades
 from homeserver.rooms.visibility import Visibility
 from homeserver.rooms.vouching import Vouching
+from homeserver.spaces.build import build_spaces
+from homeserver.spaces.elsewhere import NoRemoteSpaces
 from homeserver.streams.hub import Hub
 from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
@@ -77,6 +80,7 @@ from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.filters import FilterService
+from homeserver.userdata.heirlooms import Heirlooms
 from homeserver.userdata.ignoring import Ignoring
 from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
@@ -384,18 +388,23 @@ def build(
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync]
 
+    maker = RoomMaker(door, database, settings, profiles, elsewhere, founder)
+    door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
+
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics, About(settings),
-        memberships, sender, aliases, directory, RoomMaker(door, database, settings, profiles, elsewhere, founder),
+        memberships, sender, aliases, directory, maker,
         access, history, StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
-        Tags(account_data), markers, Threads(database, events),
+        Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
     collaborators.update(guilds.collaborators())
     collaborators.update(relating.collaborators())
     collaborators.update(encryption.collaborators())
+    remote_spaces = NoRemoteSpaces() if asking is None else asking.spaces
+    collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())

@@ -38,6 +38,11 @@ def remove(cursor: Cursor, alias: str) -> bool:
     return cursor.rowcount == 1
 
 
+def move(cursor: Cursor, old_room_id: str, new_room_id: str) -> None:
+    """All aliases of a room stand for another one now."""
+    cursor.later("UPDATE aliases SET room_id = ? WHERE room_id = ?", (new_room_id, old_room_id))
+
+
 def of_room(cursor: Cursor, room_id: str) -> list[str]:
     """All aliases of a room, oldest first."""
     rows = cursor.execute(

@@ -30,6 +30,7 @@ class ListedRoom(msgspec.Struct, frozen=True, gc=False):
 
     nid: int
     room_id: str
+    version: str
     room_type: str | None
     joined: int
     contents: Mapping[str, Mapping[str, Any]]
@@ -60,13 +61,13 @@ def published(cursor: Cursor, room_nids: Sequence[int] | None = None) -> list[Li
     return listed(cursor, [nid for (nid,) in rows])
 
 
-def listed(cursor: Cursor, room_nids: Sequence[int]) -> list[ListedRoom]:
+def listed(cursor: Cursor, room_nids: Sequence[int], shown: Mapping[str, StateKey] = SHOWN) -> list[ListedRoom]:
     """What a listing tells of rooms, published or not. Unknown nids are left out."""
     if not room_nids:
         return []
     counts = _joined_counts(cursor, room_nids)
     states = {
-        nid: (row, read_state(cursor, row.head.snapshot, list(SHOWN.values())))
+        nid: (row, read_state(cursor, row.head.snapshot, list(shown.values())))
         for nid, row in load_rows(cursor, room_nids).items()
     }
     events = load_events(cursor, [event_nid for _, state in states.values() for event_nid in state.values()])
@@ -74,9 +75,10 @@ def listed(cursor: Cursor, room_nids: Sequence[int]) -> list[ListedRoom]:
         ListedRoom(
             nid,
             row.room_id,
+            row.version,
             row.room_type,
             counts.get(nid, 0),
-            {name: events[state[key]].event.content for name, key in SHOWN.items() if key in state},
+            {name: events[state[key]].event.content for name, key in shown.items() if key in state},
         )
         for nid, (row, state) in states.items()
     ]

@@ -58,6 +58,15 @@ def find_nid(cursor: Cursor, room_id: str) -> int | None:
     return None if row is None else row[0]
 
 
+def find_nids(cursor: Cursor, room_ids: Sequence[str]) -> dict[str, int]:
+    """The nids of those rooms that are known here, also by an invitation only."""
+    wanted = [room_id for room_id in room_ids if "\0" not in room_id]
+    if not wanted:
+        return {}
+    condition, parameters = among(cursor, "room_id", wanted)
+    return dict(cursor.execute(f"SELECT room_id, nid FROM rooms WHERE {condition}", parameters).fetchall())
+
+
 def find_room(cursor: Cursor, room_id: str) -> RoomRow | None:
     if "\0" in room_id:
         return None

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from attrs import define, field
 
 from federation.flight import SingleFlight
 from federation.keys.ports import KeyStore, OwnKey
 from federation.keys.response import ServerKey
+from federation.room.canonical import canonical_json
 from federation.room.hashing import encode_base64
 from federation.room.signing import SigningKey, sign_json
 
@@ -87,4 +89,7 @@ class OwnKeys:
         }
         for key in self._keys:
             value = sign_json(value, self.server_name, key)
-        return value
+        # COMPAT Complement: some check the signatures of the bytes as they come, less `signatures`, not of their
+        # canonical form. So the members stand in its order.
+        in_order: Mapping[str, Any] = orjson.loads(canonical_json(value))
+        return in_order

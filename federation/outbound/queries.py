@@ -1,9 +1,10 @@
-"""What is asked of other servers by name: profiles, aliases, and directories of rooms.
+"""What is asked of other servers by name: profiles, aliases, directories of rooms, and spaces.
 
 Every call raises `PeerError`.
 
 Spec: https://spec.matrix.org/v1.19/server-server-api/#querying-for-information
 Spec: https://spec.matrix.org/v1.19/server-server-api/#published-room-directory
+Spec: https://spec.matrix.org/v1.19/server-server-api/#spaces
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from federation.outbound.client import FederationClient, path_to
 from federation.outbound.patience import Patience
 from federation.room.identifiers import RoomAlias, UserId, server_of
 from federation.wire.queries import DirectoryAnswer, RoomsAnswer, RoomsAsk
+from federation.wire.spaces import HierarchyAnswer
 
 V1 = "/_matrix/federation/v1"
 
@@ -77,6 +79,17 @@ class Queries:
                 into=RoomsAnswer,
                 timeout_s=TIMEOUT_S,
                 max_bytes=MAX_ROOMS_BYTES,
+            )
+
+        return await self.patience.ask(server, ask)
+
+    async def hierarchy(self, server: str, room_id: str, suggested_only: bool) -> HierarchyAnswer:
+        """A room, and if it is a space what is directly below it."""
+        path = path_to(V1 + "/hierarchy/{}", room_id, query=[("suggested_only", "true" if suggested_only else "false")])
+
+        async def ask() -> HierarchyAnswer:
+            return await self.client.get(
+                server, path, into=HierarchyAnswer, timeout_s=TIMEOUT_S, max_bytes=MAX_ROOMS_BYTES
             )
 
         return await self.patience.ask(server, ask)

@@ -38,7 +38,7 @@ def parse_pdu(version: RoomVersion, data: object) -> Event:
             check_strict(fields)
         else:
             check_depth(fields)
-        check_format(version, fields)
+        check_format(version, fields, is_ours=False)
         check_seal(fields)
         raw = canonical_event(version, fields)
         check_size(raw)

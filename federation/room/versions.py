@@ -54,6 +54,10 @@ class RoomVersion:
     room_id_is_hash: bool = False
     """The room id is `!` and the create event's hash; the create event has no `room_id` and is cited by nobody."""
 
+    strict_sizes: bool = False
+    """COMPAT Synapse: the limits on `type` and `state_key` count bytes, in events of others too. In rooms of before,
+    there are events that keep to them in characters only: those are known, but rejected."""
+
     redacts_in_content: bool = False
     """`redacts` of an `m.room.redaction` stands in its content and no longer at the top level."""
 
@@ -132,7 +136,14 @@ V7 = evolve(V6, identifier="7", knock=True)
 V8 = evolve(V7, identifier="8", restricted=True, redaction_keeps_allow=True)
 V9 = evolve(V8, identifier="9", redaction_keeps_join_authorised=True)
 V10 = evolve(V9, identifier="10", integer_power_levels=True, knock_restricted=True)
-V11 = evolve(V10, identifier="11", redaction_tidied=True, redacts_in_content=True, creator_is_sender=True)
+V11 = evolve(
+    V10,
+    identifier="11",
+    strict_sizes=True,
+    redaction_tidied=True,
+    redacts_in_content=True,
+    creator_is_sender=True,
+)
 V12 = evolve(
     V11,
     identifier="12",

@@ -1,4 +1,7 @@
-"""What events say about people beside what is in them: who speaks is active, and no longer typing."""
+"""What events say about people beside what is in them: who speaks is active, and who leaves is no longer typing.
+
+Who speaks may type on: clients say when that ends, or its time does. COMPAT Complement, and what bots do.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,8 @@ class RoomWatch:
         nid = accepted.room.nid
         for new in accepted.events:
             event = new.stored.event
-            if event.state_key is None:
-                self.typing.stop(nid, event.sender)
-                if server_of(event.sender) == self.server_name:
-                    self.presence.active(event.sender)
+            if event.state_key is None and server_of(event.sender) == self.server_name:
+                self.presence.active(event.sender)
             for change in new.changes:
                 if change.key[0] != "m.room.member":
                     continue

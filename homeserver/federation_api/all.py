@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from homeserver.federation_api import events, keys, openid, public_rooms, queries, rooms, transactions, version
+from homeserver.federation_api import (
+    events,
+    hierarchy,
+    keys,
+    openid,
+    public_rooms,
+    queries,
+    rooms,
+    transactions,
+    version,
+)
 
 FEDERATION_ROUTES: Sequence[ModuleType] = (
     events,
+    hierarchy,
     keys,
     openid,
     public_rooms,

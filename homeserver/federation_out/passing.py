@@ -29,7 +29,7 @@ RECEIPTS_WAIT_SECONDS = 0.5
 RECEIPTS_WAIT_SECONDS_A_SERVER = 0.02
 """In a room of very many servers, what somebody has read makes as many requests, and there is no hurry."""
 LONGEST_WAIT_SECONDS = 60.0
-PRESENCE_WAIT_SECONDS = 5.0
+PRESENCE_WAIT_SECONDS = 2.0
 
 
 class Post(Protocol):

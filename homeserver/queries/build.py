@@ -16,6 +16,7 @@ from homeserver.clock import Clock
 from homeserver.queries.aliases import AskedAliases
 from homeserver.queries.directory import AskedDirectory
 from homeserver.queries.profiles import AskedProfiles
+from homeserver.queries.spaces import AskedSpaces
 
 
 @frozen
@@ -25,6 +26,7 @@ class Asking:
     aliases: AskedAliases
     directory: AskedDirectory
     profiles: AskedProfiles
+    spaces: AskedSpaces
     patience: Patience
     """Wants to know which servers are heard of."""
 
@@ -36,5 +38,6 @@ def build_asking(server_name: str, client: FederationClient, clock: Clock) -> As
         AskedAliases(queries),
         AskedDirectory(queries),
         AskedProfiles(server_name, queries, clock.now_ms),
+        AskedSpaces(server_name, queries, clock.now_ms),
         patience,
     )

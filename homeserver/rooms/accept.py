@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from federation.room.auth import PowerLevels
 from federation.room.relations import relation_of
 from homeserver.errors import Unavailable
+from homeserver.rooms.awaited import AwaitedRedactions
 from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
 from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Recent, Standing
 from homeserver.rooms.registry import Rooms
@@ -73,6 +74,7 @@ class Door:
         self._rooms = rooms
         self._hub = hub
         self.observers: list[Observer] = []
+        self.awaited = AwaitedRedactions(database)
 
     async def with_draft(self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None) -> T:
         """Run `work` on a draft of the room, reading what it needs and running it again until nothing is missing.

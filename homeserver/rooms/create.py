@@ -42,6 +42,10 @@ MAX_ATTEMPTS = 5
 TOMBSTONE_LEVEL = 150
 """Above `state_default` and the 100 of an admin: upgrading a room hands it over, which is for its creators."""
 
+RESTRICTED_INVITE_LEVEL = 50
+"""COMPAT Synapse, Complement. In a room that lets in the members of some other, everybody who is there already could
+undo that by inviting others, if the usual level 0 held."""
+
 PRESET_STATE: Mapping[Preset, Sequence[tuple[str, dict[str, str]]]] = {
     "private_chat": (
         ("m.room.join_rules", {"join_rule": "invite"}),
@@ -55,8 +59,8 @@ PRESET_STATE: Mapping[Preset, Sequence[tuple[str, dict[str, str]]]] = {
     ),
     "public_chat": (
         ("m.room.join_rules", {"join_rule": "public"}),
+        # Without a word on guests none may come in, which is what this preset says of them: an event less.
         ("m.room.history_visibility", {"history_visibility": "shared"}),
-        ("m.room.guest_access", {"guest_access": "forbidden"}),
     ),
 }
 
@@ -119,8 +123,27 @@ class RoomMaker:
             (templates if is_local else afar).append(Template("m.room.member", creator, content, user_id))
 
         trusted = invitees if preset == "trusted_private_chat" else []
+        creation = dict(ask.creation_content)
+        if version.privileged_creators and (trusted or "additional_creators" in creation):
+            named = _additional_creators(creation.get("additional_creators", []))
+            creation["additional_creators"] = list(dict.fromkeys([*named, *trusted]))
+        room_id = await self.make(creator, version, creation, templates, alias=alias, publish=publish)
+        await self._invite_afar(room_id, creator, afar)
+        return room_id
+
+    async def make(
+        self,
+        creator: str,
+        version: RoomVersion,
+        creation: Mapping[str, Any],
+        templates: Sequence[Template],
+        *,
+        alias: str | None = None,
+        publish: bool = False,
+    ) -> str:
+        """Make a room that begins with these events, after its create event. Raises MatrixError."""
         for _ in range(MAX_ATTEMPTS):
-            draft = self._found(creator, ask, version, trusted)
+            draft = self._found(creator, version, creation)
             try:
                 for template in templates:
                     draft.add(template)
@@ -131,7 +154,6 @@ class RoomMaker:
                 await self._append(draft, creator, alias, publish)
             except DuplicateRow:
                 continue  # the clock was set back to a moment in which the same was made: it moves on
-            await self._invite_afar(draft.room.room_id, creator, afar)
             return draft.room.room_id
         raise Unavailable("The room could not be made")
 
@@ -173,11 +195,8 @@ class RoomMaker:
             raise _in_use(alias)
         return alias
 
-    def _found(self, creator: str, ask: CreateRoom, version: RoomVersion, trusted: Sequence[str]) -> Draft:
-        content = {key: value for key, value in ask.creation_content.items() if key != "creator"}
-        if version.privileged_creators and (trusted or "additional_creators" in content):
-            named = _additional_creators(content.get("additional_creators", []))
-            content["additional_creators"] = list(dict.fromkeys([*named, *trusted]))
+    def _found(self, creator: str, version: RoomVersion, creation: Mapping[str, Any]) -> Draft:
+        content = {key: value for key, value in creation.items() if key != "creator"}
         try:
             return self.founder.found(creator, version, content)
         except Forbidden as error:
@@ -194,6 +213,8 @@ class RoomMaker:
     ) -> list[Template]:
         trusted = invitees if preset == "trusted_private_chat" else ()
         levels = _power_levels(creator, version, trusted)
+        if _lets_in_some(ask.initial_state):
+            levels["invite"] = RESTRICTED_INVITE_LEVEL
         levels.update(ask.power_level_content_override)
         state: dict[tuple[str, str], dict[str, Any]] = {("m.room.power_levels", ""): levels}
         if alias is not None:
@@ -249,6 +270,11 @@ def _add_alias(cursor: Cursor, alias: str, room_id: str, creator: str, created_t
 
 def _publish(cursor: Cursor, room_nid: int) -> None:
     directory_rows.publish(cursor, room_nid)
+
+
+def _lets_in_some(state: Sequence[InitialState]) -> bool:
+    rules = [one.content.get("join_rule") for one in state if one.type == "m.room.join_rules" and not one.state_key]
+    return bool(rules) and rules[-1] in ("restricted", "knock_restricted")
 
 
 def _additional_creators(named: object) -> list[str]:

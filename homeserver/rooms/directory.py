@@ -143,6 +143,11 @@ class Directory:
         await self._database.write(rows.publish if visible else rows.unpublish, room.nid)
         self._forget(room.nid)
 
+    def moved(self, old_nid: int, new_nid: int) -> None:
+        """A room took the place of another, which is written already."""
+        self._forget(old_nid)
+        self._forget(new_nid)
+
     def accepted(self, accepted: Accepted) -> None:
         """Something was committed in a room."""
         nid = accepted.room.nid

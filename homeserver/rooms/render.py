@@ -113,6 +113,9 @@ def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None) -> li
             parts += [
                 b',"prev_content":',
                 replaced.event.content_json,
+                # COMPAT Complement, Element: not in the specification, but Synapse has always said it.
+                b',"prev_sender":',
+                _text(replaced.event.sender),
                 b',"replaces_state":',
                 _text(replaced.event.event_id),
             ]

@@ -26,10 +26,12 @@ from homeserver.rooms.membership import MEMBER, Check, Memberships, in_room
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.transactions import TransactionLog
 from storage import events as event_rows
+from storage import redactions as redaction_rows
 from storage.database import Database
 from storage.ports import Cursor, StoredEvent, Transaction
 
 REDACTION = "m.room.redaction"
+NO_SUCH_EVENT = "There is no such event in this room"
 
 T = TypeVar("T")
 
@@ -122,7 +124,8 @@ class Sender:
     ) -> str:
         """Redact an event: one's own, or anybody's with the power to.
 
-        Raises NotFound for an event that is not in this room as far as this server knows.
+        An event that this server does not have is redacted when it comes, if whoever says so may redact anybody's.
+        Raises NotFound for others, and for what is known to be no event of this room.
         """
         transaction = Transaction(who.user_id, who.device_id, path or f"redact/{room_id}/{event_id}", txn_id)
         return await self.transactions.once(
@@ -142,16 +145,37 @@ class Sender:
         try:
             known = await self.database.run(event_rows.load_by_ids, [parse_event_id(event_id)])
         except InvalidIdentifier:
-            known = {}
+            raise NotFound(NO_SUCH_EVENT) from None
         target = known.get(event_id)
-        if target is None or target.room_nid != room.nid or target.rejected:
-            raise NotFound("There is no such event in this room")
+        if target is None:
+            return await self._redact_unseen(sender, room_id, event_id, content, transaction)
+        if target.room_nid != room.nid or target.rejected:
+            raise NotFound(NO_SUCH_EVENT)
         echoes: list[StoredEvent] = []
         if target.event.redacts is not None:
             # What a redaction redacted is shown with a copy of it, which must not keep what this one takes away.
             redacted = await self.database.run(event_rows.load_by_ids, [target.event.redacts])
             echoes = [stored for stored in redacted.values() if stored.redacted_by == target.nid]
         return await self._redact(sender, room_id, [target], content, transaction, echoes)
+
+    async def _redact_unseen(
+        self, sender: str, room_id: str, event_id: str, content: dict[str, Any], transaction: Transaction
+    ) -> str:
+        """Redact what is not here, but may be in the room: it is older than what this server has, or was lost."""
+
+        def work(draft: Draft) -> tuple[str, Deferred[None]]:
+            in_room(sender)(draft)
+            levels = draft.power_levels()
+            if levels.user(sender) < levels.redact:
+                raise NotFound(NO_SUCH_EVENT)  # it can't be told whether it is the sender's own
+            redaction = draft.add(_redaction(sender, event_id, content))
+            wait = partial(
+                redaction_rows.add_pending, room_nid=draft.room.nid, event_id=event_id, redaction_nid=redaction.nid
+            )
+            self.door.awaited.add(draft.room.nid)
+            return redaction.event.event_id, self.door.append(draft, transaction=transaction, also=[wait])
+
+        return await self.door.settle(room_id, work, (transaction.device_id, transaction.txn_id))
 
     async def _redact(
         self,

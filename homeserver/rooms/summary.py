@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from federation.room.versions import get_room_version
 from storage.directory import ListedRoom
 
 
@@ -28,6 +29,11 @@ class RoomSummary:
     join_rule: str
     world_readable: bool
     guest_can_join: bool
+    version: str
+    encryption: str | None
+    """The algorithm, where messages are encrypted and the summary was asked to tell."""
+    allowed_room_ids: tuple[str, ...]
+    """Whose members may come into a restricted room."""
     _searched: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -38,8 +44,32 @@ class RoomSummary:
         """Whether name, topic or main alias hold a term; the term is casefolded already."""
         return folded_term in self._searched
 
-    def to_json(self) -> dict[str, Any]:
-        """The room as an entry of `chunk`: what is not set is left out."""
+    @property
+    def takes_knocks(self) -> bool:
+        return self.join_rule in ("knock", "knock_restricted") and self._has_rule
+
+    @property
+    def lets_in_members_of_others(self) -> bool:
+        return self.join_rule in ("restricted", "knock_restricted") and self._has_rule
+
+    @property
+    def _has_rule(self) -> bool:
+        """Whether the room's version knows its join rule; one that it does not know keeps everybody out."""
+        version = get_room_version(self.version)
+        if version is None:
+            return False
+        known = {
+            "knock": version.knock,
+            "restricted": version.restricted,
+            "knock_restricted": version.knock_restricted,
+        }
+        return known.get(self.join_rule, True)
+
+    def to_json(self, *, whole: bool = False) -> dict[str, Any]:
+        """The room as an entry of a directory; `whole`: as a summary of it. What is not set is left out.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
+        """
         entry: dict[str, Any] = {
             "room_id": self.room_id,
             "num_joined_members": self.joined,
@@ -51,6 +81,12 @@ class RoomSummary:
             value = getattr(self, key)
             if value is not None:
                 entry[key] = value
+        if whole:
+            entry["room_version"] = self.version
+            if self.encryption is not None:
+                entry["encryption"] = self.encryption
+            if self.allowed_room_ids:
+                entry["allowed_room_ids"] = list(self.allowed_room_ids)
         return entry
 
 
@@ -74,7 +110,23 @@ def summarise(room: ListedRoom) -> RoomSummary:
         join_rule=text("join_rules", "join_rule") or "invite",
         world_readable=text("history_visibility", "history_visibility") == "world_readable",
         guest_can_join=text("guest_access", "guest_access") == "can_join",
+        version=room.version,
+        encryption=text("encryption", "algorithm"),
+        allowed_room_ids=_allowed(room.version, contents.get("join_rules", {})),
     )
+
+
+def _allowed(version_name: str, rules: Mapping[str, Any]) -> tuple[str, ...]:
+    version = get_room_version(version_name)
+    if version is None or not version.restricted or rules.get("join_rule") not in ("restricted", "knock_restricted"):
+        return ()
+    allow = rules.get("allow")
+    named = (
+        rule.get("room_id")
+        for rule in (allow if isinstance(allow, list) else ())
+        if isinstance(rule, dict) and rule.get("type") == "m.room_membership"
+    )
+    return tuple(dict.fromkeys(room_id for room_id in named if isinstance(room_id, str)))
 
 
 def plain_topic(content: Mapping[str, Any]) -> str | None:

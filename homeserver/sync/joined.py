@@ -371,8 +371,8 @@ def _assemble(want: Want, core: Core, user_id: str) -> bytes | None:
     fields = [core.json]
     if core.news is not NO_NEWS and (told := summary(want.room, user_id, core.news)):
         fields.append(b'"summary":' + orjson.dumps(told))
-    if want.ephemeral:
-        fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
+    # COMPAT Complement, as Synapse has it: this section is there even if it is empty.
+    fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
     if want.account_data:
         fields.append(b'"account_data":{"events":[%b]}' % b",".join(want.account_data))
     return b"{" + b",".join(fields) + b"}"

@@ -61,10 +61,10 @@ def test_typing(pair: Pair) -> None:
     assert pair.ann.request("PUT", path, {}).status == 400
 
 
-def test_saying_something_ends_typing(pair: Pair) -> None:
+def test_leaving_ends_typing(pair: Pair) -> None:
     pair.ann.call("PUT", f"{pair.room}/typing/{quote(pair.ann.user_id)}", {"typing": True})
     pair.until(pair.bob, "ephemeral")
-    pair.ann.say(pair.room_id, "there")
+    pair.ann.call("POST", f"{pair.room}/leave", {})
     assert pair.until(pair.bob, "ephemeral")[0]["content"] == {"user_ids": []}
 
 

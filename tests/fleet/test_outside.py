@@ -182,3 +182,18 @@ def test_an_address_turns_out_to_be_somebody(fleet: Fleet, version: str) -> None
     b.enter("bob", room_id)
     fleet.settle()
     assert a.state_of(room_id) == b.state_of(room_id)
+
+
+def test_only_who_invited_takes_an_invitation_back(fleet: Fleet) -> None:
+    """Whether somebody else may, a server that is not in the room can't tell."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat", invite=["@ann:a.example"])
+    a.join("ann", room_id)
+    a.invite("ann", BOB, room_id)
+    a.kick("alice", BOB, room_id)
+    fleet.settle()
+    assert section(b, "bob", "invite", room_id) is not None
+    a.invite("alice", BOB, room_id)
+    a.kick("alice", BOB, room_id)
+    fleet.settle()
+    assert section(b, "bob", "invite", room_id) is None

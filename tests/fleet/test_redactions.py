@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.errors import NotFound
 from tests.fixtures_fleet import Fleet, Member
 
 BOB = "@bob:b.example"
@@ -59,3 +60,17 @@ def test_a_redaction_that_comes_first(fleet: Fleet) -> None:
     assert contents(b, "bob", room_id) == [{}]
     b.house.rooms.drop(b.room(room_id))
     assert contents(b, "bob", room_id) == [{}]
+
+
+def test_what_is_not_here_is_redacted_when_it_comes(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    said = b.say("bob", room_id, "never to be read by alice")
+    with pytest.raises(NotFound):
+        b.redact("bob", room_id, "$" + "x" * 43)  # it might be anybody's, and bob has no power over those
+    a.redact("alice", room_id, said)
+    fleet.settle()
+    assert contents(a, "alice", room_id) == contents(b, "bob", room_id) == [{}]
+    a.house.rooms.drop(a.room(room_id))
+    assert contents(a, "alice", room_id) == [{}]

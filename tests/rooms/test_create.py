@@ -57,11 +57,12 @@ def test_every_preset_in_every_version(town: Town, version: str) -> None:
     presets = {"private_chat": "invite", "trusted_private_chat": "invite", "public_chat": "public"}
     for preset, join_rule in presets.items():
         room_id = town.create("alice", preset=preset, room_version=version, invite=[BOB])
-        assert types(town, room_id) == [*BEGINNING, *PRESET, "m.room.member"]
+        expected_types = [one for one in PRESET if preset != "public_chat" or one != "m.room.guest_access"]
+        assert types(town, room_id) == [*BEGINNING, *expected_types, "m.room.member"]
         assert content(town, room_id, "m.room.join_rules") == {"join_rule": join_rule}
         assert content(town, room_id, "m.room.history_visibility") == {"history_visibility": "shared"}
-        guests = "forbidden" if preset == "public_chat" else "can_join"
-        assert content(town, room_id, "m.room.guest_access") == {"guest_access": guests}
+        if preset != "public_chat":  # where silence says that none may
+            assert content(town, room_id, "m.room.guest_access") == {"guest_access": "can_join"}
         assert content(town, room_id, "m.room.member", ALICE) == {"membership": "join", "displayname": "Alice"}
         assert content(town, room_id, "m.room.member", BOB) == {"membership": "invite", "displayname": "Bob"}
 
@@ -84,7 +85,7 @@ def test_every_preset_in_every_version(town: Town, version: str) -> None:
         assert is_room_hash(room_id) == (version == "12")
         ids = [stored.event.event_id for stored in events(town, room_id)]
         assert all(event_id.endswith(":" + SERVER_NAME) for event_id in ids) == (int(version) < 3)
-        assert len(set(ids)) == len(ids) == 10
+        assert len(set(ids)) == len(ids) == 7 + len(expected_types)
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3", "12"])
@@ -105,6 +106,14 @@ def test_a_room_is_the_same_when_it_is_read_again(town: Town, version: str) -> N
     town.join("bob", room_id)
     sent = town.send("bob", room_id, "m.room.message", {"body": "hello"})
     assert sent.event.prev_events == (town.room(room_id).visible.state["m.room.member", BOB].event_id,)
+
+
+def test_who_is_in_a_restricted_room_does_not_let_in_others(town: Town) -> None:
+    rules = {"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": []}}
+    room_id = town.create("alice", preset="public_chat", initial_state=[rules])
+    assert content(town, room_id, "m.room.power_levels")["invite"] == 50
+    room_id = town.create("alice", initial_state=[rules], power_level_content_override={"invite": 7})
+    assert content(town, room_id, "m.room.power_levels")["invite"] == 7
 
 
 @on_sqlite

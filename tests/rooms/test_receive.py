@@ -255,11 +255,73 @@ def test_a_wide_gap_is_bridged_by_the_peers_state(meeting: Meeting) -> None:
     )
     unseen = state | {("m.room.member", EVE): join.event_id, ("m.room.topic", ""): topic.event_id}
     message = meeting.remote.say("hello", sender=EVE, prev=["$" + "x" * 43], state=unseen)
-    assert meeting.receive(message) == ["dropped"]  # the peer does not say what lies before it
+    newest = meeting.remote.say("anybody?", sender=EVE, prev=[message], state=unseen)
+    assert meeting.receive(newest) == ["unfounded"]  # the peer does not say what lies before it
     meeting.remote.state_of[message.event_id] = StateIds(sorted(unseen.values()), [])
-    assert meeting.receive(message) == ["accepted"]
+    assert meeting.receive(newest) == ["unfounded"]  # of what it sent itself it tells what came just before
+    meeting.remote.offers[newest.event_id] = [message]
+    assert meeting.receive(newest) == ["accepted"]
     assert meeting.state("m.room.topic") == topic.event_id and meeting.state("m.room.member", EVE) == join.event_id
-    assert meeting.heard()[-1] == message.event_id
+    assert meeting.heard()[-2:] == [message.event_id, newest.event_id]
+
+
+def test_the_state_behind_a_gap_is_that_after_what_is_missing(meeting: Meeting) -> None:
+    state = {key: ref.event_id for key, ref in meeting.town.room(meeting.room_id).visible.state.items()}
+    join = meeting.remote.make("m.room.member", {"membership": "join"}, sender=EVE, state_key=EVE)
+    seen = state | {("m.room.member", EVE): join.event_id}
+    message = meeting.remote.say("hello", sender=EVE, prev=[join], state=seen)
+    newest = meeting.remote.say("anybody?", sender=EVE, prev=[message], state=seen)
+    meeting.remote.offers[newest.event_id] = [message]
+    meeting.remote.state_of[join.event_id] = StateIds(sorted(state.values()), [])
+    assert meeting.receive(newest) == ["accepted"]
+    assert meeting.remote.asked == ["missing", "state_ids", "event"]
+    assert meeting.state("m.room.member", EVE) == join.event_id
+
+
+def test_a_state_of_another_room_is_no_state(meeting: Meeting) -> None:
+    """A peer says that the levels of a room of its own are those of this one."""
+    other_id = meeting.town.create("alice", preset="public_chat", power_level_content_override={"users_default": 100})
+    levels = meeting.town.room(other_id).visible.state["m.room.power_levels", ""].event_id
+    room = meeting.town.room(meeting.room_id)
+    state = {key: ref.event_id for key, ref in room.visible.state.items()}
+    true = state["m.room.power_levels", ""]
+    message = meeting.remote.say("hello", prev=["$" + "x" * 43])
+    newest = meeting.remote.say("anybody?", prev=[message])
+    meeting.remote.offers[newest.event_id] = [message]
+    lie = state | {("m.room.power_levels", ""): levels}
+    meeting.remote.state_of[message.event_id] = StateIds(sorted(lie.values()), [])
+    meeting.receive(newest)
+    assert meeting.state("m.room.power_levels") in (true, None)
+    stored = meeting.town.wait(meeting.receiver.known.find(room, [message.event_id]))[message.event_id]
+    told = meeting.town.wait(meeting.receiver.states.get(room, stored.before)).state
+    assert levels not in {ref.event_id for ref in told.values()}
+
+
+def test_a_gap_told_in_several_answers(meeting: Meeting) -> None:
+    """Answers overlap, and end where the peer has no more; each event is taken once."""
+    said: list[Event] = []
+    for number in range(45):
+        said.append(meeting.remote.say(f"{number}", **({"prev": said[-1:]} if said else {})))
+    newest = meeting.remote.say("newest", prev=said[-1:])
+    before = {event.event_id: said[max(0, index - 20) : index] for index, event in enumerate([*said, newest])}
+    meeting.remote.offers = before
+    assert meeting.receive(newest) == ["accepted"]
+    assert meeting.remote.asked == ["missing"] * 3
+    assert meeting.heard()[-46:] == [event.event_id for event in (*said, newest)]
+
+
+def test_what_makes_no_sense_in_a_gap_is_skipped_once(meeting: Meeting) -> None:
+    """A malformed predecessor stops what its sender pushes, but not what follows that."""
+    bad = meeting.remote.say("bad", key=SigningKey.generate("other"))
+    good = meeting.remote.say("good", prev=[bad])
+    meeting.remote.offers[good.event_id] = [bad]
+    assert meeting.receive(good) == ["unfounded"] and meeting.remote.asked == ["missing"]
+    state = {key: ref.event_id for key, ref in meeting.town.room(meeting.room_id).visible.state.items()}
+    meeting.remote.state_of[good.event_id] = StateIds(sorted(state.values()), [])
+    newest = meeting.remote.say("newest", prev=[good])
+    meeting.remote.offers[newest.event_id] = [bad, good]
+    assert meeting.receive(newest) == ["accepted"]
+    assert meeting.heard()[-2:] == [good.event_id, newest.event_id]
 
 
 def test_what_is_cited_is_fetched_or_the_event_is_dropped(meeting: Meeting) -> None:
@@ -267,7 +329,7 @@ def test_what_is_cited_is_fetched_or_the_event_is_dropped(meeting: Meeting) -> N
     rejoin = meeting.remote.make("m.room.member", {"membership": "join", "n": 1}, sender=EVE, state_key=EVE)
     said = meeting.remote.say("hi", sender=EVE, state={("m.room.member", EVE): rejoin.event_id})
     held = meeting.remote.events.pop(rejoin.event_id)
-    assert meeting.receive(said) == ["dropped"]
+    assert meeting.receive(said) == ["unfounded"]
     meeting.remote.events[rejoin.event_id] = held
     assert meeting.receive(said) == ["accepted"]
 

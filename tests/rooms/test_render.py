@@ -86,7 +86,12 @@ def test_state_and_what_it_replaced() -> None:
     old = stored(event(type="m.room.topic", state_key="", content={"topic": "old"}), nid=9)
     knowing = reader(peek={9: old}.get)
     unsigned = shown(stored(topic, replaces=9), knowing)["unsigned"]
-    assert unsigned == {"age": 10_000, "prev_content": {"topic": "old"}, "replaces_state": old.event.event_id}
+    assert unsigned == {
+        "age": 10_000,
+        "prev_content": {"topic": "old"},
+        "prev_sender": old.event.sender,
+        "replaces_state": old.event.event_id,
+    }
     # What is not in memory is left out.
     assert set(shown(stored(topic, replaces=8), knowing)["unsigned"]) == {"age"}
 

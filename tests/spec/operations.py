@@ -61,9 +61,20 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
     "federation": frozenset({"policy_server"}),
     "messaging: relations, encryption, search, media, push, spaces": frozenset(
         {
-            "authed-content-repo", "content-repo", "mutual_rooms", "notifications", "old_sync", "peeking_events",
-            "pusher", "pushrules", "report_content", "room_event_by_timestamp", "room_initial_sync", "room_summary",
-            "room_upgrades", "search", "space_hierarchy", "users", "voip",
+            "authed-content-repo",
+            "content-repo",
+            "mutual_rooms",
+            "notifications",
+            "old_sync",
+            "peeking_events",
+            "pusher",
+            "pushrules",
+            "report_content",
+            "room_event_by_timestamp",
+            "room_initial_sync",
+            "search",
+            "users",
+            "voip",
         }
     ),
     "accounts by OAuth and SSO, application services, administration": frozenset(

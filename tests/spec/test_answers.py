@@ -290,6 +290,31 @@ def test_rooms(village: Village) -> None:
     village.call("setRoomStateWithKey", {"join_rule": "knock"}, at={**in_room, **rule})
     assert village.call("knockRoom", {"reason": "please"}, who=village.carol, at=in_room) == {"room_id": room_id}
     assert room_id in village.call("getJoinedRooms")["joined_rooms"]
+    told = {"new_version": "12", "additional_creators": [village.bob.user_id]}
+    replacement = village.call("upgradeRoom", told, at=in_room)["replacement_room"]
+    tombstone = village.call("getRoomStateWithKey", at={**in_room, "eventType": "m.room.tombstone", "stateKey": ""})
+    assert tombstone["replacement_room"] == replacement
+
+
+def test_spaces(village: Village) -> None:
+    """A space with rooms in it, one of them encrypted and one with a rule of its own."""
+    space = village.call("createRoom", {"preset": "public_chat", "creation_content": {"type": "m.space"}})["room_id"]
+    rules = {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": space}]}
+    state = [
+        {"type": "m.room.join_rules", "content": rules},
+        {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}},
+    ]
+    child = village.call("createRoom", {"name": "Members only", "initial_state": state})["room_id"]
+    for room_id in (village.values["roomId"], child):
+        link = {"roomId": space, "eventType": "m.space.child", "stateKey": room_id}
+        village.call("setRoomStateWithKey", {"via": ["localhost"], "suggested": True}, at=link)
+    page = village.call("getSpaceHierarchy", query={"limit": 2, "max_depth": 3}, at={"roomId": space})
+    assert page["rooms"][0]["children_state"] and page["rooms"][0]["room_type"] == "m.space" and page["next_batch"]
+    rest = village.call("getSpaceHierarchy", query={"from": page["next_batch"]}, at={"roomId": space})
+    assert [one["room_id"] for one in page["rooms"] + rest["rooms"]] == [space, village.values["roomId"], child]
+    told = village.call("getRoomSummary", at={"roomIdOrAlias": child})
+    assert {"encryption", "room_version", "allowed_room_ids", "membership", "name"} <= told.keys()
+    assert village.call("getRoomSummary", who=village.carol, at={"roomIdOrAlias": "#pub:localhost"})["name"]
 
 
 def test_events(village: Village) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import structlog
 from attrs import define, frozen
 
-from federation.outbound.transport import PeerError
+from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
 from federation.room.format import BadEvent
 from federation.room.parse import content_hash_matches, parse_pdu
@@ -23,8 +23,8 @@ from homeserver.rooms.receive.ports import Peers, StateIds, Verifier
 
 MAX_MISSING = 20
 """Events per question for missing ones, as the specification suggests and peers allow at most."""
-MAX_ROUNDS = 5
-"""How often the gap before one event is asked about before the state behind it is taken on a peer's word."""
+MAX_STATES = 10
+"""States that are taken on a peer's word for one event."""
 MAX_FETCHED = 2_000
 """Events that one event may make this server fetch one by one."""
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("homeserver.rooms.receive")
 class Budget:
     """What one incoming event may cost in questions."""
 
-    rounds: int = MAX_ROUNDS
+    states: int = MAX_STATES
     events: int = MAX_FETCHED
 
 
@@ -69,23 +69,24 @@ class Gatherer:
         return checked
 
     async def missing_before(
-        self, server: str, version: RoomVersion, event: Event, earliest: Sequence[str], min_depth: int, budget: Budget
-    ) -> list[Event]:
-        """Events between `earliest` and the event, oldest first as their depths say; empty if the peer has none."""
-        budget.rounds -= 1
+        self,
+        server: str,
+        version: RoomVersion,
+        room_id: str,
+        *,
+        earliest: Sequence[str],
+        latest: Sequence[str],
+        min_depth: int,
+    ) -> list[Event] | None:
+        """Events between `earliest` and `latest`, those that are well formed; None if the peer could not be asked."""
         try:
             raws = await self.peers.get_missing_events(
-                server,
-                event.room_id,
-                earliest=earliest,
-                latest=[event.event_id],
-                limit=MAX_MISSING,
-                min_depth=min_depth,
+                server, room_id, earliest=earliest, latest=latest, limit=MAX_MISSING, min_depth=min_depth
             )
         except PeerError as error:
-            log.info("no missing events", peer=server, room=event.room_id, why=str(error))
-            return []
-        return sorted(await self._good(version, event.room_id, raws[:MAX_MISSING]), key=_depth)
+            log.info("no missing events", peer=server, room=room_id, why=str(error))
+            return [] if isinstance(error, BadAnswer) else None
+        return await self._good(version, room_id, raws[:MAX_MISSING])
 
     async def state_ids(self, server: str, room_id: str, event_id: str) -> StateIds | None:
         try:
@@ -113,20 +114,16 @@ class Gatherer:
                     found[event_id] = event
         return found
 
-    async def whole_state(self, server: str, version: RoomVersion, event: Event) -> dict[str, Event]:
+    async def whole_state(self, server: str, version: RoomVersion, room_id: str, event_id: str) -> dict[str, Event]:
         """The state before an event and its auth chain, in one answer; empty if it can't be had."""
         try:
-            told = await self.peers.state(server, event.room_id, event.event_id)
+            told = await self.peers.state(server, room_id, event_id)
         except PeerError as error:
-            log.info("no state", peer=server, room=event.room_id, event_id=event.event_id, why=str(error))
+            log.info("no state", peer=server, room=room_id, event_id=event_id, why=str(error))
             return {}
-        good = await self._good(version, event.room_id, [*told.auth_chain, *told.state])
+        good = await self._good(version, room_id, [*told.auth_chain, *told.state])
         return {found.event_id: found for found in good}
 
     async def _good(self, version: RoomVersion, room_id: str, raws: Sequence[bytes]) -> list[Event]:
         checked = await self.check(version, raws)
         return [event for event in checked if isinstance(event, Event) and event.room_id == room_id]
-
-
-def _depth(event: Event) -> tuple[int, str]:
-    return event.depth, event.event_id

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from federation.room.auth import Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
+from federation.room.format import is_oversized
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CREATE, LiveRoom, State
 from storage.ports import StoredEvent
@@ -26,6 +27,8 @@ class Judge:
 
     def by_auth_events(self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent]) -> Verdict:
         """Step 4. `cited` holds every auth event of the event."""
+        if not room.version.strict_sizes and is_oversized(event.type, event.state_key):
+            return Refused("size", "its type or state key is too long")
         chosen = [cited[event_id] for event_id in event.auth_events]
         rejected = {stored.event.event_id for stored in chosen if stored.rejected}
         verdict = check_auth_events(room.version, event, [stored.event for stored in chosen], rejected.__contains__)

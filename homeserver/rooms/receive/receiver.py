@@ -6,7 +6,7 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import structlog
 from attrs import evolve, field, frozen
@@ -18,10 +18,10 @@ from federation.room.event import Event, StateKey
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import LiveRoom, Standing, State
+from homeserver.rooms.receive.gap import Gaps
 from homeserver.rooms.receive.gather import Budget, Gatherer
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
-from homeserver.rooms.receive.ports import StateIds
 from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.registry import Rooms
@@ -31,11 +31,15 @@ from storage.ports import NewEvent, NewSnapshot, RoomHead, StateChange, StateRef
 MANY = 50
 """Missing events of a state past which the whole state is asked for instead of each one."""
 
+UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
+"""The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
+
 log = structlog.get_logger("homeserver.rooms.receive")
 
 T = TypeVar("T")
 
-Outcome = Literal["accepted", "known", "soft-failed", "rejected", "dropped"]
+Outcome = Literal["accepted", "known", "soft-failed", "rejected", "dropped", "unfounded"]
+"""Unfounded: what the event rests on can't be had now. It is not kept, and comes again with what follows it."""
 
 
 @frozen
@@ -68,11 +72,16 @@ class Receiver:
     judge: Judge
     gatherer: Gatherer
     redactions: Redactions = field(init=False)
+    gaps: Gaps = field(init=False)
     _turns: dict[str, DeferredLock] = field(factory=dict)
 
     @redactions.default
     def _make_redactions(self) -> Redactions:
-        return Redactions(self.known.database, self.known.events, self.known, self.states)
+        return Redactions(self.known.database, self.known.events, self.known, self.states, self.door.awaited)
+
+    @gaps.default
+    def _make_gaps(self) -> Gaps:
+        return Gaps(self.known, self.gatherer)
 
     async def receive(self, origin: str, room_id: str, raws: Sequence[bytes]) -> list[Verdict]:
         """Take events that a peer sent, in its order. Raises NotFound-like Forbidden for an unknown room."""
@@ -103,17 +112,21 @@ class Receiver:
             if not turn.locked and not turn.waiting:
                 self._turns.pop(room_id, None)
 
-    async def _take(self, origin: str, event: Event, budget: Budget) -> Verdict:
+    async def _take(self, origin: str, event: Event, budget: Budget, *, from_gap: bool = False) -> Verdict:
+        """Take an event with what lies before it; or, where it is `from_gap`, with what is here of that already."""
         room = await self.rooms.require(event.room_id)
         known = (await self.known.find(room, [event.event_id])).get(event.event_id)
         if known is not None and known.position:
             return Verdict("known")
-        before = await self._before(origin, room, event, budget)
+        left = budget.events
+        before = await self._before(origin, room, event, budget, from_gap=from_gap)
         if before is None:
-            return Verdict("dropped", "what it rests on can't be had")
+            return Verdict("unfounded", "what it rests on can't be had")
         cited = await self.cited(origin, room, event, budget)
         if cited is None:
-            return Verdict("dropped", "what it cites can't be had")
+            return Verdict("unfounded", "what it cites can't be had")
+        if known is None and budget.events != left:  # it may have come with what was fetched
+            known = (await self.known.find(room, [event.event_id])).get(event.event_id)
         verdict = self.judge.by_auth_events(room, event, cited)
         if not isinstance(verdict, Refused):
             verdict = await self.judge.by_state(room, event, before.at.state)
@@ -122,21 +135,27 @@ class Receiver:
                 return await self._place(event, known, before, verdict)
             except RoomPoisoned:
                 continue
-        return Verdict("dropped", "the room could not be written to")
+        return Verdict("unfounded", "the room could not be written to")
 
     # -- the state before it ----------------------------------------------------------------------------------
 
-    async def _before(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> _Before | None:
+    async def _before(
+        self, origin: str, room: LiveRoom, event: Event, budget: Budget, *, from_gap: bool
+    ) -> _Before | None:
         if not event.prev_events:
             return _Before(await self.states.get(room, 0))
         if set(event.prev_events) == set(room.standing.head.extremities):
             return _Before(StateAt(room.standing.head.snapshot, room.standing.state))
         found = await self._placed(room, event.prev_events)
-        while len(found) < len(event.prev_events) and budget.rounds > 0:
-            if not await self._fill(origin, room, event, budget):
-                break
+        if len(found) < len(event.prev_events) and not from_gap:
+            told = await self.gaps.before(origin, room, event)
+            for other in told or ():
+                await self._take(origin, other, budget, from_gap=True)
             room = await self.rooms.require(event.room_id)
             found = await self._placed(room, event.prev_events)
+            if len(found) < len(event.prev_events) and told is not None:
+                # The peer tells of what came last, but not of what came just before that, or nothing that makes sense.
+                return None
         missing = [event_id for event_id in event.prev_events if event_id not in found]
         if missing:
             return await self._on_word(origin, room, event, found, missing, budget)
@@ -149,18 +168,6 @@ class Receiver:
         found = await self.known.find(room, event_ids)
         return {event_id: found[event_id] for event_id in event_ids if event_id in found and found[event_id].position}
 
-    async def _fill(self, origin: str, room: LiveRoom, event: Event, budget: Budget) -> bool:
-        """Ask for the events in between and take them. False if nothing came of it."""
-        head = room.standing.head
-        earlier = await self.gatherer.missing_before(
-            origin, room.version, event, list(head.extremities), max(0, head.depth - 100), budget
-        )
-        progress = False
-        for other in earlier:
-            if other.event_id != event.event_id:
-                progress |= (await self._take(origin, other, budget)).outcome not in ("dropped", "known")
-        return progress
-
     async def _on_word(
         self,
         origin: str,
@@ -170,42 +177,81 @@ class Receiver:
         missing: Sequence[str],
         budget: Budget,
     ) -> _Before | None:
-        """The gap is too wide: take the state behind it on the peer's word, every event of it judged on its own."""
-        told = await self.gatherer.state_ids(origin, room.room_id, event.event_id)
-        refs = None if told is None else await self.state_told(origin, room, event, told, budget)
-        if refs is None:
-            return None
+        """The gap is too wide: take the state behind it on the peer's word, every event of it judged on its own.
+
+        That is the state after each event that is missing; or else, where such an event can't be had, the state before
+        the one that follows it.
+        """
+        behind = [await self._state_after(origin, room, event_id, budget) for event_id in missing]
+        if any(refs is UNHEARD_OF for refs in behind):
+            behind = [await self.state_before(origin, room, event.event_id, budget)]
         states = [await self.states.get(room, stored.after) for stored in found.values()]
         snapshots: list[NewSnapshot] = []
         base = StateAt(room.standing.head.snapshot, room.standing.state)
-        at, snapshot = self.states.laid_over(base, refs)
-        if snapshot is not None:
-            snapshots.append(snapshot)
-        if states:
-            at, snapshot = await self.states.resolve(room, [*states, at])
+        for refs in behind:
+            if refs is None or refs is UNHEARD_OF:
+                return None
+            at, snapshot = self.states.laid_over(base, refs)
+            states.append(at)
+            if snapshot is not None:
+                snapshots.append(snapshot)
+        at = states[0]
+        if len(states) > 1:
+            at, snapshot = await self.states.resolve(room, states)
             if snapshot is not None:
                 snapshots.append(snapshot)
         return _Before(at, tuple(snapshots), tuple(missing))
 
-    async def state_told(
-        self, origin: str, room: LiveRoom, event: Event, told: StateIds, budget: Budget
+    async def _state_after(
+        self, origin: str, room: LiveRoom, event_id: str, budget: Budget
     ) -> dict[StateKey, StateRef] | None:
-        """Have all events of a state and its auth chain, as outliers where they are new, and give the state."""
+        """The state after an event that has no place here, on a peer's word; None where that can't be believed, and
+        `UNHEARD_OF` where the event itself can't be had.
+        """
+        refs = await self.state_before(origin, room, event_id, budget)
+        if refs is None:
+            return UNHEARD_OF
+        stored = await self.known.find(room, [event_id])
+        if event_id not in stored:
+            fetched = await self.gatherer.fetch(origin, room.version, room.room_id, [event_id], budget)
+            if not fetched:
+                return UNHEARD_OF
+            await self.keep(room, fetched, stored)
+        itself = stored.get(event_id)
+        if itself is None or itself.room_nid != room.nid:
+            return None
+        if itself.event.state_key is not None and not itself.rejected:
+            refs[itself.event.type, itself.event.state_key] = ref_of(itself)
+        return refs
+
+    async def state_before(
+        self, origin: str, room: LiveRoom, event_id: str, budget: Budget
+    ) -> dict[StateKey, StateRef] | None:
+        """The state before an event on a peer's word. All events of it and of its auth chain are had, as outliers
+        where they are new; None where that can't be.
+        """
+        budget.states -= 1
+        told = None if budget.states < 0 else await self.gatherer.state_ids(origin, room.room_id, event_id)
+        if told is None:
+            return None
         event_ids = [*told.auth_chain, *told.state]
         stored = await self.known.find(room, event_ids)
         missing = [event_id for event_id in event_ids if event_id not in stored]
         if len(missing) > MANY:
-            fetched = await self.gatherer.whole_state(origin, room.version, event)
+            budget.events -= len(missing)
+            fetched = await self.gatherer.whole_state(origin, room.version, room.room_id, event_id)
         else:
             fetched = await self.gatherer.fetch(origin, room.version, room.room_id, missing, budget)
         if not set(told.state) <= stored.keys() | fetched.keys():
             return None
         await self.keep(room, {key: other for key, other in fetched.items() if key not in stored}, stored)
         refs: dict[StateKey, StateRef] = {}
-        for event_id in sorted(told.state):
-            found = stored.get(event_id)
-            if found is not None and not found.rejected and found.event.state_key is not None:
-                refs[found.event.type, found.event.state_key] = ref_of(found)
+        for state_id in sorted(told.state):
+            found = stored.get(state_id)
+            # What a peer names may be an event of another room, which is in no state of this one.
+            if found is None or found.rejected or found.room_nid != room.nid or found.event.state_key is None:
+                continue
+            refs[found.event.type, found.event.state_key] = ref_of(found)
         return refs
 
     # -- what it cites ----------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from attrs import define, field
+from attrs import define
 
 from federation.room.auth import PowerLevels
 from federation.room.event import Event
 from federation.room.identifiers import server_of
 from federation.room.redaction import redact_event
+from homeserver.rooms.awaited import AwaitedRedactions
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from homeserver.rooms.receive.known import KnownEvents
@@ -73,8 +74,7 @@ class Redactions:
     events: EventCache
     known: KnownEvents
     states: RoomStates
-    _waited_in: set[int] | None = field(default=None, init=False)
-    """Rooms (nid) in which some redaction waits for its target; None before anybody looked."""
+    awaited: AwaitedRedactions
 
     async def effect_of(self, room: LiveRoom, event: Event, before: State) -> Effect:
         """What comes of an event that is accepted; `before` is the state before it."""
@@ -83,18 +83,12 @@ class Redactions:
             target = (await self.known.find(room, [event.redacts])).get(event.redacts)
             if target is None:
                 effect.awaited = event.redacts
-                (await self._rooms()).add(room.nid)
+                self.awaited.add(room.nid)
             elif await self._may(room, event, before, target):
                 effect.target = target
-        if room.nid in await self._rooms():
+        if await self.awaited.waits_in(room.nid):
             effect.by = await self._redaction_of(room, event)
         return effect
-
-    async def _rooms(self) -> set[int]:
-        if self._waited_in is None:
-            found = await self.database.run(rows.rooms_with_pending)
-            self._waited_in = found if self._waited_in is None else self._waited_in | found
-        return self._waited_in
 
     async def _redaction_of(self, room: LiveRoom, event: Event) -> StoredEvent | None:
         """The first redaction that waits for the event and may redact it."""

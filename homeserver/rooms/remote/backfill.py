@@ -150,7 +150,7 @@ class Backfill:
         }
         await self.receiver.keep(room, unknown, dict(batch.known))
         batch.known.update(await self.receiver.known.find(room, list(unknown)))
-        budget = Budget(rounds=MOST_STATES)
+        budget = Budget(states=MOST_STATES)
         for event in sorted(events.values(), key=lambda event: (event.depth, event.event_id)):
             known = batch.known.get(event.event_id)
             if known is None or not known.position:
@@ -229,11 +229,7 @@ class Backfill:
         here = [stored for stored in placed if stored is not None and stored.position]
         found = [batch.after.get(stored.event.event_id) or await states.get(room, stored.after) for stored in here]
         if len(here) < len(placed):
-            budget.rounds -= 1
-            if budget.rounds < 0:
-                return None
-            told = await self.receiver.gatherer.state_ids(server, room.room_id, event.event_id)
-            refs = None if told is None else await self.receiver.state_told(server, room, event, told, budget)
+            refs = await self.receiver.state_before(server, room, event.event_id, budget)
             if refs is None:
                 return None
             base = StateAt(room.standing.head.snapshot, room.standing.state)

@@ -112,6 +112,10 @@ class OutsideRooms:
         # Who ends it knows it: the event says by what it was preceded.
         if standing is None or standing.event.event_id not in checked.auth_events:
             return False
+        # Whether somebody else may take an invitation back only those can tell who know the room's state. Who invited
+        # may; who knocks has nothing but the word of the room's servers anyway.
+        if standing.room.membership == "invite" and checked.sender not in (standing.event.sender, user_id):
+            return False
         await self.record(version, checked, None, None)
         return True
 

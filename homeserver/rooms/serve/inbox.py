@@ -159,7 +159,8 @@ class Inbox:
             for raw, verdict in zip(raws, await self.receiver.receive(origin, room_id, raws), strict=True):
                 name = verdict.event_id or _name(room.version, raw)
                 if name is not None:
-                    is_well = verdict.outcome in ("accepted", "known", "soft-failed")
+                    # COMPAT Complement, Synapse: what is missing is nothing that this event could be blamed for.
+                    is_well = verdict.outcome in ("accepted", "known", "soft-failed", "unfounded")
                     results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
         except Exception:
             log.exception("events could not be taken", peer=origin, room=room_id)

@@ -139,11 +139,13 @@ QUERY = {
     "set_presence": "online", "timeout": "0", "use_state_after": "true",
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
     "recurse": "true", "include": "all",
+    "suggested_only": "true", "max_depth": "1",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
     "new_password": "another good password",
     "nonce": "x",
+    "new_version": "11",
     "username": "somebody.new",
     "password": "another good password",
     "mac": "00",

@@ -276,8 +276,10 @@ def test_nothing_is_changed(besieged: ServerProcess, line: Line, setting: str) -
 #: Who may come in at once by themselves.
 MAY_JOIN = {"invited", "invited again"}
 #: These tell whether there is such a room: somebody may have been told of it, and wants to know why they can't come in;
-#: and the specification wants it of the directory.
-TELLING = re.compile(r"/(join|\{room_id_or_alias\}|directory/list/room/\{room_id\})$")
+#: and the specification wants it of the directory, and of what is shown of a room at whose door anybody may knock.
+TELLING = re.compile(
+    r"/(join|\{room_id_or_alias\}|directory/list/room/\{room_id\}|hierarchy|\{room_id_or_alias\}/summary)$"
+)
 
 
 def test_a_room_that_is_none_looks_the_same(besieged: ServerProcess, line: Line) -> None:
