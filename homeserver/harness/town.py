@@ -7,7 +7,8 @@
         alice = a.register("alice")
 
 A server's name is an IP address of this machine with a port, or `localhost` with one, so no resolver has to know it and
-no right is needed. Behind the name stands the line (`line.py`), which has the certificate.
+no right is needed. Behind the name stands the line (`line.py`), which has the certificate. Where names are to be had, a
+server may be given another `Place`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from homeserver.harness.authority import Authority
 from homeserver.harness.faults import NewLine
@@ -30,6 +31,27 @@ from homeserver.harness.synapse import Synapse, make_synapse
 
 OUR_SETTINGS = {"presence__federated": "true"}
 """What servers of a town have besides the profile `test`."""
+
+
+@frozen
+class Door:
+    """One address at which a server is found."""
+
+    host: str
+    """An IP address of this machine."""
+    port: int
+    certified: str
+    """The host name or IP address that its certificate is for."""
+    well_known: str | None = None
+    """What it answers to `/.well-known/matrix/server`, in the server's place."""
+
+
+@frozen
+class Place:
+    """A server's name, and everything that the name may lead to."""
+
+    name: str
+    doors: tuple[Door, ...]
 
 
 @define(eq=False)
@@ -59,24 +81,20 @@ class Town:
                 server.kill(signal.SIGKILL)
             lines.stop()
 
-    def ours(self, database: str | None = None, **settings: str) -> ServerProcess:
+    def ours(self, database: str | None = None, place: Place | None = None, **settings: str) -> ServerProcess:
         """One more of ours, not started yet. Settings are named as in the environment: `rooms__default_version`."""
-        number = next(self._numbers)
-        name, host = self._name(number)
+        directory, place = self._next(place)
         everything = OUR_SETTINGS | {"federation__ca_path": str(self.authority.ca_path)} | settings
-        directory = self.directory / f"server-{number}"
-        server = make_server(directory, database=database, name=name, settings=everything)
-        self._connect(server, host)
+        server = make_server(directory, database=database, name=place.name, settings=everything)
+        self._connect(server, place)
         return server
 
-    def synapse(self, python: Path, settings: Mapping[str, Any] | None = None) -> Synapse:
+    def synapse(self, python: Path, settings: Mapping[str, Any] | None = None, place: Place | None = None) -> Synapse:
         """A Synapse, not started yet. Settings are those of its file."""
-        number = next(self._numbers)
-        name, host = self._name(number)
-        directory = self.directory / f"server-{number}"
+        directory, place = self._next(place)
         ca_path = self.authority.ca_path
-        server = make_synapse(directory, python=python, name=name, ca_path=ca_path, settings=settings)
-        self._connect(server, host)
+        server = make_synapse(directory, python=python, name=place.name, ca_path=ca_path, settings=settings)
+        self._connect(server, place)
         return server
 
     def start(self) -> None:
@@ -87,14 +105,20 @@ class Town:
         for server in fresh:
             server.wait()
 
-    def _name(self, number: int) -> tuple[str, str]:
-        """A name, and the IP address that it means: a host name for every other server, so that both kinds meet."""
-        host = "127.0.0.1" if number % 2 else f"127.0.0.{number}"
-        return f"{'localhost' if number % 2 else host}:{free_port(host)}", host
+    def _next(self, place: Place | None) -> tuple[Path, Place]:
+        number = next(self._numbers)
+        return self.directory / f"server-{number}", place or _own_place(number)
 
-    def _connect(self, server: Server, host: str) -> None:
-        tls = self.authority.issue(server.name.partition(":")[0])
-        port = int(server.name.rpartition(":")[2])
-        line = NewLine(server.name, host, port, str(tls.certificate_path), str(tls.key_path), server.port)
-        self.lines.open(line)
+    def _connect(self, server: Server, place: Place) -> None:
+        for door in place.doors:
+            tls = self.authority.issue(door.certified)
+            files = str(tls.certificate_path), str(tls.key_path)
+            self.lines.open(NewLine(server.name, door.host, door.port, *files, server.port, door.well_known))
         self.servers.append(server)
+
+
+def _own_place(number: int) -> Place:
+    """One that any machine has: a host name for every other server, so that both kinds meet."""
+    ip = "127.0.0.1" if number % 2 else f"127.0.0.{number}"
+    host, port = "localhost" if number % 2 else ip, free_port(ip)
+    return Place(f"{host}:{port}", (Door(ip, port, host),))
