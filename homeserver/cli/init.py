@@ -36,11 +36,17 @@ def command(
     }
     if database is not None:
         values["database"] = {"url": database}
+    files = write_new_server(data_dir, values)
+    click.echo(f"Wrote {' and '.join(map(str, files))}.")
+    click.echo(f"Start the server with: python -m homeserver run -c {data_dir / SETTINGS_FILE}")
+
+
+def write_new_server(data_dir: Path, values: dict[str, Any]) -> list[Path]:
+    """Write the settings file and a signing key; gives the files. Ends the command where that cannot be."""
     try:
         settings = make_settings(values, "the command line")
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-
     files = {
         data_dir / SETTINGS_FILE: lambda: document(values),
         data_dir / settings.server.signing_key_path: _new_key,
@@ -51,8 +57,7 @@ def command(
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file, text in files.items():
         write_private(file, text())
-    click.echo(f"Wrote {' and '.join(map(str, files))}.")
-    click.echo(f"Start the server with: python -m homeserver run -c {data_dir / SETTINGS_FILE}")
+    return list(files)
 
 
 def _new_key() -> str:

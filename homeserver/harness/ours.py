@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from attrs import define, field
 
+from homeserver.cli.init import write_new_server
 from homeserver.harness.server import Server, free_port, plain_environ
 
 ROOT = Path(__file__).parents[2]
@@ -65,10 +65,13 @@ def make_server(
     `settings` are named as in the environment, without the prefix: `rooms__default_version`.
     """
     secret = secrets.token_hex(8)
-    command = [sys.executable, "-m", "homeserver", "init", "--server-name", name, "--data-dir", str(directory)]
-    command += ["--profile", profile, "--registration-shared-secret", secret]
-    command += ["--database", database] if database is not None else []
-    subprocess.run(command, cwd=ROOT, env=environ({}), check=True, stdout=subprocess.DEVNULL)
+    values: dict[str, Any] = {
+        "profile": profile,
+        "server": {"name": name},
+        "registration": {"shared_secret": secret},
+        **({"database": {"url": database}} if database is not None else {}),
+    }
+    write_new_server(directory, values)
     return ServerProcess(directory, free_port(), name, environ(settings or {}), secret)
 
 

@@ -157,3 +157,49 @@ def test_the_past_of_a_room(cast: Cast) -> None:
     assert len({event["event_id"] for event in newest_first}) == len(newest_first)
     assert newest_first[-1]["type"] == "m.room.create"
     wait_for_agreement(room_id, alice, bob)
+
+
+@scenario("host", "guest")
+def test_what_was_before_stays_hidden(cast: Cast) -> None:
+    """History visibility `joined`: nobody reads what was said before they came, or after they left."""
+    host, guest = cast
+    alice, bob = cast.person("alice", host), cast.person("bob", guest)
+    hidden = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+    room_id = cast.room(alice, preset="public_chat", initial_state=[hidden])
+    before = alice.say(room_id, "before")
+    bob.join(room_id, via=[host])
+    wait_for_members(room_id, alice, bob)
+    alice.say(room_id, "meanwhile")
+    heard(room_id, ["meanwhile"], bob)
+    assert bob.request("GET", f"/_matrix/client/v3/rooms/{room_id}/event/{before}").status in (403, 404)
+    bob.leave(room_id)
+    until(lambda: alice.joined(room_id), {alice.user_id})
+    alice.say(room_id, "after")
+    bob.join(room_id, via=[host])
+    wait_for_members(room_id, alice, bob)
+    alice.say(room_id, "again")
+    heard(room_id, ["meanwhile", "again"], bob)
+
+
+@scenario("host", "guest")
+def test_large_and_odd_messages(cast: Cast) -> None:
+    """What is just small enough, and what JSON and Unicode allow, arrives as it was said."""
+    host, guest = cast
+    room_id, (alice, bob) = together(cast, host, guest)
+    contents: list[dict[str, Any]] = [
+        {"msgtype": "m.text", "body": "x" * 60_000},
+        {
+            "msgtype": "m.text",
+            "body": '\ud7ff\ue000\U0010ffff\u2028\x7f\x01"\\/',
+            "": {},
+            "ключ": [[], {}, -1, 2**53 - 1],
+        },
+        {"msgtype": "org.example.\u0000", "body": "\u0000", "formatted_body": "<b>\u0000</b>"},
+    ]
+    for sender, reader in ((alice, bob), (bob, alice)):
+        for content in contents:
+            event_id = sender.send(room_id, "m.room.message", content)
+            until(lambda: reader.event(room_id, event_id)["content"] == content, True)  # noqa: B023
+        too_large = {"msgtype": "m.text", "body": "x" * 66_000}
+        path = f"/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{sender.user_id}"
+        assert sender.request("PUT", path, too_large).status in (400, 413)

@@ -1,0 +1,163 @@
+"""Everything at random: people of three servers talk, rule, throw each other out and come back, while the lines between
+them fail in all ways. When the weather clears, all servers have the same state, and nothing is lost that was said by
+those whom nobody threw out.
+
+STORM_SEED chooses another storm; which one it was, the test's name tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from attrs import define, field
+
+from homeserver.harness.client import Refused, until
+from homeserver.harness.faults import Fault, Kind
+from homeserver.harness.person import Person
+from tests.fixtures_town import Cast, scenario, wait_for_agreement
+from tests.scenarios.test_disasters import SEND
+from tests.scenarios.test_talking import together
+
+SECONDS = 20 if os.environ.get("ACCEPTANCE") else 6
+FIRST = int(os.environ.get("STORM_SEED", "1"))
+
+
+@define(eq=False)
+class Actor:
+    """Somebody who does something at random every now and then, in a thread of their own."""
+
+    person: Person
+    room_id: str
+    others: list[Person]
+    """Those whom they may throw out, and who may be made moderators."""
+    chance: Random
+    is_calm: bool
+    """Says things, and nothing else."""
+    said: dict[str, str] = field(factory=dict)
+    """Text → event id of what was answered."""
+    trouble: list[Exception] = field(factory=list)
+    _over: threading.Event = field(factory=threading.Event)
+    _thread: threading.Thread = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._act, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+        assert not self.trouble, self.trouble
+
+    def _act(self) -> None:
+        deeds: list[Callable[[], object]] = [self._say, self._say, self._say]
+        if not self.is_calm:
+            deeds += [self._topic, self._name, self._judge, self._judge, self._levels, self._come, self._take_back]
+        while not self._over.wait(self.chance.uniform(0.05, 0.4)):
+            try:
+                self.chance.choice(deeds)()
+            except Refused as refused:
+                # Not allowed just now; or no other server could be reached to come back over.
+                if refused.answer.status not in (403, 404, 502) or self.is_calm:
+                    self.trouble.append(refused)
+                    return
+            except Exception as error:
+                self.trouble.append(error)
+                return
+
+    def _say(self) -> None:
+        text = f"{self.person.user_id} {len(self.said)}"
+        self.said[text] = self.person.say(self.room_id, text)
+
+    def _take_back(self) -> None:
+        if self.said:
+            text = self.chance.choice(list(self.said))
+            self.person.redact(self.room_id, self.said.pop(text))
+
+    def _topic(self) -> None:
+        self.person.set_state(self.room_id, "m.room.topic", {"topic": f"{self.chance.random()}"})
+
+    def _name(self) -> None:
+        self.person.set_profile("displayname", f"{self.chance.random()}")
+
+    def _judge(self) -> None:
+        whom = self.chance.choice(self.others)
+        self.chance.choice([self.person.kick, self.person.ban, self.person.unban, self.person.invite])(
+            self.room_id, whom
+        )
+
+    def _levels(self) -> None:
+        levels = self.person.content_of(self.room_id, "m.room.power_levels")
+        whom = self.chance.choice(self.others)
+        levels.setdefault("users", {})[whom.user_id] = self.chance.choice([0, 40, 50, 60])
+        self.person.set_state(self.room_id, "m.room.power_levels", levels)
+
+    def _come(self) -> None:
+        if self.chance.random() < 0.3:
+            self.person.leave(self.room_id)
+        else:
+            self.person.join(self.room_id, via=[other.server for other in self.others])
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [FIRST])
+@scenario("host", "guest", "third")
+def test_a_storm(cast: Cast, seed: int) -> None:
+    chance = Random(f"{seed} {cast.version}")
+    room_id, calm = together(cast, *cast.servers)
+    wild = [cast.person("wild", server) for server in cast.servers]
+    for person in wild:
+        person.join(room_id, via=[cast.servers[0]])
+    levels = calm[0].content_of(room_id, "m.room.power_levels")
+    levels.setdefault("users", {}).update({person.user_id: 60 for person in wild[:2]})
+    levels["events"]["m.room.power_levels"] = 50
+    calm[0].set_state(room_id, "m.room.power_levels", levels)
+    for person in calm:
+        until(lambda person=person: person.content_of(room_id, "m.room.power_levels"), levels)  # type: ignore[misc]
+
+    def actor(person: Person, is_calm: bool) -> Actor:
+        others = [other for other in wild if other is not person]
+        return Actor(person, room_id, others, Random(chance.random()), is_calm)
+
+    actors = [actor(person, True) for person in calm] + [actor(person, False) for person in wild]
+    weather(cast, chance)
+    for each in actors:
+        each.end()
+    # It clears. Everybody says a last word, so that all hear of all.
+    last = {person.say(room_id, f"the last word of {person.user_id}") for person in calm}
+    for person in calm:
+        until(lambda person=person: lost(person, room_id, actors, last), set(), 180)  # type: ignore[misc]
+    wait_for_agreement(room_id, *calm)
+
+
+def weather(cast: Cast, chance: Random) -> None:
+    """Some seconds of lines that fail, one way after the other."""
+    left_s = float(SECONDS)
+    while left_s > 0:
+        a, b = chance.sample(cast.servers, 2)
+        kinds = [Kind.LOSE, Kind.CUT, Kind.CORRUPT, Kind.REFUSE]
+        some = Fault(chance.choice(kinds), origin=a.name, destination=b.name, path=chance.choice([SEND, "*"]), times=3)
+        slow = Fault(Kind.DELAY, origin=b.name, destination=a.name, delay_ms=chance.randrange(50, 800))
+        with contextlib.ExitStack() as stack:
+            match chance.randrange(3):
+                case 0:
+                    stack.enter_context(cast.lines.parted([a], [server for server in cast.servers if server is not a]))
+                case 1:
+                    stack.enter_context(cast.lines.fault(some, slow))
+                case 2:
+                    stack.enter_context(cast.lines.fault(slow))
+            spell_s = chance.uniform(0.5, 3)
+            threading.Event().wait(spell_s)
+            left_s -= spell_s
+
+
+def lost(reader: Person, room_id: str, actors: list[Actor], last: set[str]) -> set[str]:
+    """What was said by the calm and is not there."""
+    there = {event["event_id"] for event in reader.history(room_id)}
+    said = {event_id for each in actors if each.is_calm for event_id in each.said.values()}
+    return (said | last) - there
