@@ -17,8 +17,8 @@ from attrs import define, field
 from homeserver.harness.client import Answer, Query, Refused, ask
 from homeserver.harness.person import Person
 
-START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 30
+START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 60
 
 
 class ServerFailed(AssertionError):
