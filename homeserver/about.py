@@ -29,6 +29,8 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.tcpip.msc4133.stable": True,
     "org.matrix.e2e_cross_signing": True,  # v1.1
     "org.matrix.msc3814": True,  # dehydrated devices
+    "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
 }
 

@@ -48,6 +48,8 @@ from homeserver.http.tls import ListenerTls
 from homeserver.keyfile import read_key_file
 from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
+from homeserver.people.build import build_people
+from homeserver.people.directory import PeopleDirectory
 from homeserver.queries.build import Asking, build_asking
 from homeserver.relations.build import build_relations
 from homeserver.rooms.accept import Door
@@ -157,6 +159,7 @@ class House:
         """Begin what goes on by itself, whether anybody is served or not."""
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
+        self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self.federation.start())
@@ -388,6 +391,10 @@ def build(
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync]
 
+    people = build_people(server_name, database, events, profiles, tasks)
+    door.observers.append(people.directory)
+    accounts.listeners.accounts.append(people.directory)
+    profiles.listeners.append(people.directory)
     maker = RoomMaker(door, database, settings, profiles, elsewhere, founder)
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
 
@@ -403,6 +410,7 @@ def build(
     collaborators.update(guilds.collaborators())
     collaborators.update(relating.collaborators())
     collaborators.update(encryption.collaborators())
+    collaborators.update(people.collaborators())
     remote_spaces = NoRemoteSpaces() if asking is None else asking.spaces
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     routes = list(ALL_ROUTES)

@@ -63,7 +63,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
         {
             "authed-content-repo",
             "content-repo",
-            "mutual_rooms",
             "notifications",
             "old_sync",
             "peeking_events",
@@ -73,7 +72,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "room_event_by_timestamp",
             "room_initial_sync",
             "search",
-            "users",
             "voip",
         }
     ),

@@ -296,6 +296,15 @@ def test_rooms(village: Village) -> None:
     assert tombstone["replacement_room"] == replacement
 
 
+def test_people(village: Village) -> None:
+    assert village.call("searchUserDirectory", {"search_term": "bo", "limit": 1}) == {
+        "results": [{"user_id": village.bob.user_id}],
+        "limited": False,
+    }
+    shared = village.call("getMutualRooms", query={"user_id": village.bob.user_id})
+    assert village.values["roomId"] in shared["joined"] and shared["count"] == len(shared["joined"])
+
+
 def test_spaces(village: Village) -> None:
     """A space with rooms in it, one of them encrypted and one with a rule of its own."""
     space = village.call("createRoom", {"preset": "public_chat", "creation_content": {"type": "m.space"}})["room_id"]

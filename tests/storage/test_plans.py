@@ -30,6 +30,7 @@ from storage import (
     memberships,
     one_time_keys,
     openid,
+    people,
     presence,
     previews,
     profiles,
@@ -70,6 +71,7 @@ from tests.storage.histories import ALICE, BOB, Room, append_all
 
 #: Beginnings of statements that are rare and of which all rows are wanted.
 WHOLE_TABLES = (
+    "SELECT u.user_id FROM users u LEFT JOIN people",  # at start
     "SELECT COUNT(*) FROM users",  # a figure for metrics
     "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0",  # at start
     "SELECT room_nid FROM published_rooms",  # the public list
@@ -215,6 +217,13 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: directory.published(cursor),
         lambda cursor: directory.published(cursor, [room.nid]),
         lambda cursor: directory.listed(cursor, [room.nid]),
+        lambda cursor: people.put(cursor, people.Somebody(ALICE, "Alice", None), {"alice", "test"}),
+        lambda cursor: people.find(cursor, "ali", 10),
+        lambda cursor: people.missing(cursor, 10),
+        lambda cursor: people.sharing(cursor, ALICE, [BOB]),
+        lambda cursor: people.rooms_joined(cursor, ALICE, 10),
+        lambda cursor: people.shared_rooms(cursor, ALICE, BOB, 0, 10),
+        lambda cursor: people.remove(cursor, BOB),
         lambda cursor: previews.read_previews(cursor, [room.room_id, "!none"], "test.example"),
         lambda cursor: previews._children(cursor, [room.nid]),
         lambda cursor: previews.memberships_among(cursor, [room.nid, 77], BOB),

@@ -139,13 +139,14 @@ QUERY = {
     "set_presence": "online", "timeout": "0", "use_state_after": "true",
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
     "recurse": "true", "include": "all",
-    "suggested_only": "true", "max_depth": "1",
+    "user_id": "@somebody.else:localhost", "batch_token": "", "suggested_only": "true", "max_depth": "1",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
     "new_password": "another good password",
     "nonce": "x",
     "new_version": "11",
+    "search_term": "somebody",
     "username": "somebody.new",
     "password": "another good password",
     "mac": "00",
