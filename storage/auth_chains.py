@@ -219,11 +219,20 @@ class _Graph:
         """
         if tops is None:
             return above
+        # What is reached of a chain is its beginning, whose end can be searched for: mostly it is near the top,
+        # hence in growing steps from there until something is reached, and then between the last two.
         refuted: Reach = {}
-        for seq in range(upto, above, -1):
-            if self._is_under(tops, chain, seq, refuted):
-                return seq
-        return above
+        low, high = above, upto
+        step: int | None = 0
+        while low < high:
+            seq = max(low + 1, high - step) if step is not None else (low + high + 1) // 2
+            tried = dict(refuted)
+            if self._is_under(tops, chain, seq, tried):
+                low, step = seq, None
+            else:
+                high, refuted = seq - 1, tried
+                step = step if step is None else 2 * step + 1
+        return low
 
     def _is_under(self, tops: Held, chain: int, seq: int, refuted: Reach) -> bool:
         """Whether one of `tops` reaches a place. `refuted`: chain → seq from which upwards none of them is."""

@@ -162,6 +162,27 @@ def test_a_thousand_members_cost_a_link_or_two_each(database: Database, pump: Pu
     assert pump.wait(database.run(auth_chains.auth_difference, [everybody, other])) == {new}
 
 
+def test_a_long_chain_is_searched_and_not_walked(
+    database: Database, pump: Pump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who changes their name three hundred times, on one side of a fork."""
+    graph = Graph(database, pump)
+    graph.add(("m.room.create", []), ("m.room.member", [0]), *(("m.room.member", [0, n]) for n in range(1, 300)))
+    asked: list[int] = []
+    is_under = auth_chains._Graph._is_under
+
+    def count(
+        self: auth_chains._Graph, tops: auth_chains.Held, chain: int, seq: int, refuted: auth_chains.Reach
+    ) -> bool:
+        asked.append(seq)
+        return is_under(self, tops, chain, seq, refuted)
+
+    monkeypatch.setattr(auth_chains._Graph, "_is_under", count)
+    for forks in ([[0, 300], [0, 1]], [[0, 300], [0, 150]], [[0, 150, 300], [0, 150]]):
+        assert graph.difference(forks) == graph.walked_difference(forks)
+    assert 0 < len(asked) < 150
+
+
 def test_forks_that_agree_differ_in_nothing(database: Database, pump: Pump) -> None:
     graph = Graph(database, pump)
     graph.add(("m.room.create", []), ("m.room.member", [0]))
