@@ -108,15 +108,13 @@ def shared_rooms(cursor: Cursor, user_id: str, other: str, after_nid: int, limit
     if len(nids) < 2:
         return SharedRooms([], 0)
     joined = NUMBERS["join"]
-    both = (
-        "FROM memberships a JOIN memberships b ON b.room_nid = a.room_nid"
-        " WHERE a.user_nid = ? AND a.membership = ? AND b.user_nid = ? AND b.membership = ?"
-    )
+    tables = "FROM memberships a JOIN memberships b ON b.room_nid = a.room_nid"
+    both = "a.user_nid = ? AND a.membership = ? AND b.user_nid = ? AND b.membership = ?"
     pair = (nids[user_id], joined, nids[other], joined)
-    counted = cursor.execute(f"SELECT COUNT(*) {both}", pair).fetchone()
+    counted = cursor.execute(f"SELECT COUNT(*) {tables} WHERE {both}", pair).fetchone()
     found = cursor.execute(
-        f"SELECT x.room_nid, r.room_id FROM (SELECT a.room_nid {both} AND a.room_nid > ? ORDER BY a.room_nid LIMIT ?) x"
-        " JOIN rooms r ON r.nid = x.room_nid ORDER BY x.room_nid",
+        f"SELECT a.room_nid, r.room_id {tables} JOIN rooms r ON r.nid = a.room_nid"
+        f" WHERE {both} AND a.room_nid > ? ORDER BY a.room_nid LIMIT ?",
         (*pair, after_nid, limit),
     ).fetchall()
     return SharedRooms([(nid, room_id) for nid, room_id in found], 0 if counted is None else counted[0])

@@ -113,7 +113,8 @@ class Doorway:
         room = await self.rooms.get(room_id)
         if room is not None:
             servers += [server for server, _ in room.servers.most_common(MOST_SERVERS)]
-        if ":" in room_id:
+        # Where nobody is named, the server on which the room was made is a guess. It need not be in it any more.
+        if ":" in room_id and not servers:
             servers.append(str(server_of(room_id)))
         own = self.means.identity.server_name
         return [server for server in dict.fromkeys(servers) if server != own][:MOST_SERVERS]
