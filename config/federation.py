@@ -53,3 +53,9 @@ class Federation:
         doc="How long a peer has for most answers, to the last byte; what takes long, such as joining, has more.",
         check=at_least(1),
     )
+    policy_key_path: Path | None = setting(
+        None,
+        doc="Be a policy server for rooms that choose this one by an m.room.policy event, and sign with the key in "
+        "this file what the room's rules allow; the file is made if it is not there. Such a room stands still while "
+        "this server does, and needs this key: keep a copy. Without a value this server is no policy server.",
+    )

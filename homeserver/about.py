@@ -40,6 +40,8 @@ class About:
     """The answers that are the same for everybody."""
 
     settings: Settings
+    policy_key: str | None = None
+    """What this server signs with as a policy server; None where it is none."""
     unstable_features: dict[str, bool] = field(factory=lambda: dict(UNSTABLE_FEATURES))
     more_capabilities: dict[str, Mapping[str, Any]] = field(factory=dict)
 
@@ -75,6 +77,13 @@ class About:
         authority = urlsplit(base_url)
         host = authority.netloc.rpartition("@")[2]
         return {"m.server": host if authority.port is not None else f"{host}:443"}
+
+    def policy_discovery(self) -> Mapping[str, Any] | None:
+        """What a room has to hold that chooses this server as its policy server.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixpolicy_server
+        """
+        return None if self.policy_key is None else {"public_keys": {"ed25519": self.policy_key}}
 
     def support(self) -> Mapping[str, Any] | None:
         """How to reach the people who run it."""

@@ -62,6 +62,7 @@ from homeserver.rooms.events import EventCache
 from homeserver.rooms.founding import Founder
 from homeserver.rooms.history import History, NoPast, Past
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
+from homeserver.rooms.policy.build import read_policy_key
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
 from homeserver.rooms.remote.delivery import Outbox
@@ -300,7 +301,9 @@ def build(
             client=federation.client,
             verifier=federation.keyring,
             outbox=outbox,
+            policy_key=read_policy_key(settings.federation.policy_key_path),
         )
+        federation.gate.observers.append(remote.policy.patience.heard_of)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
     past: Past = NoPast() if remote is None else remote.backfill
     memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere)
@@ -399,7 +402,8 @@ def build(
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
 
     friends: list[object] = [
-        settings, clock, database, hub, rooms, metrics, About(settings),
+        settings, clock, database, hub, rooms, metrics,
+        About(settings, policy_key=None if remote is None else remote.policy.desk.public_key),
         memberships, sender, aliases, directory, maker,
         access, history, StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,

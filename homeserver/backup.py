@@ -2,6 +2,7 @@
 
     homeserver.yaml     the settings, as they are written
     signing.key         whoever has it can speak as this server
+    policy.key          whoever has it can speak as a policy server of this name, if this is one
     database.sqlite     or database.pgdump, as `storage.backup` makes them
     media/              people's files, where there are any
     manifest.json       whose backup it is, and length and SHA-256 of every other file
@@ -32,6 +33,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SETTINGS = "homeserver.yaml"
 SIGNING_KEY = "signing.key"
+POLICY_KEY = "policy.key"
 MEDIA = "media"
 _DATABASE: Mapping[Dialect, str] = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
 _CHUNK_BYTES = 1024 * 1024
@@ -87,6 +89,9 @@ def _fill(folder: Path, settings: Settings, settings_path: Path) -> Manifest:
     files = {database.name: measure(database)}
     files[SETTINGS] = _copy(settings_path, folder / SETTINGS)
     files[SIGNING_KEY] = _copy(settings.server.signing_key_path, folder / SIGNING_KEY)
+    policy_key = settings.federation.policy_key_path
+    if policy_key is not None and policy_key.exists():
+        files[POLICY_KEY] = _copy(policy_key, folder / POLICY_KEY)
     media = settings.server.data_dir / MEDIA
     for name in _files_below(media):
         try:
@@ -144,6 +149,9 @@ def check_place(settings: Settings, manifest: Manifest) -> None:
     key = settings.server.signing_key_path
     if key.exists() and measure(key) != manifest.files[SIGNING_KEY]:
         raise BackupFailed(f"{key} is there already, and is another key")
+    policy_key = settings.federation.policy_key_path
+    if policy_key is not None and policy_key.exists() and measure(policy_key) != manifest.files.get(POLICY_KEY):
+        raise BackupFailed(f"{policy_key} is there already, and is another key")
     media = settings.server.data_dir / MEDIA
     if media.exists() and any(media.iterdir()):
         raise BackupFailed(f"{media} is there already")
@@ -162,6 +170,9 @@ def restore(settings: Settings, source: Path, manifest: Manifest) -> None:
     key = settings.server.signing_key_path
     if not key.exists():
         _copy(source / SIGNING_KEY, key)
+    policy_key = settings.federation.policy_key_path
+    if policy_key is not None and POLICY_KEY in manifest.files and not policy_key.exists():
+        _copy(source / POLICY_KEY, policy_key)
 
 
 def measure(file: Path) -> SavedFile:

@@ -214,6 +214,8 @@ class Fleet:
     meddler: Meddler | None = None
     has_couriers: bool = False
     """Servers opened from now on send by themselves, as outside of tests, and have no post box: see `run`."""
+    federation: dict[str, dict[str, Any]] = field(factory=dict)
+    """Settings of that section, by server; for servers that are opened from now on."""
     _urls: dict[str, str] = field(factory=dict)
     """Of the databases, by server."""
     _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
@@ -226,7 +228,7 @@ class Fleet:
         """Close a server and open it again, with nothing but what is on disk and in the post."""
         self.wait(member.house.close())
         again = self._open(member.name)
-        again.post.waiting = member.post.waiting
+        again.post.waiting, again.post.sent = member.post.waiting, member.post.sent
         return again
 
     def wait(self, awaitable: Awaitable[T]) -> T:
@@ -294,6 +296,7 @@ class Fleet:
                 "profile": "test",
                 "server": {"name": name, "data_dir": str(directory), "signing_key_path": str(key)},
                 "database": {"url": self._urls[name]},
+                "federation": self.federation.get(name, {}),
             }
         )
         surroundings = self.surroundings(name)

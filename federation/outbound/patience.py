@@ -30,6 +30,8 @@ class Patience:
     """Asks, or says at once that it won't."""
 
     _now_ms: Callable[[], int]
+    _most_each: int = MOST_WAITING_EACH
+    _most: int = MOST_WAITING
     _pauses: Pauses[str] = field(init=False)
     _waiting: Counter[str] = field(factory=Counter, init=False)
 
@@ -40,7 +42,7 @@ class Patience:
         """The outcome of `question()`. Raises `Unreachable` without asking where that would be too much."""
         if self._pauses.is_on(server):
             raise Unreachable(server, "it did not answer a moment ago")
-        if self._waiting[server] >= MOST_WAITING_EACH or self._waiting.total() >= MOST_WAITING:
+        if self._waiting[server] >= self._most_each or self._waiting.total() >= self._most:
             raise Unreachable(server, "too many wait for answers already")
         self._waiting[server] += 1
         try:

@@ -31,6 +31,11 @@ async def get_support(about: About) -> Reply:
     return _found(about.support())
 
 
+@route("GET", "/.well-known/matrix/policy_server", auth=NONE, rate=None)
+async def get_policy_server(about: About) -> Reply:
+    return _found(about.policy_discovery())
+
+
 def _found(answer: Mapping[str, Any] | None) -> Reply:
     if answer is None:
         raise NotFound("This server has not been told what to say here")

@@ -8,9 +8,10 @@ receive (peers) ─────────────────────�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
 from attrs import define
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -20,6 +21,7 @@ from federation.room.relations import relation_of
 from homeserver.errors import Unavailable
 from homeserver.rooms.awaited import AwaitedRedactions
 from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
+from homeserver.rooms.endorsing import may_have_policy
 from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Recent, Standing
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
@@ -31,6 +33,30 @@ MAX_ATTEMPTS = 20
 """How often something is composed afresh because what it built upon could not be written."""
 
 T = TypeVar("T")
+
+
+class Along(msgspec.Struct, frozen=True, gc=False):
+    """What goes along with local events."""
+
+    device: tuple[str, str] | None = None
+    """The sending device's id and transaction id, which it will be shown with the events."""
+    transaction: Transaction | None = None
+    also: Sequence[Callable[[Cursor], None]] = ()
+    """What is written with them, however they enter."""
+    effects: Sequence[Callable[[Cursor], None]] = ()
+    """What they do to other events, by their nids."""
+    redacted: Sequence[StoredEvent] = ()
+    """New forms of those to show."""
+
+
+class SideEntry(Protocol):
+    """The way of local events into rooms where not this server alone decides."""
+
+    async def enter(self, draft: Draft, along: Along) -> None:
+        """Answers when the draft's events are durable, by whatever nids: what they do to others it finds out itself.
+
+        Raises MatrixError where they may not enter.
+        """
 
 
 class Observer(Protocol):
@@ -75,6 +101,8 @@ class Door:
         self._hub = hub
         self.observers: list[Observer] = []
         self.awaited = AwaitedRedactions(database)
+        self.side_entry: SideEntry | None = None
+        """For rooms with a policy server; None for a server that keeps to itself."""
 
     async def with_draft(self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None) -> T:
         """Run `work` on a draft of the room, reading what it needs and running it again until nothing is missing.
@@ -92,16 +120,24 @@ class Door:
     async def settle(
         self,
         room_id: str,
-        work: Callable[[Draft], tuple[T, Deferred[None]]],
+        work: Callable[[Draft], tuple[T, Along]],
         device: tuple[str, str] | None = None,
     ) -> T:
-        """`with_draft` for work that answers with what it made and its `append`; waits until that is durable.
+        """`with_draft` for work that answers with what it made and what goes along with it; waits until all is durable.
 
         Where something that it built upon could not be written, it is done again on the room as it is then. Raises
-        what made the append itself fail.
+        what keeps the events out, and what made the append itself fail.
         """
+
+        def compose(draft: Draft) -> tuple[T, Awaitable[None]]:
+            made, along = work(draft)
+            if self.side_entry is not None and may_have_policy(draft.room):
+                return made, self.side_entry.enter(draft, along)
+            also = [*along.also, *along.effects] if along.effects else along.also
+            return made, self.append(draft, transaction=along.transaction, also=also, redacted=along.redacted)
+
         for _ in range(MAX_ATTEMPTS):
-            made, durable = await self.with_draft(room_id, work, device)
+            made, durable = await self.with_draft(room_id, compose, device)
             try:
                 await durable
             except RoomPoisoned:
@@ -115,7 +151,7 @@ class Door:
         """`settle` for several rooms at once: `work` gets a draft of each, and what it appends is one commit.
 
         A room whose append fails does not keep the others' from becoming true: all of it is done again then, so work
-        must find out for itself what of it is done already.
+        must find out for itself what of it is done already. Policy servers are not asked: others will ask them.
         """
         for _ in range(MAX_ATTEMPTS):
             made, durable = await self._with_drafts(room_ids, work)
@@ -164,12 +200,12 @@ class Door:
         `check` may look at the room as it stands just before and raise.
         """
         device = None if transaction is None else (transaction.device_id, transaction.txn_id)
+        along = Along(device, transaction, also)
 
-        def work(draft: Draft) -> tuple[list[StoredEvent], Deferred[None]]:
+        def work(draft: Draft) -> tuple[list[StoredEvent], Along]:
             if check is not None:
                 check(draft)
-            stored = [draft.add(template) for template in templates]
-            return stored, self.append(draft, transaction=transaction, also=also)
+            return [draft.add(template) for template in templates], along
 
         return await self.settle(room_id, work, device)
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
 
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
@@ -19,7 +18,7 @@ from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.redaction import redact_event
 from homeserver.errors import BadJson, Forbidden, MissingParam, NotFound
 from homeserver.http.route import Requester
-from homeserver.rooms.accept import Door
+from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import MEMBER, Check, Memberships, in_room
@@ -162,8 +161,9 @@ class Sender:
         self, sender: str, room_id: str, event_id: str, content: dict[str, Any], transaction: Transaction
     ) -> str:
         """Redact what is not here, but may be in the room: it is older than what this server has, or was lost."""
+        device = (transaction.device_id, transaction.txn_id)
 
-        def work(draft: Draft) -> tuple[str, Deferred[None]]:
+        def work(draft: Draft) -> tuple[str, Along]:
             in_room(sender)(draft)
             levels = draft.power_levels()
             if levels.user(sender) < levels.redact:
@@ -173,9 +173,9 @@ class Sender:
                 redaction_rows.add_pending, room_nid=draft.room.nid, event_id=event_id, redaction_nid=redaction.nid
             )
             self.door.awaited.add(draft.room.nid)
-            return redaction.event.event_id, self.door.append(draft, transaction=transaction, also=[wait])
+            return redaction.event.event_id, Along(device, transaction, effects=[wait])
 
-        return await self.door.settle(room_id, work, (transaction.device_id, transaction.txn_id))
+        return await self.door.settle(room_id, work, device)
 
     async def _redact(
         self,
@@ -187,8 +187,9 @@ class Sender:
         echoes: Sequence[StoredEvent] = (),
     ) -> str:
         rules = await self._rules_for(await self.rooms.require(room_id), Template(REDACTION, sender, {}))
+        device = None if transaction is None else (transaction.device_id, transaction.txn_id)
 
-        def work(draft: Draft) -> tuple[str, Deferred[None]]:
+        def work(draft: Draft) -> tuple[str, Along]:
             _all_of(in_room(sender), *rules)(draft)
             pruned: list[StoredEvent] = []
             redaction_id = ""
@@ -201,11 +202,10 @@ class Sender:
                 redaction_id = redaction.event.event_id
                 if not target.redacted_by and target.event.type != "m.room.create":
                     pruned.append(_pruned(draft, target, redaction))
-            also = [_rewrite(stored) for stored in pruned]
+            effects = [_rewrite(stored) for stored in pruned]
             shown = [*pruned, *(_echo(stored, one) for stored in echoes for one in pruned)]
-            return redaction_id, self.door.append(draft, transaction=transaction, also=also, redacted=shown)
+            return redaction_id, Along(device, transaction, effects=effects, redacted=shown)
 
-        device = None if transaction is None else (transaction.device_id, transaction.txn_id)
         return await self.door.settle(room_id, work, device)
 
     async def _send_one(self, room_id: str, template: Template, transaction: Transaction) -> str:

@@ -77,7 +77,7 @@ def _restored(server: ServerProcess, directory: Path, database: str | None) -> S
 def test_a_server_saved_while_it_is_written_to(
     database_url: str, new_database: NewDatabase, start_server: StartServer, tmp_path: Path
 ) -> None:
-    server = start_server(database=new_database())
+    server = start_server(database=new_database(), federation__policy_key_path="policy.key")
     alice = server.register("alice")
     rooms = [alice.create_room() for _ in range(WRITERS)]
     media = server.directory / "media" / "ab"
@@ -99,7 +99,8 @@ def test_a_server_saved_while_it_is_written_to(
     restored = _verb(again, "restore", str(tmp_path / "saved"))
     assert restored.exit_code == 0, restored.stderr
     assert (again.directory / "media/ab/picture").read_bytes() == (media / "picture").read_bytes()
-    assert (again.directory / "signing.key").read_bytes() == (server.directory / "signing.key").read_bytes()
+    for key in ("signing.key", "policy.key"):
+        assert (again.directory / key).read_bytes() == (server.directory / key).read_bytes()
     again.start()
     try:
         alice = Person(again, alice.user_id, alice.device_id, alice.token)

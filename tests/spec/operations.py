@@ -58,7 +58,6 @@ OPERATIONS = [_operation(row) for row in DATA["operations"]]
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 
 NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
-    "federation": frozenset({"policy_server"}),
     "messaging: relations, encryption, search, media, push, spaces": frozenset(
         {
             "authed-content-repo",

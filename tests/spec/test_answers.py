@@ -126,6 +126,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     settings = {
         "server__public_baseurl": "https://localhost:8448",
         "server__admin_contact": "mailto:admin@localhost",
+        "federation__policy_key_path": "policy.key",
         "registration__allow_guests": "true",
     }
     with running_servers(lambda: tmp_path_factory.mktemp("village")) as start:
@@ -185,6 +186,7 @@ def test_about_the_server(village: Village) -> None:
     assert village.call("getCapabilities")["capabilities"]["m.room_versions"]["available"]
     assert village.call("getWellknown")["m.homeserver"]["base_url"] == "https://localhost:8448"
     assert village.call("getWellknownSupport")["contacts"]
+    assert len(village.call("getWellknownPolicy")["public_keys"]["ed25519"]) == 43
     assert {"type": "m.login.password"} in village.call("getLoginFlows")["flows"]
 
 

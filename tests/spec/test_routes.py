@@ -22,8 +22,8 @@ RATES = {name for name, one in attrs.asdict(RateLimits(), recurse=False).items()
 #: Harmless without a limit: constants, and what watches over the server.
 UNLIMITED = {
     "/", "/health", "/_guildhall/metrics", "/_matrix/client/versions", "/.well-known/matrix/client",
-    "/.well-known/matrix/server", "/.well-known/matrix/support", "/_matrix/federation/v1/version",
-    "/_matrix/key/v2/server", "/_matrix/key/v2/server/{key_id}",
+    "/.well-known/matrix/server", "/.well-known/matrix/support", "/.well-known/matrix/policy_server",
+    "/_matrix/federation/v1/version", "/_matrix/key/v2/server", "/_matrix/key/v2/server/{key_id}",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ LARGE = {"/_matrix/federation/v1/send/{txn_id}": 10 * 1024 * 1024}
 def test_every_route_states_its_policy(endpoint: Endpoint) -> None:
     route = endpoint.route
     assert isinstance(route.auth, Auth)
-    assert (route.auth is Auth.FEDERATION) <= route.path.startswith("/_matrix/federation/")
+    assert (route.auth is Auth.FEDERATION) <= route.path.startswith(("/_matrix/federation/", "/_matrix/policy/"))
     assert route.rate in RATES if route.rate is not None else route.path in UNLIMITED
     assert 0 < route.max_body <= LARGE.get(route.path, 1024 * 1024) or not endpoint.reads_body
 

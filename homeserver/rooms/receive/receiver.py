@@ -15,8 +15,9 @@ from twisted.internet.defer import DeferredLock
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
-from homeserver.rooms.accept import Door
+from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Advance
+from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
 from homeserver.rooms.live import LiveRoom, Standing, State
 from homeserver.rooms.receive.gap import Gaps
 from homeserver.rooms.receive.gather import Budget, Gatherer
@@ -33,6 +34,7 @@ MANY = 50
 
 UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
 """The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
+NOTHING = Along()
 
 log = structlog.get_logger("homeserver.rooms.receive")
 
@@ -71,6 +73,7 @@ class Receiver:
     known: KnownEvents
     judge: Judge
     gatherer: Gatherer
+    endorser: Endorser = field(factory=NoEndorser)
     redactions: Redactions = field(init=False)
     gaps: Gaps = field(init=False)
     _turns: dict[str, DeferredLock] = field(factory=dict)
@@ -97,9 +100,9 @@ class Receiver:
                 verdicts.append(evolve(await self.take(origin, event), event_id=event.event_id))
         return verdicts
 
-    async def take(self, origin: str, event: Event) -> Verdict:
-        """Take one checked event, with what it rests on."""
-        return await self.alone(event.room_id, lambda: self._take(origin, event, Budget()))
+    async def take(self, origin: str, event: Event, along: Along = NOTHING) -> Verdict:
+        """Take one checked event, with what it rests on. `along`: what goes with one of our own people's."""
+        return await self.alone(event.room_id, lambda: self._take(origin, event, Budget(), along))
 
     async def alone(self, room_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do something with a room's graph while nothing else comes into it from peers."""
@@ -112,7 +115,9 @@ class Receiver:
             if not turn.locked and not turn.waiting:
                 self._turns.pop(room_id, None)
 
-    async def _take(self, origin: str, event: Event, budget: Budget, *, from_gap: bool = False) -> Verdict:
+    async def _take(
+        self, origin: str, event: Event, budget: Budget, along: Along = NOTHING, *, from_gap: bool = False
+    ) -> Verdict:
         """Take an event with what lies before it; or, where it is `from_gap`, with what is here of that already."""
         room = await self.rooms.require(event.room_id)
         known = (await self.known.find(room, [event.event_id])).get(event.event_id)
@@ -130,9 +135,12 @@ class Receiver:
         verdict = self.judge.by_auth_events(room, event, cited)
         if not isinstance(verdict, Refused):
             verdict = await self.judge.by_state(room, event, before.at.state)
+        unwanted = None
+        if not isinstance(verdict, Refused) and may_have_policy(room):
+            event, unwanted = await self._review(room, event, before)
         for _ in range(5):
             try:
-                return await self._place(event, known, before, verdict)
+                return await self._place(event, known, before, verdict, unwanted, along)
             except RoomPoisoned:
                 continue
         return Verdict("unfounded", "the room could not be written to")
@@ -318,7 +326,22 @@ class Receiver:
 
     # -- where it leaves the room -----------------------------------------------------------------------------
 
-    async def _place(self, event: Event, known: StoredEvent | None, before: _Before, verdict: AuthVerdict) -> Verdict:
+    async def _review(self, room: LiveRoom, event: Event, before: _Before) -> tuple[Event, Refused | None]:
+        """The policy server's word. It is not bothered with what the room does not allow any more."""
+        if isinstance(await self.judge.by_state(room, event, await self._current(room, before)), Refused):
+            return event, None
+        event, why = await self.endorser.review(room, event)
+        return event, None if why is None else Refused("policy", why)
+
+    async def _place(
+        self,
+        event: Event,
+        known: StoredEvent | None,
+        before: _Before,
+        verdict: AuthVerdict,
+        unwanted: Refused | None,
+        along: Along,
+    ) -> Verdict:
         refused = verdict if isinstance(verdict, Refused) else None
         if known is None and refused is None and event.state_key is not None:
             room = await self.rooms.require(event.room_id)
@@ -336,7 +359,7 @@ class Receiver:
             soft = None
             if refused is None:
                 now = await self.judge.by_state(room, event, await self._current(room, before))
-                soft = now if isinstance(now, Refused) else None
+                soft = now if isinstance(now, Refused) else unwanted
             after, snapshots = self._after(event, nid, before, refused is not None)
             moved = standing
             if refused is None and soft is None:
@@ -355,6 +378,8 @@ class Receiver:
             soft_failed=soft is not None,
             replaces=_replaced(standing, event),
             received_ts=self.door.clock.now_ms(),
+            device_id=None if along.device is None else along.device[0],
+            txn_id=None if along.device is None else along.device[1],
         )
         advance = Advance(room)
         advance.new.append(NewEvent(stored, self.states.changes(standing, moved), was_outlier=known is not None))
@@ -362,7 +387,7 @@ class Receiver:
         advance.missing_prev = list(before.missing_prev)
         advance.standing = moved
         also, redacted = NONE.apply(room, stored) if soft is not None else effect.apply(room, stored)
-        await self.door.append(advance, also=also, redacted=redacted)
+        await self.door.append(advance, transaction=along.transaction, also=[*along.also, *also], redacted=redacted)
         if refused is not None:
             return Verdict("rejected", refused.why)
         return Verdict("accepted") if soft is None else Verdict("soft-failed", soft.why)

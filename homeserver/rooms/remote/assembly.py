@@ -11,9 +11,12 @@ from typing import Any
 from attrs import frozen
 
 from federation.outbound.client import FederationClient
+from federation.room.signing import SigningKey
 from homeserver.rooms.accept import Door
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import Glimpses
+from homeserver.rooms.policy.build import PolicyParts, build_policy
+from homeserver.rooms.policy.entry import PolicyEntry
 from homeserver.rooms.receive.enter import Entrance
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.judge import Judge
@@ -53,10 +56,13 @@ class RemoteRooms:
     invitations: Invitations
     inbox: Inbox
     backfill: Backfill
+    policy: PolicyParts
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
-        friends: list[object] = [self.graph, self.handshake, self.invitations, self.inbox, self.receiver]
+        friends: list[object] = [
+            self.graph, self.handshake, self.invitations, self.inbox, self.receiver, self.policy.desk,
+        ]  # fmt: skip
         return {type(friend): friend for friend in friends}
 
 
@@ -71,18 +77,21 @@ def build_remote_rooms(
     client: FederationClient,
     verifier: Verifier,
     outbox: Outbox,
+    policy_key: SigningKey | None = None,
 ) -> RemoteRooms:
-    """Put everything together, and have the door's events delivered."""
+    """Put everything together, and have the door's events delivered. `policy_key`: see `homeserver.rooms.policy`."""
     server_name = door.identity.server_name
     peers = RemotePeers(client)
     gatherer = Gatherer(peers, verifier)
     judge = Judge(events)
     known = KnownEvents(database, events)
     states = RoomStates(database, door.means)
-    receiver = Receiver(door, rooms, states, known, judge, gatherer)
+    access = PeerAccess(rooms, events)
+    policy = build_policy(door, client, access, gatherer, judge, known, policy_key)
+    receiver = Receiver(door, rooms, states, known, judge, gatherer, policy.guard)
+    door.side_entry = PolicyEntry(policy.guard, receiver)
     delivery = Delivery(server_name, outbox)
     door.observers.append(delivery)
-    access = PeerAccess(rooms, events)
     glimpses = Glimpses(events)
     outside = OutsideRooms(door, database, rooms, gatherer)
     entrance = Entrance(door, rooms, judge, database)
@@ -111,4 +120,5 @@ def build_remote_rooms(
         invitations=invitations,
         inbox=Inbox(rooms, access, receiver, outside, edus),
         backfill=Backfill(server_name, peers, receiver, database, hub, door.clock),
+        policy=policy,
     )

@@ -24,6 +24,7 @@ from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, MissingParam, Unavailable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
+from homeserver.rooms.endorsing import may_have_policy
 from homeserver.rooms.glimpse import Glimpses, find_create, read_glimpse
 from homeserver.rooms.membership import in_room
 from homeserver.rooms.receive.gather import Gatherer
@@ -84,6 +85,8 @@ class Invitations:
 
         event = await self.door.with_draft(room_id, compose)
         room = await self.rooms.require(room_id)
+        if may_have_policy(room):
+            event = await self.receiver.endorser.endorse(room, event)
         shown = [one.raw for one in await self.glimpses.of(room, [template.sender])]
         server = server_of(template.state_key)
         try:
