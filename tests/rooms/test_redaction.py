@@ -148,9 +148,11 @@ def test_redacting_twice_is_no_error(house: LivedInHouse) -> None:
 def test_redacting_what_is_not_there(house: LivedInHouse) -> None:
     room_id, other = room(house), house.create("alice")
     elsewhere = house.say("alice", other, "in another room")
-    for event_id in ("$nothing", "", "nothing", elsewhere, "$nul\0", "$" + "x" * 10_000, room_id, "$ö"):
+    for event_id in ("", "nothing", elsewhere, "$nul\0", "$" + "x" * 10_000, room_id):
         with pytest.raises(NotFound):
             house.redact("alice", room_id, event_id)
+    with pytest.raises(NotFound):
+        house.redact("bob", room_id, "$nothing")  # it can't be told whether it is his own
     assert kept(house, elsewhere).event.content["body"] == "in another room"
 
 

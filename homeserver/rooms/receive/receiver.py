@@ -132,6 +132,8 @@ class Receiver:
             return Verdict("unfounded", "what it cites can't be had")
         if known is None and budget.events != left:  # it may have come with what was fetched
             known = (await self.known.find(room, [event.event_id])).get(event.event_id)
+        if known is not None and known.redacted_by:
+            event = known.event  # it was redacted before it had a place
         verdict = self.judge.by_auth_events(room, event, cited)
         if not isinstance(verdict, Refused):
             verdict = await self.judge.by_state(room, event, before.at.state)
@@ -376,6 +378,7 @@ class Receiver:
             after=after.snapshot,
             rejected=refused is not None,
             soft_failed=soft is not None,
+            redacted_by=0 if known is None else known.redacted_by,
             replaces=_replaced(standing, event),
             received_ts=self.door.clock.now_ms(),
             device_id=None if along.device is None else along.device[0],

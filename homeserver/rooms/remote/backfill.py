@@ -184,6 +184,8 @@ class Backfill:
         cited = await receiver.cited(server, room, event, budget)
         if cited is None:
             return
+        if known is not None and known.redacted_by:
+            event = known.event  # it was redacted before it had a place
         verdict = receiver.judge.by_auth_events(room, event, cited)
         if not isinstance(verdict, Refused):
             verdict = await receiver.judge.by_state(room, event, before.state)
@@ -199,6 +201,7 @@ class Backfill:
             before=before.snapshot,
             after=before.snapshot,
             rejected=is_rejected,
+            redacted_by=0 if known is None else known.redacted_by,
             received_ts=receiver.door.clock.now_ms(),
         )
         after = before
