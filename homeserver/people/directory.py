@@ -102,7 +102,9 @@ class PeopleDirectory:
                 continue
             name, avatar_url = (_text(stored.event.content, key) for key in (DISPLAYNAME, AVATAR_URL))
             people.append(Somebody(user_id, name, avatar_url))
-        await self.database.write(_put_all, people)
+        # Of a room that was just entered there may be thousands, and others want to write meanwhile.
+        for start in range(0, len(people), AT_ONCE):
+            await self.database.write(_put_all, people[start : start + AT_ONCE])
 
     async def _is_open_now(self, room: LiveRoom) -> bool:
         for key, member, value in ((JOIN_RULES, "join_rule", "public"), (HISTORY_VISIBILITY, *WORLD_READABLE)):

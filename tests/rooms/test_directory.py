@@ -218,3 +218,11 @@ def test_who_may_publish(town: Town) -> None:
     set_published(strict, "alice", room_id, "private")
     with pytest.raises(Forbidden):
         set_published(strict, "alice", room_id, "public")
+
+
+def test_a_room_at_whose_door_one_knocks_is_listed_as_such(town: Town) -> None:
+    rules = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    room_id = town.create("alice", visibility="public", name="Club", initial_state=[rules])
+    assert [(one["room_id"], one["join_rule"]) for one in listed(town)["chunk"]] == [(room_id, "knock")]
+    town.send("alice", room_id, "m.room.join_rules", {"join_rule": "knock_restricted", "allow": []}, "")
+    assert [one["join_rule"] for one in listed(town)["chunk"]] == ["knock_restricted"]

@@ -104,19 +104,20 @@ class Doorway:
     # -- one server after another ------------------------------------------------------------------------------
 
     async def _servers(self, room_id: str, standing: Outsider | None, via: Sequence[str]) -> list[str]:
-        """Who may help, the likeliest first: who invited the user, whom the client names, who was seen in the
-        room, then or in an earlier stay.
+        """Who may help, the likeliest first: who invited the user, whom the client names, who was seen in the room with
+        the invitation. Where this server is in the room, those who are there too; where nobody is named at all, those
+        of an earlier stay, or the server on which the room was made, which need not be in it any more.
         """
+        own = self.means.identity.server_name
         servers = [] if standing is None else [str(server_of(standing.event.sender))]
         servers += via
         servers += [] if standing is None else servers_in_glimpse(standing.glimpse)
+        servers = [server for server in servers if server != own]
         room = await self.rooms.get(room_id)
-        if room is not None:
+        if room is not None and (room.local_joined or not servers):
             servers += [server for server, _ in room.servers.most_common(MOST_SERVERS)]
-        # Where nobody is named, the server on which the room was made is a guess. It need not be in it any more.
         if ":" in room_id and not servers:
             servers.append(str(server_of(room_id)))
-        own = self.means.identity.server_name
         return [server for server in dict.fromkeys(servers) if server != own][:MOST_SERVERS]
 
     async def _through(self, servers: Sequence[str], step: Callable[[str], Awaitable[None]]) -> None:
