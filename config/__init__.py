@@ -12,9 +12,11 @@ from config.limits import Limits
 from config.listeners import Listener, Tls
 from config.load import load_settings, make_settings
 from config.logs import Logging
+from config.media import S3, Media, TypeLimit
 from config.metrics import Metrics
 from config.passwords import Passwords
 from config.presence import Presence
+from config.previews import Previews
 from config.rate_limits import RateLimit, RateLimits
 from config.registration import Registration
 from config.rooms import Rooms
@@ -26,14 +28,17 @@ from config.web import Web
 
 __all__ = [
     "PROFILES",
+    "S3",
     "Database",
     "Federation",
     "Limits",
     "Listener",
     "Logging",
+    "Media",
     "Metrics",
     "Passwords",
     "Presence",
+    "Previews",
     "Profile",
     "RateLimit",
     "RateLimits",
@@ -44,6 +49,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Tls",
+    "TypeLimit",
     "Web",
     "load_settings",
     "make_settings",

@@ -39,6 +39,8 @@ class RateLimits:
     directory: RateLimit = _bucket(1.0, 20, "Searching people and public rooms, looking up aliases.")
     upload: RateLimit = _bucket(1.0, 20, "Uploading files and keys.")
     to_device: RateLimit = _bucket(10.0, 200, "Sending messages to devices, such as the keys of encrypted rooms.")
+    media: RateLimit = _bucket(50.0, 500, "Fetching files and thumbnails; per address where nobody is logged in.")
+    preview: RateLimit = _bucket(1.0, 30, "Asking for previews of web pages.")
     room_creation: RateLimit = _bucket(0.1, 10, "Creating rooms.")
     join_local: RateLimit = _bucket(0.5, 20, "Joining rooms that this server is already in.")
     join_remote: RateLimit = _bucket(0.05, 10, "Joining rooms through another server.")

@@ -12,10 +12,12 @@ from config.field import not_empty, setting
 from config.limits import Limits
 from config.listeners import Listener
 from config.logs import Logging
+from config.media import Media
 from config.memory import Memory
 from config.metrics import Metrics
 from config.passwords import Passwords
 from config.presence import Presence
+from config.previews import Previews
 from config.rate_limits import RateLimits
 from config.registration import Registration
 from config.rooms import Rooms
@@ -54,6 +56,8 @@ class Settings:
     presence: Presence = setting(factory=Presence, doc="")
     federation: Federation = setting(factory=Federation, doc="")
     web: Web = setting(factory=Web, doc="")
+    media: Media = setting(factory=Media, doc="")
+    previews: Previews = setting(factory=Previews, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")
     memory: Memory = setting(factory=Memory, doc="")

@@ -46,6 +46,7 @@ from homeserver.http.site import Site
 from homeserver.http.table import RouteTable
 from homeserver.http.tls import ListenerTls
 from homeserver.keyfile import read_key_file
+from homeserver.media.build import Media, build_media
 from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
 from homeserver.people.build import build_people
@@ -122,6 +123,7 @@ class House:
     sending: Sending | None
     """None for that too, and where somebody else delivers (`build`'s `outbox`)."""
     web: Web
+    media: Media
     table: RouteTable
     metrics: Metrics
     limits: RateLimiter
@@ -182,12 +184,14 @@ class House:
         self.typing.stop_timers()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
-        for part in (self.presence, *sending, self.tasks, *federation, self.web, self.accounts, self.database):
+        others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
+        for part in (self.presence, *others, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
         """One round of what is due every minute, and of what is due every day."""
         self.hub.close_idle_feeds()
+        self.tasks.spawn("tidy files", self.media.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
 
@@ -400,6 +404,12 @@ def build(
     profiles.listeners.append(people.directory)
     maker = RoomMaker(door, database, settings, profiles, elsewhere, founder)
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
+    client = None if federation is None else federation.client
+    media = build_media(settings, database, clock, web, hire=hire, client=client)
+    media.register(metrics)
+    accounts.listeners.accounts.append(media.care)
+    if federation is not None:
+        federation.gate.observers.append(media.patience.heard_of)
 
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics,
@@ -417,6 +427,7 @@ def build(
     collaborators.update(people.collaborators())
     remote_spaces = NoRemoteSpaces() if asking is None else asking.spaces
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
+    collaborators.update(media.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())
@@ -439,6 +450,7 @@ def build(
         federation=federation,
         sending=sending,
         web=web,
+        media=media,
         table=RouteTable(routes, collaborators),
         metrics=metrics,
         limits=limits,

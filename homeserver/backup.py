@@ -4,7 +4,7 @@
     signing.key         whoever has it can speak as this server
     policy.key          whoever has it can speak as a policy server of this name, if this is one
     database.sqlite     or database.pgdump, as `storage.backup` makes them
-    media/              people's files, where there are any
+    media/              people's files, where there are any, from wherever they are kept; thumbnails can be made again
     manifest.json       whose backup it is, and length and SHA-256 of every other file
 
 The database comes first and media after it: files that it names are then there, and what was added meanwhile does no
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +25,8 @@ import msgspec
 import homeserver
 from config import Settings
 from homeserver.keyfile import read_key_file
+from homeserver.media.store.choice import make_store, media_folder
+from homeserver.media.store.port import INCOMING, Store
 from storage.backup import BackupFailed, Copied, check_target, copy_database, dialect_of, put_back
 from storage.files import sync_file
 from storage.ports import Dialect
@@ -58,20 +60,22 @@ class Manifest(msgspec.Struct, frozen=True):
     schema: int
     files: Mapping[str, SavedFile]
     """By path below the backup's folder."""
+    with_media: bool = True
+    """Whether people's files are in it; without them, those that are where they belong stay there."""
 
     @property
     def copied(self) -> Copied:
         return Copied(self.dialect, self.schema)
 
 
-def make_backup(settings: Settings, settings_path: Path, target: Path) -> Manifest:
+def make_backup(settings: Settings, settings_path: Path, target: Path, *, with_media: bool = True) -> Manifest:
     """Make the folder `target`. The server may run. Raises BackupFailed, DatabaseUnusable, BadSigningKey, OSError."""
     if target.exists():
         raise BackupFailed(f"{target} is there already")
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.mkdir(mode=0o700, parents=True)
     try:
-        manifest = _fill(unfinished, settings, settings_path)
+        manifest = _fill(unfinished, settings, settings_path, with_media)
         unfinished.rename(target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -80,7 +84,7 @@ def make_backup(settings: Settings, settings_path: Path, target: Path) -> Manife
     return manifest
 
 
-def _fill(folder: Path, settings: Settings, settings_path: Path) -> Manifest:
+def _fill(folder: Path, settings: Settings, settings_path: Path, with_media: bool) -> Manifest:
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
     read_key_file(settings.server.signing_key_path)  # better known now than on the day it is needed
     database = folder / _DATABASE[dialect_of(settings.database.url)]
@@ -92,12 +96,8 @@ def _fill(folder: Path, settings: Settings, settings_path: Path) -> Manifest:
     policy_key = settings.federation.policy_key_path
     if policy_key is not None and policy_key.exists():
         files[POLICY_KEY] = _copy(policy_key, folder / POLICY_KEY)
-    media = settings.server.data_dir / MEDIA
-    for name in _files_below(media):
-        try:
-            files[f"{MEDIA}/{name}"] = _copy(media / name, folder / MEDIA / name)
-        except FileNotFoundError:
-            continue  # deleted since it was listed
+    if with_media:
+        files |= _copy_media(make_store(settings), folder)
     manifest = Manifest(
         format=FORMAT,
         made_by=f"Guildhall {homeserver.__version__}",
@@ -106,6 +106,7 @@ def _fill(folder: Path, settings: Settings, settings_path: Path) -> Manifest:
         dialect=copied.dialect,
         schema=copied.schema,
         files=files,
+        with_media=with_media,
     )
     text = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
     _write(folder / MANIFEST, [text + b"\n"])
@@ -152,9 +153,10 @@ def check_place(settings: Settings, manifest: Manifest) -> None:
     policy_key = settings.federation.policy_key_path
     if policy_key is not None and policy_key.exists() and measure(policy_key) != manifest.files.get(POLICY_KEY):
         raise BackupFailed(f"{policy_key} is there already, and is another key")
-    media = settings.server.data_dir / MEDIA
-    if media.exists() and any(media.iterdir()):
-        raise BackupFailed(f"{media} is there already")
+    if manifest.with_media:
+        there = next(make_store(settings).names(), None)
+        if there is not None:
+            raise BackupFailed(f"where media are kept, {there} is there already")
     check_target(settings.database.url, manifest.copied)
 
 
@@ -164,9 +166,13 @@ def restore(settings: Settings, source: Path, manifest: Manifest) -> None:
     Raises BackupFailed, DatabaseUnusable, OSError.
     """
     put_back(settings.database.url, manifest.copied, source / _DATABASE[manifest.dialect])
+    store = make_store(settings)
+    incoming = media_folder(settings) / INCOMING
     for name in manifest.files:
         if name.startswith(f"{MEDIA}/"):
-            _copy(source / name, settings.server.data_dir / name)
+            copy = incoming / "restored"
+            _copy(source / name, copy)
+            store.put(name.removeprefix(f"{MEDIA}/"), copy)
     key = settings.server.signing_key_path
     if not key.exists():
         _copy(source / SIGNING_KEY, key)
@@ -201,11 +207,18 @@ def _write(target: Path, chunks: Iterable[bytes]) -> SavedFile:
         return SavedFile(stream.tell(), digest.hexdigest())
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            yield (Path(parent) / name).relative_to(folder).as_posix()
+def _copy_media(store: Store, folder: Path) -> Mapping[str, SavedFile]:
+    """Everything that is kept, but for thumbnails."""
+    found: dict[str, SavedFile] = {}
+    for name in store.names():
+        if name.startswith("thumbnails/"):
+            continue
+        try:
+            with store.as_file(name) as path:
+                found[f"{MEDIA}/{name}"] = _copy(path, folder / MEDIA / name)
+        except FileNotFoundError:
+            continue  # deleted since it was listed
+    return found
 
 
 def _stays_inside(name: str) -> bool:

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import msgspec
 
+from storage import media_refs
 from storage.ports import Cursor
 from storage.sql import from_blob, to_blob
 
 GLOBAL = 0
 """The room of account data that belongs to no room."""
+
+PICTURES = frozenset({"im.ponies.user_emotes"})
+"""Types that name files as a rule, so that those which they no longer name are let go. Of others only that is heeded
+which they do name: most account data is small, changes often, and names none."""
 
 
 class AccountDatum(msgspec.Struct, frozen=True, gc=False):
@@ -57,8 +62,11 @@ def put(cursor: Cursor, user_id: str, datum: AccountDatum) -> None:
         " DO UPDATE SET content = excluded.content, position = excluded.position",
         (user_id, datum.room_nid, to_blob(datum.type), datum.content, datum.position),
     )
+    if datum.type in PICTURES or cursor.shared.own_uri in datum.content:
+        media_refs.hold_account_data(cursor, user_id, datum.room_nid, datum.type, datum.content)
 
 
 def delete_all(cursor: Cursor, user_id: str) -> None:
     """The account is no more."""
     cursor.later("DELETE FROM account_data WHERE user_id = ?", (user_id,))
+    media_refs.release_account_data(cursor, user_id)

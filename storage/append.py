@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from storage import auth_chains, relations, state, strings
+from storage import auth_chains, media_refs, relations, state, strings
 from storage.memberships import NUMBERS
 from storage.ports import Cursor, EventAppend, NewEvent, StateRef, StoredEvent
 from storage.sql import among, to_blob
@@ -210,6 +210,8 @@ def _write_events(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[str
             )
         )
     cursor.insert_many("events", _EVENT_COLUMNS, rows)
+    for new in every:
+        media_refs.hold_event(cursor, new.stored.nid, new.stored.event.state_key is not None, new.stored.event.raw)
 
 
 def _membership_of(stored: StoredEvent) -> int | None:

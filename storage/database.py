@@ -186,7 +186,7 @@ def open_database(
     simulations, which have no threads.
     """
     hire = hire or threads_of(reactor)
-    shared = Shared()
+    shared = Shared(server_name)
     memory = WriterMemory(shared)
     engine = make_engine(url, shared, memory)
     connection: Connection | None = None

@@ -5,6 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#profiles
 
 from __future__ import annotations
 
+from storage import media_refs
 from storage.ports import Cursor
 
 
@@ -29,14 +30,17 @@ def put(cursor: Cursor, user_id: str, key: str, value: bytes, max_bytes: int) ->
         " ON CONFLICT (user_id, key) DO UPDATE SET value = excluded.value",
         (user_id, key, value),
     )
+    media_refs.hold_profile(cursor, user_id, key, value)
     return True
 
 
 def delete(cursor: Cursor, user_id: str, key: str) -> None:
     """Remove a field, if it is there."""
     cursor.later("DELETE FROM profiles WHERE user_id = ? AND key = ?", (user_id, key))
+    media_refs.release_profile(cursor, user_id, key)
 
 
 def delete_all(cursor: Cursor, user_id: str) -> None:
     """The account is no more."""
     cursor.later("DELETE FROM profiles WHERE user_id = ?", (user_id,))
+    media_refs.release_profile(cursor, user_id)

@@ -75,9 +75,12 @@ class Staged(Generic[K, V]):
 
 
 class Shared:
-    """One per open database."""
+    """One per open database, of the server of this name."""
 
-    def __init__(self) -> None:
+    def __init__(self, server_name: str = "") -> None:
+        self.server_name = server_name
+        self.own_uri = f"mxc://{server_name}/".encode()
+        """What the address of each of this server's files begins with."""
         self.string_nids: Memory[str, int] = Memory(20_000)
         self.strings: Memory[int, str] = Memory(20_000)
         self.room_versions: Memory[int, str] = Memory(10_000)

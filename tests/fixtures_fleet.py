@@ -59,6 +59,17 @@ class PostBox:
             self.waiting.setdefault(destination, []).append(event)
 
 
+async def whole(answer: Answer) -> bytes:
+    """An answer's body, also where it comes out of a source."""
+    if answer.source is None:
+        return answer.body
+    pieces: list[bytes] = []
+    while piece := await answer.source.read():
+        pieces.append(piece)
+    answer.source.close()
+    return b"".join(pieces)
+
+
 @define
 class Line:
     """One server's `Transport`."""
@@ -72,7 +83,7 @@ class Line:
         if fleet.meddler is not None:
             meddled = fleet.meddler(self.origin, request)
             if isinstance(meddled, Response):
-                return meddled
+                return await pour(request, meddled)
             if meddled is None:
                 raise Unreachable(request.destination, "the line is cut")
             request = meddled
@@ -81,7 +92,7 @@ class Line:
             raise Unreachable(request.destination, "there is no such server")
         answer = await member.serve(request)
         headers = {name.lower(): text for name, text in answer.headers.items()}
-        return await pour(request, Response(answer.status, headers, answer.body))
+        return await pour(request, Response(answer.status, headers, await whole(answer)))
 
     async def close(self) -> None:
         """There is nothing to hang up."""
@@ -114,7 +125,9 @@ class Member(LivedInHouse):
             assert len(body) <= endpoint.route.max_body
             ask = None
             if endpoint.reader is not None:
-                ask = endpoint.reader.read(match.values, query, body if endpoint.reads_body else b"")
+                sent = {name.lower(): text for name, text in request.headers.items()}
+                headers = {name: sent[name] for name in endpoint.route.headers if name in sent}
+                ask = endpoint.reader.read(match.values, query, body if endpoint.reads_body else b"", headers)
             return answer_of(await endpoint.call(asker, ask, None))
         except MatrixError as error:
             return answer_of_error(error)
@@ -216,6 +229,10 @@ class Fleet:
     """Servers opened from now on send by themselves, as outside of tests, and have no post box: see `run`."""
     federation: dict[str, dict[str, Any]] = field(factory=dict)
     """Settings of that section, by server; for servers that are opened from now on."""
+    media_settings: dict[str, Any] = field(factory=dict)
+    """Of servers that are opened from now on."""
+    web: Any = None
+    """What is elsewhere, for servers that are opened from now on; None is the real web."""
     _urls: dict[str, str] = field(factory=dict)
     """Of the databases, by server."""
     _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
@@ -251,6 +268,10 @@ class Fleet:
             while not self.reactor.is_idle:
                 self.reactor.drain()
                 self.reactor.timers.advance(0)
+
+    def skip_ms(self, milliseconds: int) -> None:
+        """Let the date go on, without what timers would do meanwhile."""
+        self._ticks = iter(range(next(self._ticks) + milliseconds, START_MS + 10**12, 10))
 
     def asked(self, part: str) -> list[tuple[str, str]]:
         """Who asked whom, of all requests with that in their path."""
@@ -297,6 +318,7 @@ class Fleet:
                 "server": {"name": name, "data_dir": str(directory), "signing_key_path": str(key)},
                 "database": {"url": self._urls[name]},
                 "federation": self.federation.get(name, {}),
+                "media": self.media_settings,
             }
         )
         surroundings = self.surroundings(name)
@@ -307,11 +329,11 @@ class Fleet:
 
     def surroundings(self, name: str) -> dict[str, Any]:
         """What a server has in the place of the world, by the names that `homeserver.app.build` has for it."""
-        ticks = self._ticks
         return {
             "reactor": self.reactor,
-            "clock": Clock(self.reactor.timers, lambda: next(ticks)),
+            "clock": Clock(self.reactor.timers, lambda: next(self._ticks)),
             "transport": Line(self, name),
+            "web": self.web,
             "hire": self.reactor.hire,
             "outbox": None if self.has_couriers else PostBox(),
         }

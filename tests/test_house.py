@@ -134,8 +134,8 @@ def _imported() -> set[str]:
     return names - set(sys.stdlib_module_names) - set(PACKAGES) - {"__future__"}
 
 
-#: Imported, though no requirement of ours by name: they come with Twisted, and its `tls`.
-BROUGHT = {"cryptography", "pyopenssl", "service-identity", "zope-interface"}
+#: Imported, though no requirement of ours by name: they come with Twisted, and its `tls`, and with boto3.
+BROUGHT = {"botocore", "cryptography", "pyopenssl", "service-identity", "zope-interface"}
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -9,7 +9,7 @@ Every call raises `PeerError`: see `federation.outbound.transport` for its kinds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -93,13 +93,20 @@ class FederationClient:
         return read_answer(destination, response, into)
 
     async def download(
-        self, destination: str, path: str, sink: Sink, *, max_bytes: int, timeout_s: float | None = None
+        self,
+        destination: str,
+        path: str,
+        sink: Sink,
+        *,
+        max_bytes: int,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """The answer to a GET whose body, up to `max_bytes`, goes to `sink`; or one that redirects, as it came.
 
-        Raises what the sink raises, too.
+        `headers` are sent along: for a part of it, say. Raises what the sink raises, too.
         """
-        headers = {"Authorization": self.authorization("GET", destination, path, None)}
+        headers = {**(headers or {}), "Authorization": self.authorization("GET", destination, path, None)}
         patience_s = self.timeout_s if timeout_s is None else timeout_s
         response = await self.transport.send(
             Request(destination, "GET", path, headers, None, patience_s, max_bytes, sink)

@@ -5,6 +5,8 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#content-repository
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import frozen
 
 from federation.outbound.client import FederationClient
@@ -23,13 +25,22 @@ class Downloads:
     web: Web
 
     async def get(
-        self, destination: str, path: str, sink: Sink, *, max_bytes: int, timeout_s: float = TIMEOUT_S
+        self,
+        destination: str,
+        path: str,
+        sink: Sink,
+        *,
+        max_bytes: int,
+        timeout_s: float = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """A signed GET whose body goes to `sink`; the answer without it. A redirect is followed once, unsigned.
 
         Raises `PeerError`, and what the sink raises.
         """
-        answer = await self.client.download(destination, path, sink, max_bytes=max_bytes, timeout_s=timeout_s)
+        answer = await self.client.download(
+            destination, path, sink, max_bytes=max_bytes, timeout_s=timeout_s, headers=headers
+        )
         if answer.status not in REDIRECTS:
             return answer
         where = answer.headers.get("location")

@@ -25,6 +25,7 @@ VERBS = {
     "reset": "reset",
     "demo": "demo",
     "harness": "harness",
+    "media": "media",
     "shell": "shell",
 }
 

@@ -54,6 +54,12 @@ from homeserver.client import (
     wellknown,
     whoami,
 )
+from homeserver.client.media import config as media_config
+from homeserver.client.media import download as media_download
+from homeserver.client.media import preview_url as media_preview_url
+from homeserver.client.media import thumbnail as media_thumbnail
+from homeserver.client.media import upload as media_upload
+from homeserver.client.media import waveform as media_waveform
 
 ALL_ROUTES: Sequence[ModuleType] = (
     account,
@@ -78,6 +84,12 @@ ALL_ROUTES: Sequence[ModuleType] = (
     keys,
     landing,
     login,
+    media_config,
+    media_download,
+    media_preview_url,
+    media_thumbnail,
+    media_upload,
+    media_waveform,
     members,
     membership,
     messages,

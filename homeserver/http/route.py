@@ -129,7 +129,8 @@ def route(
 ) -> Callable[[HandlerT], HandlerT]:
     """Mark a handler as the answer to `method` on each of `paths` (`{name}` stands for one undecoded segment).
 
-    A path under `/_matrix/client/v3/` is served under `/_matrix/client/r0/` too, where older clients call it.
+    A path under `/_matrix/client/v3/` is served under `/_matrix/client/r0/` too, where older clients call it, and one
+    under `/_matrix/media/v3/` under `r0` and `v1`.
     """
 
     def mark(handler: HandlerT) -> HandlerT:

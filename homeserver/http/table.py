@@ -247,8 +247,10 @@ def _decode(value: str) -> str:
 
 def _aliases(path: str) -> Iterable[str]:
     yield path
-    if path.startswith("/_matrix/client/v3/"):
+    if path.startswith(("/_matrix/client/v3/", "/_matrix/media/v3/")):
         yield path.replace("/v3/", "/r0/", 1)
+    if path.startswith("/_matrix/media/v3/"):
+        yield path.replace("/v3/", "/v1/", 1)
 
 
 def _name(route: Route) -> str:

@@ -60,8 +60,6 @@ BY_ID = {operation.id: operation for operation in OPERATIONS}
 NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
     "messaging: relations, encryption, search, media, push, spaces": frozenset(
         {
-            "authed-content-repo",
-            "content-repo",
             "notifications",
             "old_sync",
             "peeking_events",

@@ -20,6 +20,8 @@ from nacl.signing import SigningKey
 
 from tests.encryption.village import Identity, public, signed
 from tests.fixtures_server import Answer, Person, Query, ServerProcess, running_servers
+from tests.media.files import opened, picture
+from tests.media.site import running_site
 from tests.spec.operations import BY_ID, DATA, SERVED, complaints
 
 PASSWORD = "correct horse"
@@ -68,6 +70,26 @@ class Village:
             schema = next(one for one in schema["oneOf"] if "$ref" in one)
         self.judge(operation_id, schema, answer)
         return answer.json
+
+    def fetch(
+        self,
+        operation_id: str,
+        body: bytes | None = None,
+        query: Query | None = None,
+        *,
+        at: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Call an operation with 200 as Alice whose body or answer is no JSON."""
+        operation = BY_ID[operation_id]
+        path = operation.path
+        for name, value in at.items():
+            path = path.replace("{" + name + "}", quote(value, safe=""))
+        answer = self.server.request(operation.method, path, body, query, token=self.alice.token, headers=headers)
+        assert answer.status == 200, f"{operation_id}: {answer.status} {answer.body[:500]!r}"
+        if operation.answer is not None:
+            self.judge(operation_id, operation.answer, answer)
+        return answer
 
     def judge(self, operation_id: str, schema: Any, answer: Answer) -> None:
         assert schema is not None, f"{operation_id} answers no JSON"
@@ -128,6 +150,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "server__admin_contact": "mailto:admin@localhost",
         "federation__policy_key_path": "policy.key",
         "registration__allow_guests": "true",
+        "web__allow_loopback": "true",
     }
     with running_servers(lambda: tmp_path_factory.mktemp("village")) as start:
         yield start(**settings)
@@ -493,8 +516,51 @@ def test_backups_of_keys(village: Village) -> None:
     village.call("deleteRoomKeysVersion", at=at)
 
 
+def test_files(village: Village) -> None:
+    data = picture("PNG", 64, 48)
+    kind = {"Content-Type": "image/png"}
+    uploaded = village.fetch("uploadContent", data, {"filename": "a b.png"}, at={}, headers=kind).json["content_uri"]
+    created = village.call("createContent", {})
+    assert created["unused_expires_at"] > 0
+    place = dict(zip(("serverName", "mediaId"), created["content_uri"].removeprefix("mxc://").split("/"), strict=True))
+    village.fetch("uploadContentToMXC", data, {"filename": "a b.png"}, at=place, headers=kind)
+    for uri in (uploaded, created["content_uri"]):
+        at = dict(zip(("serverName", "mediaId"), uri.removeprefix("mxc://").split("/"), strict=True))
+        named = {**at, "fileName": "c.png"}
+        small: Query = {"width": 32, "height": 32, "method": "crop"}
+        for answer, name, length in (
+            (village.fetch("getContentAuthed", at=at), "a b.png", len(data)),
+            (village.fetch("getContentOverrideNameAuthed", at=named), "c.png", len(data)),
+            (village.fetch("getContentThumbnailAuthed", None, small, at=at), "thumbnail.png", None),
+            (village.fetch("getContentOverrideName", at=named), "c.png", len(data)),
+        ):
+            assert answer.headers["Content-Type"] == "image/png"
+            assert answer.headers["Content-Disposition"] == f'inline; filename="{name}"'
+            assert length is None or answer.body == data
+    # One id stands for two operations in the specification: of clients, and of servers.
+    assert BY_ID["getContent"].deprecated and BY_ID["getContentThumbnail"].deprecated
+    assert village.fetch("getContent", at=at).body == data
+    assert opened(village.fetch("getContentThumbnail", None, small, at=at).body).size == (32, 32)
+    for config in (village.call("getConfigAuthed"), village.call("getConfig")):
+        assert config == {"m.upload.size": 50 * 1024 * 1024}
+
+
+def test_previews(village: Village) -> None:
+    with running_site() as site:
+        site.put("/p.png", picture("PNG", 64, 48), "image/png")
+        page = """<meta property="og:title" content="A page"><meta property="og:image" content="/p.png">"""
+        for found in (
+            village.call("getUrlPreviewAuthed", query={"url": site.put("/1", page)}),
+            village.call("getUrlPreview", query={"url": site.put("/2", page), "ts": 1510610716656}),
+        ):
+            assert found["og:title"] == "A page"
+            assert found["og:image"].startswith("mxc://localhost/")
+            assert (found["og:image:width"], found["og:image:height"]) == (64, 48)
+            assert found["matrix:image:size"] == len(picture("PNG", 64, 48))
+
+
 def test_every_operation_is_called() -> None:
     """Whoever adds an operation adds its call above."""
     source = Path(__file__).read_text("utf-8")
-    called = {*REFUSED, *re.findall(r'village\.call\(\s*"(\w+)"', source)}
+    called = {*REFUSED, *re.findall(r'village\.(?:call|fetch)\(\s*"(\w+)"', source)}
     assert {operation.id for operation in SERVED} == called

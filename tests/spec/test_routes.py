@@ -11,6 +11,7 @@ import pytest
 
 from config import RateLimit, RateLimits
 from homeserver.client.all import ALL_ROUTES
+from homeserver.client.media.paths import MOST_UPLOADED
 from homeserver.errors import MatrixError
 from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.http.asks import is_ask
@@ -34,8 +35,12 @@ def find(operation: Operation, path: str | None = None) -> Endpoint:
 
 
 ALL = RouteTable([*ALL_ROUTES, *FEDERATION_ROUTES], Anybody()).endpoints
-#: A transaction of another server: 50 events and 100 pieces of news.
-LARGE = {"/_matrix/federation/v1/send/{txn_id}": 10 * 1024 * 1024}
+#: A transaction of another server: 50 events and 100 pieces of news; and files, which never stand in memory.
+LARGE = {
+    "/_matrix/federation/v1/send/{txn_id}": 10 * 1024 * 1024,
+    "/_matrix/media/v3/upload": MOST_UPLOADED,
+    "/_matrix/media/v3/upload/{server_name}/{media_id}": MOST_UPLOADED,
+}
 
 
 @pytest.mark.parametrize("endpoint", ALL, ids=lambda one: f"{one.route.method} {one.route.path}")
@@ -45,6 +50,7 @@ def test_every_route_states_its_policy(endpoint: Endpoint) -> None:
     assert (route.auth is Auth.FEDERATION) <= route.path.startswith(("/_matrix/federation/", "/_matrix/policy/"))
     assert route.rate in RATES if route.rate is not None else route.path in UNLIMITED
     assert 0 < route.max_body <= LARGE.get(route.path, 1024 * 1024) or not endpoint.reads_body
+    assert endpoint.streams or route.max_body <= 10 * 1024 * 1024
 
 
 @pytest.mark.parametrize("operation", SERVED, ids=lambda one: one.id)

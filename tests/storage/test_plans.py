@@ -27,6 +27,9 @@ from storage import (
     graph,
     guilds,
     key_backups,
+    loose_files,
+    media,
+    media_refs,
     memberships,
     one_time_keys,
     openid,
@@ -44,8 +47,10 @@ from storage import (
     spans,
     state,
     stripped,
+    thumbnails,
     to_device,
     transactions,
+    url_previews,
     visibility,
 )
 from storage.account_data import AccountDatum
@@ -57,6 +62,7 @@ from storage.device_keys import CrossSigningKey, KeySignature
 from storage.device_lists import DeviceUpdate
 from storage.guilds import AuditEntry
 from storage.key_backups import Backup, RoomKey
+from storage.media import Medium, Quota
 from storage.one_time_keys import PublicKey
 from storage.ports import Cursor, NewRoom, StoredEvent, Transaction
 from storage.postgresql import PostgresCursor
@@ -65,7 +71,9 @@ from storage.receipts import Receipt
 from storage.remote_devices import RemoteDevice
 from storage.sessions import DeviceUse, TokenPair
 from storage.sqlite import SqliteCursor
+from storage.thumbnails import Size, Thumbnail
 from storage.to_device import Letter
+from storage.url_previews import Preview
 from tests.fixtures_db import Pump
 from tests.storage.histories import ALICE, BOB, Room, append_all
 
@@ -88,6 +96,17 @@ WHOLE_TABLES = (
 PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|tree|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
 
 Ask = Callable[[Cursor], object]
+
+URI = b'"mxc://test.example/a"'
+SIZE = Size(32, 32, "crop", False)
+QUOTA = Quota(10**6, 100)
+
+
+def medium(
+    media_id: str, *, origin: str = "test.example", user_id: str | None = ALICE, expires_ts: int | None = None
+) -> Medium:
+    file = None if expires_ts is not None or user_id is None else f"local/{media_id}"
+    return Medium(origin, media_id, user_id, 1, expires_ts, 1, 5, "image/png", "a", b"h" * 32, file, False)
 
 
 def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[Ask]:
@@ -294,6 +313,45 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: key_backups.delete_keys(cursor, ALICE, backup, room.room_id),
         lambda cursor: key_backups.delete(cursor, ALICE, 1),
         lambda cursor: key_backups.delete_all(cursor, ALICE),
+        lambda cursor: media.create(cursor, medium("placed", expires_ts=9), 5),
+        lambda cursor: media.may_fill(cursor, ("test.example", "placed"), ALICE, 1),
+        lambda cursor: media.fill(cursor, medium("placed"), QUOTA),
+        lambda cursor: media.add(cursor, medium("a"), QUOTA),
+        lambda cursor: media.note_remote(cursor, medium("b", origin="a.org", user_id=None)),
+        lambda cursor: media.get(cursor, "test.example", "a"),
+        lambda cursor: media.usage(cursor, ALICE),
+        lambda cursor: media.cached_bytes(cursor, "test.example"),
+        lambda cursor: media.touch(cursor, [(("test.example", "a"), 7)]),
+        lambda cursor: media.set_facts(cursor, ("test.example", "a"), b"{}"),
+        lambda cursor: media.of_user(cursor, ALICE),
+        lambda cursor: media.unused_remote(cursor, "test.example", 9),
+        lambda cursor: media.unused_local(cursor, 9),
+        lambda cursor: media.quarantine(cursor, [("test.example", "a")], ALICE),
+        lambda cursor: media.who_quarantined(cursor, b"h" * 32),
+        lambda cursor: thumbnails.add(cursor, ("test.example", "a"), [Thumbnail(SIZE, "image/png", 3, "t")]),
+        lambda cursor: thumbnails.find(cursor, ("test.example", "a"), SIZE),
+        lambda cursor: thumbnails.delete_file(cursor, ("test.example", "a"), "t", 0),
+        lambda cursor: media_refs.hold_event(cursor, 1, True, URI),
+        lambda cursor: media_refs.own_in(cursor, URI),
+        lambda cursor: media_refs.hold_profile(cursor, ALICE, "avatar_url", URI),
+        lambda cursor: media_refs.hold_account_data(cursor, ALICE, 0, "m.direct", URI),
+        lambda cursor: media_refs.named_in_room(cursor, room.nid, 0),
+        lambda cursor: media_refs.is_held(cursor, "a"),
+        lambda cursor: media_refs.release_event(cursor, nids[0], b"{}"),
+        lambda cursor: media_refs.release_profile(cursor, ALICE, "avatar_url"),
+        lambda cursor: media_refs.release_profile(cursor, ALICE),
+        lambda cursor: media_refs.release_account_data(cursor, ALICE),
+        lambda cursor: media_refs.delete_unheld(cursor, ["a"], 0),
+        lambda cursor: media.delete(cursor, [("test.example", "placed")], 0),
+        lambda cursor: media.delete_expired(cursor, 9),
+        lambda cursor: loose_files.put(cursor, ["x"], 5),
+        lambda cursor: loose_files.unknown(cursor, ["x", "y"]),
+        lambda cursor: loose_files.due(cursor, 9),
+        lambda cursor: loose_files.take(cursor, "x"),
+        lambda cursor: loose_files.drop(cursor, ["y"]),
+        lambda cursor: url_previews.put(cursor, b"k", Preview(9, b"{}", "a"), 0),
+        lambda cursor: url_previews.find(cursor, b"k", 0),
+        lambda cursor: url_previews.delete_expired(cursor, 9),
         lambda cursor: destinations.read_upto(cursor),
         lambda cursor: destinations.write_upto(cursor, 2),
         lambda cursor: destinations.write_attempts(cursor, {"a.org": Attempts(1, 2), "b.org": None}),

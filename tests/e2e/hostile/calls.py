@@ -12,6 +12,7 @@ import msgspec
 from attrs import define, evolve, field, frozen
 
 from homeserver.http.asks import is_ask
+from homeserver.http.bodies import IncomingBody
 from homeserver.http.route import Route
 from tests.e2e.hostile.line import Line, segment
 from tests.fixtures_server import Answer, Person
@@ -59,6 +60,8 @@ class Scene:
     """Somebody else who is in the room."""
     filter_id: str
     alias: str
+    media_id: str = "none"
+    """Of a picture that the person uploaded."""
     more: dict[str, str] = field(factory=dict)
     """Path parameters to take instead of the usual ones."""
 
@@ -91,6 +94,9 @@ class Scene:
             "version": "1",
             "path_version": "1",
             "session_id": "session",
+            "server_name": self.person.server.name,
+            "media_id": self.media_id,
+            "file_name": "a.png",
         }
 
     def _body(self, route: Route) -> Any:
@@ -140,6 +146,8 @@ QUERY = {
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
     "recurse": "true", "include": "all",
     "user_id": "@somebody.else:localhost", "batch_token": "", "suggested_only": "true", "max_depth": "1",
+    "width": "32", "height": "32", "method": "crop", "animated": "true", "timeout_ms": "0", "allow_remote": "false",
+    "allow_redirect": "true", "filename": "a.png", "url": "https://localhost/", "ts": "1",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
@@ -164,8 +172,8 @@ BODY: Mapping[str, Any] = {
 
 
 def ask_of(route: Route) -> type[msgspec.Struct] | None:
-    for kind in get_type_hints(route.handler).values():
-        if is_ask(kind):
+    for name, kind in get_type_hints(route.handler).items():
+        if name != "return" and is_ask(kind):
             return kind
     return None
 
@@ -180,6 +188,8 @@ def required_of(route: Route) -> set[str]:
 
 def takes_bytes(route: Route) -> bool:
     """Whether a route's body is no JSON."""
+    if IncomingBody in get_type_hints(route.handler).values():
+        return True
     ask = ask_of(route)
     return route.body is not None and ask is not None and get_type_hints(ask)[route.body] is bytes
 
@@ -189,7 +199,8 @@ def fields_of(route: Route) -> dict[str, bool]:
     ask = ask_of(route)
     if ask is None or route.body is not None or route.method == "GET":
         return {}
-    elsewhere = {*re.findall(r"\{(\w+)\}", route.path), *route.query}
+    headers = {header.replace("-", "_") for header in route.headers}
+    elsewhere = {*re.findall(r"\{(\w+)\}", route.path), *route.query, *headers}
     return {one.encode_name: one.required for one in msgspec.structs.fields(ask) if one.encode_name not in elsewhere}
 
 

@@ -11,6 +11,7 @@ from tests.e2e.hostile.calls import Scene
 from tests.e2e.hostile.line import Line, segment
 from tests.fixtures_db import PostgresServer
 from tests.fixtures_server import ServerProcess, running_servers
+from tests.media.files import picture
 
 SECRET = "the-cake-is-in-the-cellar"
 
@@ -49,7 +50,9 @@ def new_scene(server: ServerProcess, version: str | None = None) -> Scene:
     bob.join(room_id)
     event_id = alice.say(room_id, SECRET)
     made = alice.call("POST", f"/_matrix/client/v3/user/{segment(alice.user_id)}/filter", {"room": {}})
-    return Scene(alice, room_id, event_id, bob, str(made["filter_id"]), f"#{name}:{server.name}")
+    uploaded = alice.request("POST", "/_matrix/media/v3/upload", picture())
+    media_id = str(uploaded.json["content_uri"]).rpartition("/")[2]
+    return Scene(alice, room_id, event_id, bob, str(made["filter_id"]), f"#{name}:{server.name}", media_id)
 
 
 def is_intact(scene: Scene) -> bool:

@@ -152,7 +152,7 @@ def test_head_is_get_without_a_body(line: Line, scene: Scene) -> None:
         "/_matrix/client/v3/%73ync",
         "/_matrix/client/V3/sync",
         "/_matrix/federation/v1/none",
-        "/_matrix/media/v3/config",
+        "/_matrix/media/v3/nothing",
         "/_matrix/app/v1/ping",
         "/_synapse/admin/v2/users",
         "/_guildhall/",

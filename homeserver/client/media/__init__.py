@@ -1,0 +1,1 @@
+"""The content repository's part of the client API."""

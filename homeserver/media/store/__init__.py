@@ -1,0 +1,1 @@
+"""Where files are kept: a port, and the two ways to fill it."""
