@@ -82,7 +82,7 @@ class Remote:
     # -- what it answers ---------------------------------------------------------------------------------------
 
     async def get_missing_events(
-        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
+        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int
     ) -> Sequence[bytes]:
         self.asked.append("missing")
         return [event.raw for event in self.offers.get(latest[0], [])][:limit]

@@ -76,12 +76,11 @@ class Gatherer:
         *,
         earliest: Sequence[str],
         latest: Sequence[str],
-        min_depth: int,
     ) -> list[Event] | None:
         """Events between `earliest` and `latest`, those that are well formed; None if the peer could not be asked."""
         try:
             raws = await self.peers.get_missing_events(
-                server, room_id, earliest=earliest, latest=latest, limit=MAX_MISSING, min_depth=min_depth
+                server, room_id, earliest=earliest, latest=latest, limit=MAX_MISSING
             )
         except PeerError as error:
             log.info("no missing events", peer=server, room=room_id, why=str(error))

@@ -32,7 +32,7 @@ class Peers(Protocol):
     """
 
     async def get_missing_events(
-        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
+        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int
     ) -> Sequence[bytes]: ...
 
     async def state_ids(self, server: str, room_id: str, event_id: str) -> StateIds: ...

@@ -49,13 +49,12 @@ class RemotePeers:
     # -- parts of the graph ------------------------------------------------------------------------------------
 
     async def get_missing_events(
-        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
+        self, server: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int
     ) -> Sequence[bytes]:
         body = {
             "earliest_events": list(earliest),
             "latest_events": list(latest),
             "limit": limit,
-            "min_depth": min_depth,
         }
         path = path_to(V1 + "/get_missing_events/{}", room_id)
         answer = await self.client.post(server, path, into=MissingEvents, body=body, timeout_s=ASK_TIMEOUT_S)
