@@ -36,7 +36,7 @@ class RateLimits:
     write: RateLimit = _bucket(5.0, 50, "Changing what is one's own: account data, receipts, devices, profile.")
     sync: RateLimit = _bucket(10.0, 100, "Calling /sync.")
     typing: RateLimit = _bucket(2.0, 20, "Saying that one is typing.")
-    directory: RateLimit = _bucket(1.0, 20, "Searching people and public rooms, looking up aliases.")
+    directory: RateLimit = _bucket(1.0, 20, "Searching people, public rooms and messages, looking up aliases.")
     upload: RateLimit = _bucket(1.0, 20, "Uploading files and keys.")
     to_device: RateLimit = _bucket(10.0, 200, "Sending messages to devices, such as the keys of encrypted rooms.")
     media: RateLimit = _bucket(50.0, 500, "Fetching files and thumbnails; per address where nobody is logged in.")

@@ -73,6 +73,8 @@ from homeserver.rooms.transactions import TransactionLog
 from homeserver.rooms.upgrade import Upgrades
 from homeserver.rooms.visibility import Visibility
 from homeserver.rooms.vouching import Vouching
+from homeserver.search.build import build_search
+from homeserver.search.indexer import Indexer
 from homeserver.spaces.build import build_spaces
 from homeserver.spaces.elsewhere import NoRemoteSpaces
 from homeserver.streams.hub import Hub
@@ -116,6 +118,7 @@ class House:
     accounts: Accounts
     typing: TypingBoard
     presence: PresenceBoard
+    indexer: Indexer
     tasks: Tasks
     guilds: Guilds
     federation: Federation | None
@@ -163,6 +166,7 @@ class House:
         self._housekeeping.start(HOUSEKEEPING_SECONDS, now=False)
         self.tasks.spawn("presence.start", self.presence.start())
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
+        self.tasks.spawn("search.start", self.indexer.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self.federation.start())
@@ -185,13 +189,14 @@ class House:
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
-        for part in (self.presence, *others, self.database):
+        for part in (self.presence, self.indexer, *others, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
         """One round of what is due every minute, and of what is due every day."""
         self.hub.close_idle_feeds()
         self.tasks.spawn("tidy files", self.media.tidy())
+        self.tasks.spawn("tidy the search index", self.indexer.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
 
@@ -334,6 +339,8 @@ def build(
     account_data.listeners.append(ignoring.data_changed)
     history = History(database, access, visibility, events, hub, ignoring, past)
     relating = build_relations(database, history, ignoring, server_name)
+    searching = build_search(database, rooms, history, clock.timers, tasks)
+    door.observers.append(searching.indexer)
     aliases = Aliases(door, access, database, NoRemoteAliases() if asking is None else asking.aliases)
     policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
     remote_directory = NoRemoteDirectory() if asking is None else asking.directory
@@ -428,6 +435,7 @@ def build(
     remote_spaces = NoRemoteSpaces() if asking is None else asking.spaces
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     collaborators.update(media.collaborators())
+    collaborators.update(searching.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())
@@ -445,6 +453,7 @@ def build(
         accounts=accounts,
         typing=typing,
         presence=presence,
+        indexer=searching.indexer,
         tasks=tasks,
         guilds=guilds,
         federation=federation,

@@ -116,6 +116,22 @@ def _grow_threads(cursor: Cursor, related: Sequence[Related], nids: Mapping[str,
         )
 
 
+def write_missing(cursor: Cursor, events: Sequence[StoredEvent]) -> None:
+    """Keep the relations of events from before there was a table of them. For the writer only."""
+    related = [(stored, relation) for stored in events if (relation := relation_of(stored.event)) is not None]
+    related = [one for one in related if one[0].position and not one[0].redacted_by]
+    if not related:
+        return
+    condition, parameters = among(cursor, "event_nid", [stored.nid for stored, _ in related])
+    rows = cursor.execute(f"SELECT event_nid FROM relations WHERE {condition}", parameters).fetchall()
+    there = {nid for (nid,) in rows}
+    related = [one for one in related if one[0].nid not in there]
+    texts = {
+        text for stored, relation in related for text in (stored.event.type, stored.event.sender, relation.rel_type)
+    }
+    write(cursor, related, strings.intern_many(cursor, texts))
+
+
 def remove(cursor: Cursor, event_nid: int) -> None:
     """An event was redacted, so it relates to nothing any more. For the writer only."""
     row = cursor.execute(

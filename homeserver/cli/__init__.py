@@ -22,6 +22,7 @@ VERBS = {
     "backup": "backup",
     "restore": "restore",
     "rotate-key": "rotate_key",
+    "reindex": "reindex",
     "reset": "reset",
     "demo": "demo",
     "harness": "harness",

@@ -82,6 +82,20 @@ def test_reset_asks_first(database_url: str, start_server: StartServer) -> None:
     server.register("alice")
 
 
+def test_reindex(database_url: str, start_server: StartServer) -> None:
+    server = start_server(database=database_url)
+    alice = server.register("alice")
+    alice.say(alice.create_room(), "rocket science")
+    assert "nothing was changed" in _verb(server, "reindex").stderr
+    server.stop()
+    done = _verb(server, "reindex")
+    assert (done.returncode, done.stdout) == (0, "1 texts can be searched now.\n"), done.stderr
+    server.start()
+    body = {"search_categories": {"room_events": {"search_term": "rocket"}}}
+    found = alice.call("POST", "/_matrix/client/v3/search", body)["search_categories"]["room_events"]
+    assert found["count"] == 1
+
+
 def test_demo_fills_a_server(start_server: StartServer) -> None:
     server = start_server()
     demo = _verb(server, "demo")

@@ -68,7 +68,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "report_content",
             "room_event_by_timestamp",
             "room_initial_sync",
-            "search",
             "voip",
         }
     ),

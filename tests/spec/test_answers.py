@@ -394,6 +394,28 @@ def test_what_hangs_on_events(village: Village) -> None:
     assert set(village.call("getOneRoomEvent", at=at)["unsigned"]["m.relations"]) >= {"m.replace", "m.thread"}
 
 
+def test_search(village: Village) -> None:
+    village.call("sendMessage", {"msgtype": "m.text", "body": "a needle"}, at={"txnId": txn()})
+    village.call("sendMessage", {"msgtype": "m.text", "body": "another needle"}, at={"txnId": txn()})
+    wanted = {
+        "search_term": "needle",
+        "keys": ["content.body", "content.name", "content.topic"],
+        "filter": {"limit": 1},
+        "order_by": "recent",
+        "event_context": {"before_limit": 2, "after_limit": 2, "include_profile": True},
+        "include_state": True,
+        "groupings": {"group_by": [{"key": "room_id"}, {"key": "sender"}]},
+    }
+    body = {"search_categories": {"room_events": wanted}}
+    found = village.call("search", body)["search_categories"]["room_events"]
+    assert found["count"] == 2 and len(found["results"]) == 1 and found["highlights"] == ["needle"]
+    assert found["results"][0]["context"]["profile_info"][village.alice.user_id]["displayname"]
+    assert found["groups"]["room_id"][village.values["roomId"]]["next_batch"]
+    assert found["state"][village.values["roomId"]]
+    second = village.call("search", body, query={"next_batch": found["next_batch"]})
+    assert second["search_categories"]["room_events"]["results"][0]["result"]["content"]["body"] == "a needle"
+
+
 def test_what_is_ones_own(village: Village) -> None:
     data = {"a": [1, {"b": None}]}
     village.call("setAccountData", data)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from homeserver.search.words import Phrase
 from storage import (
     account_data,
     accounts,
@@ -43,6 +45,7 @@ from storage import (
     relations,
     remote_devices,
     rooms,
+    search,
     sessions,
     spans,
     state,
@@ -92,8 +95,16 @@ WHOLE_TABLES = (
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
     "SELECT DISTINCT destination FROM to_device_out",  # at start
     "SELECT user_id FROM remote_device_lists WHERE stale",  # at start
+    "SELECT nid FROM rooms WHERE newest",  # at start
+    "SELECT event_nid FROM search_todo",  # what is to be done, of which there is little
+    "SELECT COUNT(*) FROM search_docs",  # by a verb of the command line
+    "DELETE FROM search_docs",  # the same
+    "DELETE FROM search_words",
+    "SET LOCAL",  # no query
 )
-PLAINLY_SCANNED = re.compile(r"^SCAN (?!chain|tree|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)")
+PLAINLY_SCANNED = re.compile(
+    r"^SCAN (?!chain|tree|hits|found|search_words VIRTUAL|w\b|json_each|unnest|CONSTANT|\(|ranked)(\w+)"
+)
 
 Ask = Callable[[Cursor], object]
 
@@ -117,6 +128,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
     backup = Backup(1, "m.megolm", b"{}", 0, 0)
     room_key = RoomKey(room.room_id, "s", True, 0, 0, b"{}")
+    sought = search.Wanted([Phrase(("a",), True)], [room.nid], [search.BODY], 99, [ALICE], [BOB])
     return [
         lambda cursor: events.load_events(cursor, nids),
         lambda cursor: events.load_events(cursor, list(range(1, 1000))),
@@ -158,6 +170,23 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: relations.related_by(cursor, room.nid, ids, ["m.thread"], [ALICE]),
         lambda cursor: relations.list_threads(cursor, room.nid, 99, 10),
         lambda cursor: relations.list_threads(cursor, room.nid, 99, 10, ALICE),
+        lambda cursor: relations.write_missing(cursor, relating),
+        lambda cursor: search.write(cursor, [search.Doc(relating[0], relating[0].nid, search.BODY, ["a"])], [5], 9),
+        lambda cursor: search.mark(cursor, search.UPTO),
+        lambda cursor: search.todo(cursor, 10),
+        lambda cursor: search.size(cursor),
+        lambda cursor: search.rooms_with_news(cursor, 0),
+        lambda cursor: search.how_to_look(cursor, sought),
+        lambda cursor: search.find_recent(cursor, sought, 99, 10),
+        lambda cursor: search.find_best(cursor, sought, 0, 10, True),
+        lambda cursor: search.find_best(cursor, msgspec.structs.replace(sought, by_room=False), 0, 10, False),
+        lambda cursor: search.count(cursor, sought),
+        lambda cursor: search.look_again(cursor, [5]),
+        lambda cursor: search.note_past(cursor, []),
+        lambda cursor: search.set_mark(cursor, search.WALKED, ""),
+        lambda cursor: search.tidy(cursor, True),
+        lambda cursor: search.forget(cursor, relating[0].nid),
+        lambda cursor: search.clear(cursor),
         lambda cursor: relations.remove(cursor, relating[-1].nid),
         lambda cursor: stripped.put_stripped(cursor, nids[0], b"[]"),
         lambda cursor: stripped.get_stripped(cursor, nids),

@@ -144,10 +144,10 @@ QUERY = {
     "kind": "user", "username": "somebody.new", "token": "sesame", "format": "event", "full_state": "true",
     "set_presence": "online", "timeout": "0", "use_state_after": "true",
     "org.matrix.msc4222.use_state_after": "true", "session": "x",
-    "recurse": "true", "include": "all",
     "user_id": "@somebody.else:localhost", "batch_token": "", "suggested_only": "true", "max_depth": "1",
     "width": "32", "height": "32", "method": "crop", "animated": "true", "timeout_ms": "0", "allow_remote": "false",
     "allow_redirect": "true", "filename": "a.png", "url": "https://localhost/", "ts": "1",
+    "recurse": "true", "include": "all", "next_batch": "",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
@@ -167,6 +167,7 @@ BODY: Mapping[str, Any] = {
     "sessions": {"session": KEY},
     "device_id": "DEVICE",
     "device_data": {"algorithm": "x"},
+    "search_categories": {"room_events": {"search_term": "cake"}},
 }
 """Required member of a body → a value of the right kind."""
 

@@ -255,6 +255,35 @@ def test_nothing_leaks(besieged: ServerProcess, line: Line, setting: str) -> Non
     assert not wrong, report(wrong)
 
 
+def search(line: Line, person: Person, words: str) -> Any:
+    wanted = {"search_term": words, "event_context": {"before_limit": 50, "after_limit": 50}, "include_state": True}
+    body = {"search_categories": {"room_events": wanted}}
+    return line.ask("POST", f"{API}/search", body, token=person.token)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_nothing_is_found(besieged: ServerProcess, line: Line, setting: str) -> None:
+    """By a search, nor is it told how much there would be. Who never was there finds nothing even in an open room."""
+    room = play(besieged, setting)
+    wrong: list[str] = []
+    for who, person in room.outsiders.items():
+        if who == "guest":
+            continue
+        allowed = may_read(who, setting) if who in ONCE_IN else set()
+        for name, words in room.words.items():
+            answer = search(line, person, words)
+            wrong += [describe((who, name), answer, flaw) for flaw in flaws(answer)]
+            found = answer.json["search_categories"]["room_events"]
+            told = {*room.found_in(json.dumps(found["results"])), *room.found_in(json.dumps(found.get("state", {})))}
+            wrong += [describe((who, name), answer, f"{one} leaked") for one in told - allowed]
+            # What was said early is found by its newest text, the late edit.
+            if name in ("while", "late", *(f"{time} reply" for time in TIMES)):
+                expected = int(name in allowed)
+                if (found["count"], len(found["results"])) != (expected, expected):
+                    wrong.append(describe((who, name), answer, f"{expected} expected"))
+    assert not wrong, report(wrong)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_nothing_is_changed(besieged: ServerProcess, line: Line, setting: str) -> None:
     room = play(besieged, setting)
@@ -364,3 +393,5 @@ def test_the_ignored_are_not_heard(besieged: ServerProcess, line: Line) -> None:
         assert answer.status == 200
         assert words not in answer.body.decode(), target
         assert other not in answer.body.decode(), target
+    assert words not in search(line, room.owner, room.words["late"]).body.decode()
+    assert search(line, room.owner, words).json["search_categories"]["room_events"]["results"] == []
