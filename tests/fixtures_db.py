@@ -28,7 +28,9 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from storage.database import Database, open_database
+from storage.database import Database, make_engine, open_database
+from storage.migrate import load_migrations, migrate
+from storage.shared import Shared, WriterMemory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,6 +122,9 @@ class PostgresServer:
     durable: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _databases: int = 0
+    _rested: list[str] = field(factory=list)
+    """Databases with the schema in them and nothing else."""
+    _has_model: bool = False
     _user: pwd.struct_passwd | None = field(init=False, default=None)
 
     def start(self) -> None:
@@ -177,12 +182,38 @@ class PostgresServer:
         self.administer(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
         return self.url(name)
 
-    def drop_database(self, url: str) -> None:
-        name = url.split("?")[0].rpartition("/")[2]
-        self.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    def made_database(self) -> str:
+        """The URL of a database that has the schema already, and belongs to no server yet; `rest_database` takes it
+        back. Making a schema takes as long as most tests.
+        """
+        if self._rested:
+            return self.url(self._rested.pop())
+        if not self._has_model:
+            self.administer("CREATE DATABASE model TEMPLATE template0 STRATEGY file_copy")
+            make_schema(self.url("model"))
+            self.administer(_KEEP_SEEDS, "model")
+            self._has_model = True
+        self._databases += 1
+        name = f"made_{self._databases}"
+        self.administer(f"CREATE DATABASE {name} TEMPLATE model STRATEGY file_copy")
+        return self.url(name)
 
-    def administer(self, sql: str) -> list[tuple[Any, ...]]:
-        connection = psycopg2.connect(self.url("postgres"))
+    def rest_database(self, url: str) -> None:
+        """Take back a database that a test is done with, as new."""
+        name = _name_in(url)
+        self.administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        try:
+            self.administer(_EMPTY, name)
+        except psycopg2.Error:  # the test changed the schema, or holds on to something
+            self.drop_database(url)
+        else:
+            self._rested.append(name)
+
+    def drop_database(self, url: str) -> None:
+        self.administer(f"DROP DATABASE {_name_in(url)} WITH (FORCE)")
+
+    def administer(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(self.url(database))
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -202,6 +233,52 @@ class PostgresServer:
         if self._user is not None:
             how |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return how
+
+
+#: What migrations wrote into tables, kept in a schema of its own.
+_KEEP_SEEDS = """
+CREATE SCHEMA seeds;
+DO $$ DECLARE name text; has_rows boolean; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM public.%I)', name) INTO has_rows;
+        IF has_rows THEN EXECUTE format('CREATE TABLE seeds.%I AS TABLE public.%I', name, name); END IF;
+    END LOOP;
+END $$;
+"""
+#: Deleting a few rows is much quicker than truncating; what has grown is truncated.
+_EMPTY = """
+SET lock_timeout = '5s';
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        IF pg_relation_size(format('public.%I', name)) > 1000000 THEN
+            EXECUTE format('TRUNCATE public.%I', name);
+        ELSE
+            EXECUTE format('DELETE FROM public.%I', name);
+        END IF;
+    END LOOP;
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'seeds' LOOP
+        EXECUTE format('INSERT INTO public.%I TABLE seeds.%I', name, name);
+    END LOOP;
+END $$;
+"""
+
+
+def _name_in(url: str) -> str:
+    return url.split("?")[0].rpartition("/")[2]
+
+
+def make_schema(url: str) -> None:
+    """Bring an empty database to the newest schema, in nobody's name: whoever opens it first may be any server."""
+    shared = Shared()
+    engine = make_engine(url, shared, WriterMemory(shared))
+    connection = engine.open_writer()
+    try:
+        migrate(engine, connection, SERVER_NAME, load_migrations(engine.dialect))
+        connection.begin().execute("DELETE FROM meta WHERE key = 'server_name'")
+        connection.commit()
+    finally:
+        connection.close()
+        engine.close()
 
 
 def _somebody_else() -> pwd.struct_passwd:
@@ -265,9 +342,37 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def sqlite_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database with the schema in it."""
+    model = tmp_path_factory.mktemp("model") / "model.db"
+    make_schema(f"sqlite:///{model}")
+    return model
+
+
+@pytest.fixture
+def made_sqlite_url(sqlite_model: Path, sqlite_url: str) -> str:
+    shutil.copyfile(sqlite_model, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def made_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    url = postgres.made_database()
+    yield url
+    postgres.rest_database(url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database: a test with it runs twice."""
+    """The URL of a database with nothing in it but the schema: a test with it runs twice."""
+    url: str = request.getfixturevalue("made_sqlite_url" if request.param == "sqlite" else "made_postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database with nothing in it at all."""
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return url
 

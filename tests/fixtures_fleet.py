@@ -15,6 +15,7 @@ What servers tell each other by themselves waits in a post box until `settle` de
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -348,9 +349,9 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, sqlite_model: Path) -> Iterator[Fleet]:
     """A fleet on SQLite."""
-    found = Fleet(tmp_path, lambda name: f"sqlite:///{tmp_path / name / 'fleet.db'}")
+    found = _on_sqlite(tmp_path, sqlite_model)
     yield found
     found.close()
 
@@ -360,16 +361,26 @@ def any_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]
     """A fleet on SQLite, and one on PostgreSQL: a test with it runs twice."""
     urls: list[str] = []
     if request.param == "sqlite":
-        found = Fleet(tmp_path, lambda name: f"sqlite:///{tmp_path / name / 'fleet.db'}")
+        found = _on_sqlite(tmp_path, request.getfixturevalue("sqlite_model"))
     else:
         server = request.getfixturevalue("postgres")
 
         def new_database(name: str) -> str:
-            urls.append(server.new_database())
+            urls.append(server.made_database())
             return urls[-1]
 
         found = Fleet(tmp_path, new_database)
     yield found
     found.close()
     for url in urls:
-        server.drop_database(url)
+        server.rest_database(url)
+
+
+def _on_sqlite(directory: Path, model: Path) -> Fleet:
+    def new_database(name: str) -> str:
+        file = directory / name / "fleet.db"
+        file.parent.mkdir(exist_ok=True)
+        shutil.copyfile(model, file)
+        return f"sqlite:///{file}"
+
+    return Fleet(directory, new_database)

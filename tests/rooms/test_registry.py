@@ -86,7 +86,7 @@ def test_many_rooms_of_which_some_are_being_read(scene: Scene) -> None:
 
 @on_sqlite
 def test_more_rooms_than_may_be_kept_are_all_given(scene: Scene) -> None:
-    scene.rooms.max_weight = 50  # a room like these weighs 26
+    scene.rooms.max_weight = 40  # a room like these weighs 25
     found = scene.town.wait(scene.rooms.get_many(scene.nids))
     assert list(found) == scene.nids
     assert {room.nid: room.membership_of(user("alice")) for room in found.values()} == dict.fromkeys(scene.nids, "join")

@@ -45,8 +45,8 @@ class Opened:
 
 
 @pytest.fixture
-def opened(database_url: str, request: pytest.FixtureRequest) -> Opened:
-    opened = Opened(database_url)
+def opened(empty_database_url: str, request: pytest.FixtureRequest) -> Opened:
+    opened = Opened(empty_database_url)
     request.addfinalizer(opened.close)
     return opened
 
@@ -104,16 +104,16 @@ def test_a_copy_is_kept_before_an_upgrade(sqlite_url: str, tmp_path: Path) -> No
     opened.close()
 
 
-def test_the_projects_own_migrations(database_url: str, pump: Pump) -> None:
-    database = open_database(database_url, pump, server_name=SERVER_NAME)
+def test_the_projects_own_migrations(empty_database_url: str, pump: Pump) -> None:
+    database = open_database(empty_database_url, pump, server_name=SERVER_NAME)
     pump.wait(database.close())
-    opened = Opened(database_url)
+    opened = Opened(empty_database_url)
     assert version_of(opened) == str(len(load_migrations("sqlite")))
     opened.close()
     with pytest.raises(WrongServerName):
-        open_database(database_url, pump, server_name="other.example")
+        open_database(empty_database_url, pump, server_name="other.example")
     # Refusing lets go of the database again.
-    pump.wait(open_database(database_url, pump, server_name=SERVER_NAME).close())
+    pump.wait(open_database(empty_database_url, pump, server_name=SERVER_NAME).close())
 
 
 def test_both_databases_have_the_same_migrations() -> None:
@@ -125,14 +125,14 @@ def test_both_databases_have_the_same_migrations() -> None:
 
 
 def test_a_second_server_on_the_same_database_is_refused(
-    database_url: str, pump: Pump, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, pump: Pump, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.postgresql.LOCK_TIMEOUT_S", 0.2)
-    database = open_database(database_url, pump, server_name=SERVER_NAME)
+    database = open_database(empty_database_url, pump, server_name=SERVER_NAME)
     with pytest.raises(DatabaseBusy, match="in use by another server"):
-        open_database(database_url, pump, server_name=SERVER_NAME)
+        open_database(empty_database_url, pump, server_name=SERVER_NAME)
     pump.wait(database.close())
-    pump.wait(open_database(database_url, pump, server_name=SERVER_NAME).close())
+    pump.wait(open_database(empty_database_url, pump, server_name=SERVER_NAME).close())
 
 
 @pytest.mark.parametrize(
@@ -150,16 +150,16 @@ def test_a_database_that_cannot_be_opened_says_so(url: str, pump: Pump) -> None:
 
 
 def test_the_connection_is_closed_if_reading_fails(
-    database_url: str, pump: Pump, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, pump: Pump, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(cursor: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(database_module, "read_counters", broken)
     with pytest.raises(ZeroDivisionError):
-        open_database(database_url, pump, server_name=SERVER_NAME)
+        open_database(empty_database_url, pump, server_name=SERVER_NAME)
     monkeypatch.undo()
-    pump.wait(open_database(database_url, pump, server_name=SERVER_NAME).close())
+    pump.wait(open_database(empty_database_url, pump, server_name=SERVER_NAME).close())
 
 
 def test_other_files_beside_the_migrations_are_no_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
