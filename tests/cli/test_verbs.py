@@ -68,9 +68,10 @@ def test_config_masks_secrets_and_shows_what_is_in_force(settings_file: Path) ->
 def test_a_mistake_in_the_settings_is_told_without_a_traceback(settings_file: Path) -> None:
     settings_file.write_text("server:\n  nam: x\n")
     arguments = {"register-user": ["-u", "alice"], "backup": ["x"]}
+    groups = {"media": "sweep"}
     for verb in set(VERBS) - {"init", "restore", "harness"}:
-        more = arguments.get(verb, [])
-        result = _call(verb, "-c", str(settings_file), *more)
+        below = [groups[verb]] if verb in groups else []
+        result = _call(verb, *below, "-c", str(settings_file), *arguments.get(verb, []))
         assert result.exit_code == 1, verb
         assert "Error: server.nam: there is no such setting; did you mean name?" in result.output
 
