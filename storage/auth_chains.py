@@ -314,6 +314,13 @@ def _places_of(cursor: Cursor, nids: Collection[int]) -> dict[int, Place]:
     return places
 
 
+def without_place(cursor: Cursor, nids: Collection[int]) -> set[int]:
+    """Those of the events that were written without what they cite."""
+    condition, parameters = among(cursor, "nid", sorted(nids))
+    rows = cursor.execute(f"SELECT nid FROM events WHERE {condition} AND chain IS NULL", parameters).fetchall()
+    return {nid for (nid,) in rows}
+
+
 def _events_in(cursor: Cursor, spans: Mapping[int, Place]) -> set[int]:
     """The events of each chain from one seq to another, both included."""
     found: set[int] = set()

@@ -71,7 +71,7 @@ async def whole(answer: Answer) -> bytes:
     return b"".join(pieces)
 
 
-@define
+@define(repr=False)
 class Line:
     """One server's `Transport`."""
 
@@ -99,7 +99,7 @@ class Line:
         """There is nothing to hang up."""
 
 
-@define
+@define(repr=False)
 class Member(LivedInHouse):
     """One server of the fleet. People are named by their localparts, those of other servers by their ids."""
 
@@ -213,7 +213,7 @@ class Member(LivedInHouse):
         return orjson.loads(self.wait(client.request(method, other.name, target, body=body)).body)
 
 
-@define
+@define(repr=False)
 class Fleet:
     """The servers, and the lines between them."""
 

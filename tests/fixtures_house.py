@@ -59,7 +59,7 @@ class StillReactor(Pump):
         return self.timers.getDelayedCalls()
 
 
-@define
+@define(repr=False)
 class LivedInHouse:
     """A house and the short ways of doing things in it. People are named by their localparts."""
 

@@ -93,6 +93,8 @@ class KeySources:
         finally:
             self._under_way -= 1
         self._servers.succeeded(server_name)
+        if server_name in self._notaries:  # it is left alone for a while now, and may be needed as a notary in a moment
+            self._notary_keys[server_name] = response
         await keep(response, True)
         return response
 
@@ -133,7 +135,7 @@ class KeySources:
             response = await self.ask_server(notary, keep)
             if response is None:
                 return {}
-            self._notary_keys[notary] = known = response
+            known = response
         return {key.key_id: key.verify_key for key in known.keys if key.valid_until_ts >= self._now_ms()}
 
 

@@ -157,7 +157,7 @@ class Aliases:
     async def _servers(self, room_id: str) -> list[str]:
         me: str = self.door.identity.server_name
         room = await self.access.rooms.get(room_id)
-        others = [] if room is None else [name for name, _ in room.servers.most_common(MOST_SERVERS) if name != me]
+        others = [] if room is None else [name for name in room.servers_by_size()[:MOST_SERVERS] if name != me]
         return [me, *others]
 
     async def _stop_advertising(self, room: LiveRoom, user_id: str, alias: str) -> None:

@@ -126,17 +126,20 @@ class LiveRoom:
         self.frame: dict[StateKey, StateRef] = {}
         """The state without its members: what the room is, as opposed to who is in it."""
         joined: list[str] = []
+        local: list[tuple[int, str]] = []
         self.invited_count = 0
         for key, ref in standing.state.items():
             if key[0] != "m.room.member":
                 self.frame[key] = ref
             elif ref.membership == "join":
                 joined.append(key[1])
+                if key[1].partition(":")[2] == local_server:
+                    local.append((ref.nid, key[1]))
             elif ref.membership == "invite":
                 self.invited_count += 1
         self.joined_count = len(joined)
         # A dict without values: it takes half the memory of a set, and goes by who was there first.
-        self._local_joined = dict.fromkeys(user_id for user_id in joined if user_id.partition(":")[2] == local_server)
+        self._local_joined = dict.fromkeys(user_id for _, user_id in sorted(local))
         self.local_joined = self._local_joined.keys()
         self.servers = Counter(user_id.partition(":")[2] for user_id in joined)
         """Joined members by server."""
@@ -154,6 +157,10 @@ class LiveRoom:
         for (event_type, user_id), ref in self.visible.state.items():
             if event_type == "m.room.member":
                 yield user_id, ref
+
+    def servers_by_size(self) -> list[str]:
+        """The servers in the room, those with most people first: likely to be up, and to know most."""
+        return sorted(self.servers, key=lambda server: (-self.servers[server], server))
 
     def power_levels(self, nid: int, event: Event | None) -> PowerLevels:
         """The parsed power levels of the event with that nid (0 and None: there is none), remembered."""

@@ -99,7 +99,8 @@ class Hub:
         """Everything up to here is committed and visible."""
         self.serial = clock.now_ms()
         self._feeds: dict[str, Feed] = {}
-        self._by_room: dict[int, set[Feed]] = {}
+        self._by_room: dict[int, dict[Feed, None]] = {}
+        """The feeds of those who are in each room, in an order that is not that of addresses in memory."""
         self._to_wake: list[Feed] = []
         self.closing = False
         """The server is going down: whoever waits is answered now."""
@@ -179,7 +180,7 @@ class Hub:
             return
         if joined and not was_joined:
             feed.joined[room_nid] = position
-            self._by_room.setdefault(room_nid, set()).add(feed)
+            self._by_room.setdefault(room_nid, {})[feed] = None
         elif was_joined and not joined:
             feed.joined.pop(room_nid, None)
             self._drop_from_room(feed, room_nid)
@@ -215,7 +216,7 @@ class Hub:
         for room_nid, since in joined.items():
             if room_nid not in feed.moved:
                 feed.joined[room_nid] = since
-                self._by_room.setdefault(room_nid, set()).add(feed)
+                self._by_room.setdefault(room_nid, {})[feed] = None
         feed.floor, feed.serial_floor = self.position, self.serial
         feed.presence = self.serial
 
@@ -285,7 +286,7 @@ class Hub:
     def _drop_from_room(self, feed: Feed, room_nid: int) -> None:
         feeds = self._by_room.get(room_nid)
         if feeds is not None:
-            feeds.discard(feed)
+            feeds.pop(feed, None)
             if not feeds:
                 del self._by_room[room_nid]
 

@@ -197,9 +197,22 @@ class RoomSections:
             hangs = any(stored.nid in bundled.parts for stored, _ in part.timeline.events)
             if is_theirs or manner.reader.user_id in core.personal or (hangs and not room.always_open):
                 continue
-            if _sharable(part.want, manner) and not _personal_events(part.timeline.events, manner):
+            if (
+                _sharable(part.want, manner)
+                and not _personal_events(part.timeline.events, manner)
+                and self._are_common(room, part.timeline.events)
+            ):
                 room.shared_sections[_share_key(part.want, manner)] = core
         return made
+
+    def _are_common(self, room: LiveRoom, events: Iterable[tuple[StoredEvent, str]]) -> bool:
+        """Whether everybody who is here now was here at each event: on a fork, somebody may not have been."""
+        head = room.visible.head.snapshot
+        for snapshot in {stored.after for stored, _ in events if stored.after != head}:
+            keys = self.lineage.differing(snapshot, head)
+            if keys is None or any(kind == "m.room.member" and key in room.local_joined for kind, key in keys):
+                return False
+        return True
 
     async def _bundled(self, parts: Sequence[_Part], manner: Manner) -> Bundled:
         """What hangs on the events of timelines with a gap before them: in others, the reader hears of all of it.

@@ -64,7 +64,11 @@ class OutsideSections:
             if nid in known_afar:
                 continue
             ref = room.visible.state.get(("m.room.member", feed.user_id))
-            if nid in feed.joined or ref is None or not manner.filter.room.admits_room(room.room_id):
+            if nid in feed.joined or not manner.filter.room.admits_room(room.room_id):
+                continue
+            if ref is None:
+                if not first:  # resolution took the membership away, and there is no event to show for it
+                    found.leave[room.room_id] = _section([], [], upto.position)
                 continue
             stored = await self.events.get(ref.nid)
             if stored is None or stored.position > upto.position:
@@ -77,6 +81,10 @@ class OutsideSections:
             elif ref.membership == "knock":
                 state = await self.stripped(room, feed.user_id)
                 found.knock[room.room_id] = b'{"knock_state":{"events":[%b]}}' % b",".join(state)
+            elif not first and stored.position <= since.position:
+                # Resolution put the end of an earlier stay in force again.
+                copy = client_event(stored, manner.reader, room_id=False)
+                found.leave[room.room_id] = _section([], [copy], upto.position)
             elif ref.membership in ("leave", "ban"):
                 want = await self._left(room, stored, since, first)
                 if want is None:
@@ -173,8 +181,12 @@ def _show_afar(found: Outside, told: _Afar, manner: Manner) -> None:
 
 
 def _only(stored: StoredEvent, position: int, manner: Manner) -> bytes:
-    copies: Sequence[bytes] = [client_event(stored, manner.reader, room_id=False)]
-    return b'{"timeline":{"events":[%b],"limited":false,"prev_batch":"%b"},"state":{"events":[]}}' % (
-        b",".join(copies),
-        room_token(position - 1).encode(),
+    return _section([client_event(stored, manner.reader, room_id=False)], [], position - 1)
+
+
+def _section(timeline: Sequence[bytes], state: Sequence[bytes], start: int) -> bytes:
+    return b'{"timeline":{"events":[%b],"limited":false,"prev_batch":"%b"},"state":{"events":[%b]}}' % (
+        b",".join(timeline),
+        room_token(start).encode(),
+        b",".join(state),
     )

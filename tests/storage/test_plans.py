@@ -153,6 +153,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: auth_chains.auth_difference(cursor, [nids[:3], nids[2:]]),
         lambda cursor: auth_chains.conflicted_subgraph(cursor, nids),
         lambda cursor: auth_chains.auth_chain(cursor, nids[-2:]),
+        lambda cursor: auth_chains.without_place(cursor, nids),
         lambda cursor: graph.walk_back(cursor, room.nid, room.head.extremities, limit=10),
         lambda cursor: visibility.memberships_of_server(cursor, snapshot, "test.example"),
         lambda cursor: visibility.setting_at(cursor, snapshot),

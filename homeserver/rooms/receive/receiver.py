@@ -5,7 +5,7 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Literal, TypeVar
 
 import structlog
@@ -15,6 +15,7 @@ from twisted.internet.defer import DeferredLock
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
+from federation.room.identifiers import server_of
 from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
@@ -26,8 +27,10 @@ from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.registry import Rooms
+from storage import auth_chains
+from storage import rooms as room_rows
 from storage.database import RoomPoisoned
-from storage.ports import NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
+from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
 MANY = 50
 """Missing events of a state past which the whole state is asked for instead of each one."""
@@ -144,7 +147,7 @@ class Receiver:
             try:
                 return await self._place(event, known, before, verdict, unwanted, along)
             except RoomPoisoned:
-                continue
+                known = (await self.known.find(room, [event.event_id])).get(event.event_id)
         return Verdict("unfounded", "the room could not be written to")
 
     # -- the state before it ----------------------------------------------------------------------------------
@@ -158,12 +161,12 @@ class Receiver:
             return _Before(StateAt(room.standing.head.snapshot, room.standing.state))
         found = await self._placed(room, event.prev_events)
         if len(found) < len(event.prev_events) and not from_gap:
-            told = await self.gaps.before(origin, room, event)
-            for other in told or ():
+            gap = await self.gaps.before(origin, room, event)
+            for other in () if gap is None else gap.news:
                 await self._take(origin, other, budget, from_gap=True)
             room = await self.rooms.require(event.room_id)
             found = await self._placed(room, event.prev_events)
-            if len(found) < len(event.prev_events) and told is not None:
+            if gap is not None and not set(event.prev_events) <= found.keys() | gap.past:
                 # The peer tells of what came last, but not of what came just before that, or nothing that makes sense.
                 return None
         missing = [event_id for event_id in event.prev_events if event_id not in found]
@@ -231,6 +234,7 @@ class Receiver:
         if itself is None or itself.room_nid != room.nid:
             return None
         if itself.event.state_key is not None and not itself.rejected:
+            await self.anchor(room, [itself])
             refs[itself.event.type, itself.event.state_key] = ref_of(itself)
         return refs
 
@@ -288,6 +292,7 @@ class Receiver:
 
         They are written before the event for whose sake they were fetched: resolution finds them in the database.
         """
+        await self.anchor(room, stored.values())
         outliers: list[StoredEvent] = []
         for event in cited_first(fetched):
             known = await self.known.find(room, [other for other in event.auth_events if other not in stored])
@@ -295,16 +300,37 @@ class Receiver:
             if any(event_id not in stored for event_id in event.auth_events):
                 continue
             verdict = self.judge.by_auth_events(room, event, stored)
-            outlier = self._outlier(room, event, rejected=isinstance(verdict, Refused))
+            outlier = self._outlier(room, event, self._next_nid(), rejected=isinstance(verdict, Refused))
             stored[event.event_id] = outlier
             outliers.append(outlier)
         await self._write(room, outliers)
 
-    def _outlier(self, room: LiveRoom, event: Event, *, rejected: bool = False) -> StoredEvent:
-        counters = self.door.means.counters
-        counters.event += 1
+    async def anchor(self, room: LiveRoom, known: Iterable[StoredEvent]) -> None:
+        """Give a place in the auth graph to invitations and knocks of people here that were kept before this server had
+        the room, so that resolution can weigh them.
+        """
+        own = self.door.identity.server_name
+        stray = [
+            stored
+            for stored in known
+            if not stored.position
+            and stored.event.type == "m.room.member"
+            and server_of(stored.event.state_key or "") == own
+        ]
+        if not stray:
+            return
+        unplaced = await self.known.database.run(auth_chains.without_place, [stored.nid for stored in stray])
+        for stored in stray:
+            if stored.nid in unplaced:
+                cited = await self.known.find(room, stored.event.auth_events)
+                if len(cited) == len(set(stored.event.auth_events)):
+                    advance = Advance(await self.rooms.require(room.room_id))
+                    advance.new = [NewEvent(stored, is_outlier=True, was_outlier=True)]
+                    await self.door.append(advance)
+
+    def _outlier(self, room: LiveRoom, event: Event, nid: int, *, rejected: bool = False) -> StoredEvent:
         return StoredEvent(
-            nid=counters.event - 1,
+            nid=nid,
             position=0,
             room_nid=room.nid,
             event=event,
@@ -345,27 +371,34 @@ class Receiver:
         along: Along,
     ) -> Verdict:
         refused = verdict if isinstance(verdict, Refused) else None
-        if known is None and refused is None and event.state_key is not None:
-            room = await self.rooms.require(event.room_id)
-            if not set(room.standing.head.extremities) <= set(event.prev_events):
-                # It will meet the other forks' state in resolution, which finds events in the database only.
-                known = self._outlier(room, event)
-                await self._write(room, [known])
-        nid = self._next_nid() if known is None else known.nid
         effect = NONE
         if refused is None:
             effect = await self.redactions.effect_of(await self.rooms.require(event.room_id), event, before.at.state)
+        nid = self._next_nid() if known is None else known.nid
+        is_kept = False
+        is_followed = await self._is_followed(await self.rooms.require(event.room_id), event)
         while True:
             room = await self.rooms.require(event.room_id)
             standing = room.standing
+            is_fork = not set(standing.head.extremities) <= set(event.prev_events)
+            if is_fork and not is_kept and refused is None and event.state_key is not None:
+                # It will meet the other forks' state in resolution, which finds events in the database only. (One of
+                # our people's events may have made the fork just now.)
+                is_kept = True
+                if known is None:
+                    known = self._outlier(room, event, nid)
+                    await self._write(room, [known])
+                else:
+                    await self.anchor(room, [known])
+                continue
             soft = None
-            if refused is None:
+            if refused is None and not is_followed:
                 now = await self.judge.by_state(room, event, await self._current(room, before))
                 soft = now if isinstance(now, Refused) else unwanted
             after, snapshots = self._after(event, nid, before, refused is not None)
             moved = standing
             if refused is None and soft is None:
-                moved, more = await self._moved(room, event, after)
+                moved, more = await self._moved(room, event, None if is_followed else after)
                 snapshots = [*snapshots, *more]
             if room.standing is standing and self.rooms.peek(event.room_id) is room:
                 break  # nobody moved the room while its new state was worked out
@@ -387,13 +420,22 @@ class Receiver:
         advance = Advance(room)
         advance.new.append(NewEvent(stored, self.states.changes(standing, moved), was_outlier=known is not None))
         advance.snapshots = snapshots
-        advance.missing_prev = list(before.missing_prev)
+        if refused is None and soft is None:
+            advance.missing_prev = list(before.missing_prev)
         advance.standing = moved
         also, redacted = NONE.apply(room, stored) if soft is not None else effect.apply(room, stored)
         await self.door.append(advance, transaction=along.transaction, also=[*along.also, *also], redacted=redacted)
         if refused is not None:
             return Verdict("rejected", refused.why)
         return Verdict("accepted") if soft is None else Verdict("soft-failed", soft.why)
+
+    async def _is_followed(self, room: LiveRoom, event: Event) -> bool:
+        """Whether events that are here follow this one, which comes late: the room has moved on over it already."""
+        if event.depth > room.standing.head.depth:
+            return False  # so that none does, or its maker lied to its own disadvantage
+        if room.queued:
+            await self.known.database.write(_nothing)
+        return event.event_id in await self.known.database.run(room_rows.missing_prev, room.nid)
 
     async def _current(self, room: LiveRoom, before: _Before) -> State:
         """The room as it is now. Behind a gap it is not known what it is: there, what lies before the event counts too,
@@ -415,19 +457,30 @@ class Receiver:
         after, snapshot = self.states.follow(before.at, [StateChange(key, ref, before.at.state.get(key))])
         return after, [*snapshots, snapshot]
 
-    async def _moved(self, room: LiveRoom, event: Event, after: StateAt) -> tuple[Standing, list[NewSnapshot]]:
-        """The room once the event is its newest: what it follows is no extremity any more."""
+    async def _moved(self, room: LiveRoom, event: Event, after: StateAt | None) -> tuple[Standing, list[NewSnapshot]]:
+        """The room once the event is its newest: what it follows is no extremity any more.
+
+        `after` is the state after the event; None where it is no extremity either, as others follow it.
+        """
         head = room.standing.head
-        others = [event_id for event_id in head.extremities if event_id not in event.prev_events]
-        extremities = (*others, event.event_id)
+        others = tuple(event_id for event_id in head.extremities if event_id not in event.prev_events)
+        if after is None and (not others or others == head.extremities):
+            return room.standing, []
+        extremities = others if after is None else (*others, event.event_id)
         depth = max(head.depth, event.depth)
-        if not others:
-            return Standing(RoomHead(extremities, depth, after.snapshot), after.state), []
-        found = await self.known.find(room, others)
-        states = [await self.states.get(room, stored.after) for stored in found.values()]
-        current, snapshot = await self.states.resolve(room, [*states, after])
+        states = [] if after is None else [after]
+        if others:
+            found = await self.known.find(room, others)
+            states = [*[await self.states.get(room, stored.after) for stored in found.values()], *states]
+        current, snapshot = states[0], None
+        if len(states) > 1:
+            current, snapshot = await self.states.resolve(room, states)
         standing = Standing(RoomHead(extremities, depth, current.snapshot), current.state)
         return standing, [] if snapshot is None else [snapshot]
+
+
+def _nothing(cursor: Cursor) -> None:
+    """A write that writes nothing: done when everything queued before it is."""
 
 
 def _replaced(standing: Standing, event: Event) -> int:

@@ -122,8 +122,8 @@ class Backfill:
         return False
 
     def _others(self, room: LiveRoom) -> list[str]:
-        """Who may know more, those with most people first."""
-        return [server for server, _ in room.servers.most_common() if server != self.server_name]
+        """Who may know more, the likeliest first."""
+        return [server for server in room.servers_by_size() if server != self.server_name]
 
     def _is_paused(self, room: LiveRoom) -> bool:
         pause = self._pauses.get(room.nid)
@@ -150,6 +150,7 @@ class Backfill:
         }
         await self.receiver.keep(room, unknown, dict(batch.known))
         batch.known.update(await self.receiver.known.find(room, list(unknown)))
+        await self.receiver.anchor(room, batch.known.values())
         budget = Budget(states=MOST_STATES)
         for event in sorted(events.values(), key=lambda event: (event.depth, event.event_id)):
             known = batch.known.get(event.event_id)

@@ -115,7 +115,7 @@ class Doorway:
         servers = [server for server in servers if server != own]
         room = await self.rooms.get(room_id)
         if room is not None and (room.local_joined or not servers):
-            servers += [server for server, _ in room.servers.most_common(MOST_SERVERS)]
+            servers += room.servers_by_size()[:MOST_SERVERS]
         if ":" in room_id and not servers:
             servers.append(str(server_of(room_id)))
         return [server for server in dict.fromkeys(servers) if server != own][:MOST_SERVERS]

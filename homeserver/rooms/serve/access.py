@@ -28,15 +28,24 @@ class PeerAccess:
 
     async def room(self, origin: str, room_id: str) -> LiveRoom:
         """A room in which this server is, for whoever its ACL lets in. Raises NotFound and Forbidden."""
+        room = await self.known(origin, room_id)
+        if not room.local_joined:
+            raise NotFound("This server is not in that room")
+        return room
+
+    async def known(self, origin: str, room_id: str) -> LiveRoom:
+        """A room, also one that this server has left: what its people said last may be here only, and be cited
+        elsewhere.
+        """
         room = await self.rooms.get(room_id)
-        if room is None or not room.local_joined:
+        if room is None:
             raise NotFound("This server is not in that room")
         if not await self.is_allowed(origin, room):
             raise Forbidden("Your server is not allowed in this room")
         return room
 
     async def member(self, origin: str, room_id: str) -> LiveRoom:
-        """The same, for a server that is in the room too."""
+        """A room in which this server is, for a server that is in it too."""
         room = await self.room(origin, room_id)
         if origin not in room.servers:
             raise Forbidden("Your server is not in this room")

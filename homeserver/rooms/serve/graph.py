@@ -13,7 +13,7 @@ from attrs import frozen
 from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from homeserver.clock import Clock
-from homeserver.errors import InvalidParam, NotFound
+from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.serve.access import PeerAccess
@@ -22,6 +22,7 @@ from storage import auth_chains, graph, state
 from storage import events as event_rows
 from storage.database import Database
 from storage.ports import Cursor, StoredEvent
+from storage.visibility import memberships_of_server
 
 MOST_BACKFILLED = 100
 MOST_MISSING = 20
@@ -48,7 +49,7 @@ class Graph:
             room = (await self.access.rooms.get_many([stored.room_nid])).get(stored.room_nid)
         if stored is None or room is None or stored.rejected:
             raise _no_event()
-        await self.access.member(origin, room.room_id)
+        await self._for(origin, room.room_id, [event_id])
         return self._transaction(pdus(await self._seen(origin, room, [stored])))
 
     async def state(self, origin: str, room_id: str, event_id: str) -> dict[str, object]:
@@ -68,7 +69,7 @@ class Graph:
 
     async def event_auth(self, origin: str, room_id: str, event_id: str) -> dict[str, object]:
         """Everything that an event rests on."""
-        room = await self.access.member(origin, room_id)
+        room, _ = await self._for(origin, room_id, [_parse(event_id)])
         chain = await self.database.run(_read_auth_chain, room.nid, _parse(event_id))
         if chain is None:
             raise _no_event()
@@ -76,10 +77,9 @@ class Graph:
 
     async def backfill(self, origin: str, room_id: str, event_ids: Sequence[str], limit: int) -> dict[str, object]:
         """Events and those before them, newest first."""
-        room = await self.access.member(origin, room_id)
         if not event_ids:
             raise InvalidParam("`v` names no event", "M_MISSING_PARAM")
-        start = [_parse(event_id) for event_id in event_ids[:MOST_BACKFILLED]]
+        room, start = await self._for(origin, room_id, [_parse(event_id) for event_id in event_ids[:MOST_BACKFILLED]])
         limit = max(0, min(limit, MOST_BACKFILLED))
         found = await self.database.run(graph.walk_back, room.nid, start, limit=limit)
         return self._transaction(pdus(await self.view.of(origin, room, found)))
@@ -88,8 +88,7 @@ class Graph:
         self, origin: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
     ) -> dict[str, object]:
         """What lies between two sets of events, oldest first."""
-        room = await self.access.member(origin, room_id)
-        start = [_parse(event_id) for event_id in latest[:MOST_MISSING]]
+        room, start = await self._for(origin, room_id, [_parse(event_id) for event_id in latest[:MOST_MISSING]])
         limit = max(0, min(limit, MOST_MISSING))
         found = await self.database.run(
             graph.walk_back,
@@ -102,10 +101,21 @@ class Graph:
         )
         return {"events": pdus(await self.view.of(origin, room, found[::-1]))}
 
+    async def _for(self, origin: str, room_id: str, event_ids: Sequence[str]) -> tuple[LiveRoom, Sequence[str]]:
+        """A room, and those of some of its events about which a server may ask: all, where it is in the room, and else
+        those at which it was. (Who is put out has to find out by what.) Raises NotFound, Forbidden.
+        """
+        room = await self.access.known(origin, room_id)
+        if origin not in room.servers:
+            event_ids = await self.database.run(_attended, room.nid, origin, event_ids)
+            if not event_ids:
+                raise Forbidden("Your server is not in this room")
+        return room, event_ids
+
     async def _placed(self, origin: str, room_id: str, event_id: str) -> StoredEvent:
         """An event that has a place in the room's graph here, so that the state at it is known."""
-        room = await self.access.member(origin, room_id)
-        stored = (await self.database.run(event_rows.load_by_ids, [_parse(event_id)])).get(event_id)
+        room, _ = await self._for(origin, room_id, [_parse(event_id)])
+        stored = (await self.database.run(event_rows.load_by_ids, [event_id])).get(event_id)
         if stored is None or stored.room_nid != room.nid or not stored.position:
             raise _no_event()
         return stored
@@ -141,6 +151,19 @@ def _read_auth_chain(cursor: Cursor, room_nid: int, event_id: str) -> list[Store
     chain = auth_chains.auth_chain(cursor, list(cited.values())) | set(cited.values())
     found = event_rows.load_events(cursor, chain)
     return [found[nid] for nid in sorted(found)]
+
+
+def _attended(cursor: Cursor, room_nid: int, server: str, event_ids: Sequence[str]) -> list[str]:
+    """Those of the events before which a server was in the room."""
+    found = event_rows.load_by_ids(cursor, event_ids)
+    return [
+        event_id
+        for event_id in event_ids
+        if (stored := found.get(event_id)) is not None
+        and stored.room_nid == room_nid
+        and stored.position
+        and "join" in memberships_of_server(cursor, stored.before, server)
+    ]
 
 
 def _parse(event_id: str) -> str:

@@ -214,6 +214,15 @@ def test_a_notary_speaks_for_the_dead() -> None:
     assert one.network.asked() == [(PEER, OWN_PATH), (NOTARY, OWN_PATH), (NOTARY, QUERY_PATH)]
 
 
+def test_a_notary_that_was_asked_for_its_own_keys_just_now() -> None:
+    one, other = with_notary()
+    peer = one.add(PEER)
+    outcome(other.ring.verify_key(PEER, "ed25519:1", 0))
+    del one.network.servers[PEER]
+    get(one, NOTARY, "ed25519:ours")
+    assert get(one, at=one.calendar.now_ms() - HOUR_MS) == peer.key.verify_key
+
+
 def test_who_is_there_is_asked_itself() -> None:
     one, _ = with_notary()
     one.add(PEER)
