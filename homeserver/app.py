@@ -28,7 +28,7 @@ from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
 from homeserver.clock import Clock
 from homeserver.departures import Departures
-from homeserver.encryption.build import build_devices, build_encryption
+from homeserver.encryption.build import Encryption, build_devices, build_encryption
 from homeserver.ephemeral.inbound.build import listen_to_others
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
@@ -112,6 +112,7 @@ class House:
     clock: Clock
     database: Database
     hub: Hub
+    encryption: Encryption
     rooms: Rooms
     events: EventCache
     transactions: TransactionLog
@@ -168,6 +169,7 @@ class House:
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("search.start", self.indexer.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
+        self.tasks.spawn("encryption.start", self.encryption.start())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self.federation.start())
         if self.sending is not None:
@@ -189,7 +191,7 @@ class House:
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
-        for part in (self.presence, self.indexer, *others, self.database):
+        for part in (self.presence, self.indexer, self.encryption, *others, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
@@ -199,6 +201,7 @@ class House:
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
+            self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
 
     async def _step(self, end: Callable[[], object]) -> None:
         try:
@@ -281,6 +284,21 @@ def build(
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
+    devices = build_devices(settings, database, hub)
+    encryption = build_encryption(
+        settings,
+        devices,
+        database=database,
+        hub=hub,
+        clock=clock,
+        tasks=tasks,
+        door=door,
+        rooms=rooms,
+        transactions=transactions,
+        federation=None if federation is None or asking is None else (federation.client, asking.patience),
+    )
+    if federation is not None and encryption.remote is not None:
+        federation.gate.observers.append(encryption.remote.resyncs.heard_of)
     sending: Sending | None = None
     if federation is not None:
         if outbox is None:
@@ -296,6 +314,8 @@ def build(
                 typing=typing,
                 receipts=receipts,
                 presence=presence,
+                door=door,
+                encryption=encryption,
             )
             outbox = sending.sender
             federation.gate.observers.append(sending.sender.peer_is_alive)
@@ -321,6 +341,7 @@ def build(
     markers = ReadMarkers(database, receipts, account_data, clock)
     filters = FilterService(database)
     if remote is not None:
+        encryption.listen(remote.edus)
         listen_to_others(
             remote.edus,
             door,
@@ -361,18 +382,6 @@ def build(
     )
     sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage, relating.bundles)
     feeds = FeedLoader(hub, database, clock)
-    devices = build_devices(settings, database, hub)
-    encryption = build_encryption(
-        settings,
-        devices,
-        database=database,
-        hub=hub,
-        clock=clock,
-        tasks=tasks,
-        door=door,
-        rooms=rooms,
-        transactions=transactions,
-    )
     sync = Sync(
         clock=clock,
         hub=hub,
@@ -447,6 +456,7 @@ def build(
         clock=clock,
         database=database,
         hub=hub,
+        encryption=encryption,
         rooms=rooms,
         events=events,
         transactions=transactions,

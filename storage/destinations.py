@@ -2,6 +2,8 @@
 
 owed          destination   room_nid  position
               peer.example  7         4711        tell it of the newest events of room 7, which has some up to 4711
+owed_devices  destination   user_id   position
+              peer.example  @a:x      4712        tell it of the newest change of somebody's devices
 destinations  server_name   failures  retry_at_ts
               peer.example  12        1700000000000
 """
@@ -37,6 +39,13 @@ class Debt(msgspec.Struct, frozen=True, gc=False):
 
     room_nid: int
     room_id: str
+    position: int
+
+
+class DeviceDebt(msgspec.Struct, frozen=True, gc=False):
+    """That a server is to hear of somebody's devices."""
+
+    user_id: str
     position: int
 
 
@@ -88,8 +97,10 @@ def write_attempts(cursor: Cursor, changes: Mapping[str, Attempts | None]) -> No
 
 
 def all_creditors(cursor: Cursor) -> list[str]:
-    """Every server to which something is owed."""
-    return [name for (name,) in cursor.execute("SELECT DISTINCT destination FROM owed ORDER BY destination").fetchall()]
+    """Every server to which something is owed, of rooms or of people's devices."""
+    names = cursor.execute("SELECT DISTINCT destination FROM owed").fetchall()
+    names += cursor.execute("SELECT DISTINCT destination FROM owed_devices").fetchall()
+    return sorted({name for (name,) in names})
 
 
 def debts_to(cursor: Cursor, destination: str, limit: int) -> list[Debt]:
@@ -100,6 +111,35 @@ def debts_to(cursor: Cursor, destination: str, limit: int) -> list[Debt]:
         (destination, limit),
     ).fetchall()
     return [Debt(*row) for row in rows]
+
+
+def device_debts_to(cursor: Cursor, destination: str, limit: int) -> list[DeviceDebt]:
+    """What a server is to hear of people's devices."""
+    rows = cursor.execute(
+        "SELECT user_id, position FROM owed_devices WHERE destination = ? ORDER BY user_id LIMIT ?",
+        (destination, limit),
+    ).fetchall()
+    return [DeviceDebt(*row) for row in rows]
+
+
+def owe_devices(cursor: Cursor, debts: Sequence[tuple[str, str, int]]) -> None:
+    """Write down (destination, user id, position); where there is such a debt, the greater position counts."""
+    merged: dict[tuple[str, str], int] = {}
+    for destination, user_id, position in debts:
+        merged[destination, user_id] = max(position, merged.get((destination, user_id), position))
+    cursor.insert_many(
+        "owed_devices",
+        ("destination", "user_id", "position"),
+        [(destination, user_id, position) for (destination, user_id), position in merged.items()],
+        "ON CONFLICT (destination, user_id) DO UPDATE SET position ="
+        " CASE WHEN excluded.position > owed_devices.position THEN excluded.position ELSE owed_devices.position END",
+    )
+
+
+def settle_devices(cursor: Cursor, debts: Sequence[tuple[str, str, int]]) -> None:
+    """Forget that (destination) is to hear of (user id) up to (position)."""
+    for debt in debts:
+        cursor.later("DELETE FROM owed_devices WHERE destination = ? AND user_id = ? AND position <= ?", debt)
 
 
 def owe(cursor: Cursor, debts: Sequence[tuple[str, str, int]]) -> None:
@@ -137,6 +177,7 @@ def clear(cursor: Cursor, destinations: Iterable[str]) -> None:
     """Nothing is owed to these servers."""
     for destination in destinations:
         cursor.later("DELETE FROM owed WHERE destination = ?", (destination,))
+        cursor.later("DELETE FROM owed_devices WHERE destination = ?", (destination,))
 
 
 def unsent(cursor: Cursor, server_name: str, after: int, upto: int) -> list[Unsent]:

@@ -140,6 +140,11 @@ def put_cross_signing(cursor: Cursor, key: CrossSigningKey) -> None:
     )
 
 
+def delete_key(cursor: Cursor, user_id: str, usage: str) -> None:
+    """Somebody has no key for that use any more."""
+    cursor.later("DELETE FROM cross_signing_keys WHERE user_id = ? AND usage = ?", (user_id, usage))
+
+
 def delete_cross_signing(cursor: Cursor, user_id: str) -> None:
     """The person is known no more. What they signed goes, too."""
     cursor.later("DELETE FROM cross_signing_keys WHERE user_id = ?", (user_id,))

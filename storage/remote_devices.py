@@ -1,6 +1,6 @@
 """The lists of devices of other servers' people, as far as they were read: kept in step by what those servers tell.
 
-remote_device_lists  user_id  stream_id  position  stale
+remote_device_lists  user_id  stream_id  position  missed
                      @b:peer  17         4711      0        nothing was missed since
 remote_devices       user_id  device_id  json      display_name
 
@@ -32,8 +32,9 @@ class RemoteList(msgspec.Struct, frozen=True, gc=False):
     stream_id: int
     """Of the newest update that is in it."""
     position: int
-    """When the whole of it was read."""
-    stale: bool
+    """When the whole of it was asked for."""
+    missed: int
+    """Counts the updates that were missed since: then it is to be read again."""
 
 
 def lists_of(cursor: Cursor, user_ids: Collection[str]) -> dict[str, RemoteList]:
@@ -42,9 +43,9 @@ def lists_of(cursor: Cursor, user_ids: Collection[str]) -> dict[str, RemoteList]
         return {}
     condition, parameters = among(cursor, "user_id", sorted(user_ids))
     rows = cursor.execute(
-        f"SELECT user_id, stream_id, position, stale FROM remote_device_lists WHERE {condition}", parameters
+        f"SELECT user_id, stream_id, position, missed FROM remote_device_lists WHERE {condition}", parameters
     ).fetchall()
-    return {user_id: RemoteList(stream_id, position, bool(stale)) for user_id, stream_id, position, stale in rows}
+    return {user_id: RemoteList(stream_id, position, missed) for user_id, stream_id, position, missed in rows}
 
 
 def devices_of(cursor: Cursor, user_ids: Collection[str]) -> dict[str, list[RemoteDevice]]:
@@ -64,20 +65,21 @@ def devices_of(cursor: Cursor, user_ids: Collection[str]) -> dict[str, list[Remo
 
 def all_stale(cursor: Cursor) -> list[str]:
     """Everybody whose list is to be read again."""
-    rows = cursor.execute("SELECT user_id FROM remote_device_lists WHERE stale <> 0 ORDER BY user_id").fetchall()
+    rows = cursor.execute("SELECT user_id FROM remote_device_lists WHERE missed <> 0 ORDER BY user_id").fetchall()
     return [user_id for (user_id,) in rows]
 
 
-def put_list(cursor: Cursor, user_id: str, stream_id: int, position: int, devices: Sequence[RemoteDevice]) -> None:
+def put_list(cursor: Cursor, user_id: str, whole: RemoteList, devices: Sequence[RemoteDevice]) -> None:
     """A whole list was read: it is that from now on."""
     cursor.later("DELETE FROM remote_devices WHERE user_id = ?", (user_id,))
     cursor.insert_many(
         "remote_devices", ("user_id", "device_id", "json", "display_name"), [_row(user_id, one) for one in devices]
     )
     cursor.later(
-        "INSERT INTO remote_device_lists (user_id, stream_id, position, stale) VALUES (?, ?, ?, 0)"
-        " ON CONFLICT (user_id) DO UPDATE SET stream_id = excluded.stream_id, position = excluded.position, stale = 0",
-        (user_id, stream_id, position),
+        "INSERT INTO remote_device_lists (user_id, stream_id, position, missed) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (user_id) DO UPDATE SET stream_id = excluded.stream_id, position = excluded.position,"
+        " missed = excluded.missed",
+        (user_id, whole.stream_id, whole.position, whole.missed),
     )
 
 
@@ -100,9 +102,9 @@ def advance(cursor: Cursor, user_id: str, stream_id: int) -> None:
     cursor.later("UPDATE remote_device_lists SET stream_id = ? WHERE user_id = ?", (stream_id, user_id))
 
 
-def mark_stale(cursor: Cursor, user_id: str) -> None:
+def miss(cursor: Cursor, user_id: str) -> None:
     """An update was missed. Who has no list stays without."""
-    cursor.later("UPDATE remote_device_lists SET stale = 1 WHERE user_id = ?", (user_id,))
+    cursor.later("UPDATE remote_device_lists SET missed = missed + 1 WHERE user_id = ?", (user_id,))
 
 
 def forget(cursor: Cursor, user_id: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from config import make_settings
 from federation.outbound.client import path_to
@@ -42,6 +43,9 @@ from tests.federation.doubles import pour
 from tests.fixtures_house import START_MS, LivedInHouse, StillReactor
 
 T = TypeVar("T")
+
+TICK_MS = 10
+"""By so much it is later whenever somebody looks at the clock."""
 
 Meddler = Callable[[str, Request], Request | Response | None]
 """Looks at a request on its way, with who sends it: may put another in its place, answer it, or lose it (None)."""
@@ -91,7 +95,11 @@ class Line:
         member = fleet.members.get(request.destination)
         if member is None or {self.origin, request.destination} & fleet.down:
             raise Unreachable(request.destination, "there is no such server")
+        if request.destination in fleet.silent:
+            await Deferred()
         answer = await member.serve(request)
+        if self.origin in fleet.deaf:
+            raise Unreachable(request.destination, "the answer got lost")
         headers = {name.lower(): text for name, text in answer.headers.items()}
         return await pour(request, Response(answer.status, headers, await whole(answer)))
 
@@ -223,6 +231,10 @@ class Fleet:
     members: dict[str, Member] = field(factory=dict)
     down: set[str] = field(factory=set)
     """Servers that can neither reach others nor be reached."""
+    silent: set[str] = field(factory=set)
+    """Servers that take requests and never answer."""
+    deaf: set[str] = field(factory=set)
+    """Servers that never hear the answers to what they ask."""
     requests: list[tuple[str, str, str, str]] = field(factory=list)
     """Who asked whom for what: origin, destination, method, path."""
     meddler: Meddler | None = None
@@ -236,7 +248,7 @@ class Fleet:
     """What is elsewhere, for servers that are opened from now on; None is the real web."""
     _urls: dict[str, str] = field(factory=dict)
     """Of the databases, by server."""
-    _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, 10)))
+    _ticks: Iterator[int] = field(factory=lambda: iter(range(START_MS, START_MS + 10**12, TICK_MS)))
 
     def open(self, *names: str) -> list[Member]:
         """Open servers `name.example`."""
@@ -248,6 +260,12 @@ class Fleet:
         again = self._open(member.name)
         again.post.waiting, again.post.sent = member.post.waiting, member.post.sent
         return again
+
+    def crash(self, member: Member) -> Member:
+        """The same without a moment in which what is on its way could be written down."""
+        if member.house.sending is not None:
+            member.house.sending.sender._has_recovered = False  # then it keeps no books
+        return self.restart(member)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self.reactor.wait(awaitable)
@@ -264,6 +282,8 @@ class Fleet:
         """Let time pass, and everybody do in it what has no one waiting for it."""
         while seconds > 0:
             self.reactor.timers.advance(min(seconds, step_s))
+            for _ in range(int(min(seconds, step_s) * 1000) // TICK_MS):
+                next(self._ticks)
             seconds -= step_s
             self.reactor.timers.advance(0)
             while not self.reactor.is_idle:
@@ -343,6 +363,7 @@ class Fleet:
         """Let a server that was just built begin."""
         assert house.federation is not None
         self.wait(house.federation.start())
+        self.wait(house.encryption.start())
         if house.sending is not None:
             self.wait(house.sending.start())
         return Member(house, self.reactor, self, name, post)

@@ -11,13 +11,14 @@
           └───────────────────────────── BACKING_OFF ─────────────────┘ ◄──── failed ─────┘
                                                                             (docs/state-machines/destination.dot)
 
-Events wait in a queue, in the order of this server's stream. A server that does not keep up, or does not answer for a
-while, loses its queue and is *lost*: of each room is only remembered that something is owed, in the database, so that
-a dead server costs next to nothing. When it answers again, it is told of the newest events of each room that it is
-owed (the first of them is how its return is found out); what came before, it asks for itself.
+Events wait in a queue, in the order of this server's stream, and with them what else must arrive: news of people's
+devices, letters from device to device. A server that does not keep up, or does not answer for a while, loses its queue
+and is *lost*: of each room and person is only remembered that something is owed, in the database, so that a dead server
+costs next to nothing. When it answers again, it is told of the newest of each (the first of them is how its return is
+found out); what came before, it asks for itself. Letters are in the database anyway.
 
-    queue      events with their bytes     bounded; not while the server is lost
-    owed       room → position             on its way into the ledger
+    queue      what must arrive            bounded; not while the server is lost
+    owed       topic → position            on its way into the ledger
     ledger     the same, for good          read a parcel at a time, while `owes`
 
 Typing, receipts and the like wait beside that, a newer one in the place of the older, and are lost without harm.
@@ -30,7 +31,7 @@ refused is given up: the ones after it cite it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from enum import Enum
 from random import Random
 
@@ -39,7 +40,20 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from federation.outbound.backoff import BackOff
-from federation.outbound.parcels import MAX_EDUS, MAX_PDUS, Changes, Courier, Edu, Ledger, Owed, Parcel, Pause, Pdu
+from federation.outbound.parcels import (
+    LETTERS,
+    MAX_BYTES,
+    MAX_EDUS,
+    MAX_PDUS,
+    Changes,
+    Courier,
+    Edu,
+    Item,
+    Ledger,
+    Owed,
+    Parcel,
+    Pause,
+)
 from federation.outbound.transport import PeerError, Refused
 
 _log = Logger()
@@ -79,24 +93,24 @@ class Budget:
     """What all queues hold together."""
 
     limits: Limits
-    pdus: int = 0
+    items: int = 0
     bytes: int = 0
 
-    def take(self, pdu: Pdu) -> bool:
+    def take(self, item: Item) -> bool:
         """One more queue holds it. False where that is too much."""
-        more = 0 if pdu.holders else len(pdu.json)
-        if self.pdus >= self.limits.held_pdus or self.bytes + more > self.limits.held_bytes:
+        more = 0 if item.holders else len(item.json)
+        if self.items >= self.limits.held_pdus or self.bytes + more > self.limits.held_bytes:
             return False
-        self.pdus += 1
+        self.items += 1
         self.bytes += more
-        pdu.holders += 1
+        item.holders += 1
         return True
 
-    def release(self, pdu: Pdu) -> None:
-        self.pdus -= 1
-        pdu.holders -= 1
-        if not pdu.holders:
-            self.bytes -= len(pdu.json)
+    def release(self, item: Item) -> None:
+        self.items -= 1
+        item.holders -= 1
+        if not item.holders:
+            self.bytes -= len(item.json)
 
 
 @frozen
@@ -133,6 +147,7 @@ class Destination:
         "is_insured",
         "is_lost",
         "is_proven",
+        "letters_upto",
         "name",
         "owed",
         "owes",
@@ -154,8 +169,10 @@ class Destination:
         self.owed: dict[str, int] = {}
         self.is_insured = False
         """Whether the ledger was told of what is still in the queue. For the sender's book-keeping."""
+        self.letters_upto = 0
+        """Up to where letters were taken that the ledger still has; 0: there are none."""
         self._means = means
-        self._queue: deque[Pdu] = deque()
+        self._queue: deque[Item] = deque()
         self._edus: dict[Hashable, Edu] = {}
         self._parcel: Parcel | None = None
         """On its way, or to be sent again."""
@@ -168,17 +185,17 @@ class Destination:
 
     # -- what comes in -----------------------------------------------------------------------------------------
 
-    def add_pdu(self, pdu: Pdu) -> None:
-        """Positions must not decrease from one to the next."""
+    def add(self, item: Item) -> None:
+        """Positions in a topic must not decrease from one to the next."""
         if not self.is_lost and len(self._queue) >= self._means.limits.queued_pdus:
             self._lose()
         if self.is_lost:
-            self._owe(pdu.room_id, pdu.position)
-        elif self._means.budget.take(pdu):
-            self._queue.append(pdu)
+            self._owe(item.topic, item.position)
+        elif self._means.budget.take(item):
+            self._queue.append(item)
         else:
             self._lose()
-            self._owe(pdu.room_id, pdu.position)
+            self._owe(item.topic, item.position)
         self._wake()
 
     def add_edu(self, edu: Edu, linger_s: float = 0.0) -> None:
@@ -232,35 +249,45 @@ class Destination:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to remember about it."""
-        return self.state is State.RESTING and not (self.failures or self.owes or self.owed or self.is_insured)
+        is_needed = self.failures or self.owes or self.owed or self.is_insured or self.letters_upto
+        return self.state is State.RESTING and not is_needed
 
     @property
     def waiting(self) -> int:
-        """How many events are queued or under way."""
+        """How many things are queued or under way."""
         return len(self._queue) + (len(self._parcel.queued) if self._parcel is not None else 0)
 
     @property
     def oldest(self) -> int | None:
-        """The position of the oldest event that is queued or under way."""
-        if self._parcel is not None and self._parcel.queued:
-            return self._parcel.queued[0].position
-        return self._queue[0].position if self._queue else None
+        """The position of the oldest that is queued or under way, letters aside."""
+        return min((item.position for item in self._unsettled() if item.topic != LETTERS), default=None)
 
     def debts(self, with_queue: bool) -> list[Owed]:
-        """What the ledger is to know; `with_queue`: of events that are queued or under way, too."""
-        rooms: dict[str, int] = {}
+        """What the ledger is to know; `with_queue`: of what is queued or under way, too."""
+        topics: dict[str, int] = {}
         if with_queue:
-            for pdu in (*(self._parcel.queued if self._parcel is not None else ()), *self._queue):
-                rooms[pdu.room_id] = pdu.position
-        for room_id, position in self.owed.items():
-            rooms[room_id] = max(position, rooms.get(room_id, position))
-        return [Owed(self.name, room_id, position) for room_id, position in rooms.items()]
+            for item in self._unsettled():
+                topics[item.topic] = item.position
+        for topic, position in self.owed.items():
+            topics[topic] = max(position, topics.get(topic, position))
+        topics.pop(LETTERS, None)  # it knows of them
+        return [Owed(self.name, topic, position) for topic, position in topics.items()]
 
     def forget_owed(self, upto: Mapping[str, int]) -> None:
         """What was owed up to these positions is in the ledger, or owed no more."""
-        for room_id, position in upto.items():
-            if self.owed.get(room_id, position + 1) <= position:
-                del self.owed[room_id]
+        for topic, position in upto.items():
+            if self.owed.get(topic, position + 1) <= position:
+                del self.owed[topic]
+
+    def letters_settled(self, upto: int) -> None:
+        """The ledger has forgotten letters up to there."""
+        if self.letters_upto <= upto:
+            self.letters_upto = 0
+
+    def _unsettled(self) -> Iterator[Item]:
+        if self._parcel is not None:
+            yield from self._parcel.queued
+        yield from self._queue
 
     # -- a turn ------------------------------------------------------------------------------------------------
 
@@ -297,32 +324,45 @@ class Destination:
             self.owes = True
             if self.owed:
                 written = dict(self.owed)
-                await self._means.ledger.save(Changes(owed=self.debts(with_queue=False)))
+                if debts := self.debts(with_queue=False):
+                    await self._means.ledger.save(Changes(owed=debts))
                 self.forget_owed(written)
+            if self.letters_upto:
+                await self._settle({LETTERS: self.letters_upto})
             # A server that may well be dead is not worth reading rooms for.
-            rooms = await self._means.ledger.newest(self.name, 1 if self.failures else self._batch)
-            if not rooms:
+            found = await self._means.ledger.newest(self.name, 1 if self.failures else self._batch)
+            if not found:
                 self.owes = False
                 continue
-            covers = {room.room_id: room.upto for room in rooms}
-            pdus = [pdu for room in rooms for pdu in room.pdus]
-            if pdus:
-                return self._parcel_of(pdus=pdus, covers=covers)
+            covers = {one.topic: one.upto for one in found}
+            pdus = [pdu for one in found for pdu in one.pdus]
+            edus = [edu for one in found for edu in one.edus]
+            if pdus or edus:
+                things = sum(one.things for one in found)
+                return Parcel(self._means.next_txn_id(), self._means.now_ms(), pdus, edus, (), covers, 0, things)
             await self._settle(covers)
-        queued = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
-        edus = [self._edus.pop(key) for key in list(self._edus)[:MAX_EDUS]]
-        if not queued and not edus:
-            return None
-        return self._parcel_of(pdus=[pdu.json for pdu in queued], edus=edus, queued=queued)
+        return self._pack_queue()
 
-    def _parcel_of(
-        self,
-        pdus: list[bytes],
-        edus: list[Edu] | None = None,
-        queued: list[Pdu] | None = None,
-        covers: dict[str, int] | None = None,
-    ) -> Parcel:
-        return Parcel(self._means.next_txn_id(), self._means.now_ms(), pdus, edus or (), queued or (), covers or {})
+    def _pack_queue(self) -> Parcel | None:
+        queued: list[Item] = []
+        counts = {False: 0, True: 0}
+        most = {False: self._batch, True: min(2 * self._batch, MAX_EDUS)}
+        size = 0
+        while self._queue:
+            item = self._queue[0]
+            size += len(item.json)
+            is_full = counts[item.is_edu] == most[item.is_edu] or size > MAX_BYTES or self._batch == 1
+            if queued and is_full:
+                break
+            counts[item.is_edu] += 1
+            queued.append(self._queue.popleft())
+        passing = [self._edus.pop(key) for key in list(self._edus)[: MAX_EDUS - counts[True]]]
+        if not queued and not passing:
+            return None
+        pdus = [item.json for item in queued if not item.is_edu]
+        edus = [item.json for item in queued if item.is_edu] + [edu.json for edu in passing]
+        txn_id, now_ms = self._means.next_txn_id(), self._means.now_ms()
+        return Parcel(txn_id, now_ms, pdus, edus, queued, {}, len(passing), len(queued))
 
     def _succeeded(self) -> None:
         self.is_proven = True
@@ -334,22 +374,26 @@ class Destination:
     async def _delivered(self, parcel: Parcel) -> None:
         """The peer has it, or will never take it."""
         self._parcel = None
-        for pdu in parcel.queued:
-            self._means.budget.release(pdu)
+        for item in parcel.queued:
+            self._means.budget.release(item)
+            if item.topic == LETTERS:
+                self.letters_upto = item.position
         if parcel.covers:
             await self._settle(parcel.covers)
 
     async def _settle(self, covers: Mapping[str, int]) -> None:
-        """Nothing is owed in these rooms up to these positions: neither by the ledger nor from the queue."""
-        settled = [Owed(self.name, room_id, position) for room_id, position in covers.items()]
+        """Nothing of these topics is owed up to these positions: neither by the ledger nor from the queue."""
+        settled = [Owed(self.name, topic, position) for topic, position in covers.items()]
         await self._means.ledger.save(Changes(settled=settled))
         self.forget_owed(covers)
-        kept: deque[Pdu] = deque()
-        for pdu in self._queue:
-            if pdu.position <= covers.get(pdu.room_id, pdu.position - 1):
-                self._means.budget.release(pdu)
+        if LETTERS in covers:
+            self.letters_settled(covers[LETTERS])
+        kept: deque[Item] = deque()
+        for item in self._queue:
+            if item.position <= covers.get(item.topic, item.position - 1):
+                self._means.budget.release(item)
             else:
-                kept.append(pdu)
+                kept.append(item)
         self._queue = kept
 
     # -- failure -----------------------------------------------------------------------------------------------
@@ -365,14 +409,14 @@ class Destination:
     async def _refused(self, error: Refused, parcel: Parcel) -> None:
         """The peer objects to what is in the parcel: send it in pieces, or without what is in the smallest."""
         if parcel.is_smallest and error.errcode:
-            _log.warn("{peer} will not take one of our events: {why}", peer=self.name, why=error.why)
+            _log.warn("{peer} will not take something of ours: {why}", peer=self.name, why=error.why)
             try:
                 await self._delivered(parcel)
             except Exception:
                 _log.failure("what a peer refused is tried again")
             return
         self._parcel = None
-        if not parcel.edus:  # else it may be one of those, which are left out from now on
+        if not parcel.passing:  # else it may be one of those, which are left out from now on
             self._batch = 1
         self._queue.extendleft(reversed(parcel.queued))
 
@@ -397,12 +441,12 @@ class Destination:
         if self._parcel is not None and self.state is not State.SENDING:
             given_up += self._parcel.queued
             self._parcel = None
-        for pdu in given_up:
-            self._owe(pdu.room_id, pdu.position)
-            self._means.budget.release(pdu)
+        for item in given_up:
+            self._owe(item.topic, item.position)
+            self._means.budget.release(item)
 
-    def _owe(self, room_id: str, position: int) -> None:
-        self.owed[room_id] = max(position, self.owed.get(room_id, position))
+    def _owe(self, topic: str, position: int) -> None:
+        self.owed[topic] = max(position, self.owed.get(topic, position))
 
     # -- when the next turn is ---------------------------------------------------------------------------------
 

@@ -13,17 +13,25 @@ from attrs import define, field, frozen
 MAX_PDUS = 50
 """In one transaction, as the specification has it."""
 MAX_EDUS = 100
+MAX_BYTES = 4 * 1024 * 1024
+"""Of what is queued, in one transaction: proxies before other servers may take no more."""
+
+LETTERS = "letters"
+"""The topic of messages from device to device. They are written down with the message, for each server by itself: so
+they are owed without a word, and what has come is told to the ledger."""
 
 
 @define(eq=False)
-class Pdu:
-    """An event on its way. One object stands in the queues of all servers that it goes to."""
+class Item:
+    """Something that must arrive, in the order of its topic. One object stands in the queues of all its servers."""
 
-    room_id: str
+    topic: str
+    """What it is about: the id of a room, of a person (whose devices are others now), or `LETTERS`."""
     position: int
     """Its place in this server's stream."""
     json: bytes
-    """As it was signed."""
+    """An event as it was signed, or an EDU."""
+    is_edu: bool = False
     holders: int = 0
     """Queues that it stands in."""
 
@@ -45,16 +53,20 @@ class Parcel:
     ts: int
     """When it was made, in ms since 1970."""
     pdus: Sequence[bytes]
-    edus: Sequence[Edu]
-    queued: Sequence[Pdu] = ()
-    """Those in the queue that `pdus` are; empty for a parcel that makes up for what was missed."""
+    edus: Sequence[bytes]
+    queued: Sequence[Item] = ()
+    """Those in the queue that are in it; empty for a parcel that makes up for what was missed."""
     covers: Mapping[str, int] = field(factory=dict)
-    """Rooms that it makes up for, with the position up to which it does."""
+    """Topics that it makes up for, with the position up to which it does."""
+    passing: int = 0
+    """How many of the EDUs are passing things."""
+    things: int = 0
+    """How many it could be cut into, beside those."""
 
     @property
     def is_smallest(self) -> bool:
         """Whether it can't be cut into smaller ones."""
-        return len(self.queued) + len(self.covers) <= 1 and not (self.pdus and self.edus)
+        return self.things <= 1 and not (self.things and self.passing)
 
 
 @frozen
@@ -68,10 +80,10 @@ class Pause:
 
 @frozen
 class Owed:
-    """That a server has yet to hear of what came in a room up to a position."""
+    """That a server has yet to hear of what came of a topic up to a position."""
 
     destination: str
-    room_id: str
+    topic: str
     position: int
 
 
@@ -80,13 +92,13 @@ class Changes:
     """What is to be written down about the sending: all of it or nothing."""
 
     sent_upto: int | None = None
-    """Every event up to here was delivered to all whom it concerns, or is owed to them."""
+    """Everything up to here was delivered to all whom it concerns, or is owed to them."""
     owed: list[Owed] = field(factory=list)
     """Laid over what is there: the greater position counts."""
     settled: list[Owed] = field(factory=list)
-    """Debts up to that position are forgotten."""
+    """Debts up to that position are forgotten; of `LETTERS`, those up to it."""
     cleared: list[str] = field(factory=list)
-    """Servers to which nothing is owed."""
+    """Servers to which nothing is owed, but perhaps letters."""
     pauses: dict[str, Pause | None] = field(factory=dict)
 
     def __bool__(self) -> bool:
@@ -104,13 +116,19 @@ class Recovered:
 
 @frozen
 class Newest:
-    """The newest events of a room, for a server that missed some."""
+    """The newest of a topic, for a server that missed some; of `LETTERS`, the oldest that it has not."""
 
-    room_id: str
+    topic: str
     upto: int
     """What the server is to hear of, up to here, is among them or comes before them. Not less than what is owed."""
-    pdus: Sequence[bytes]
+    pdus: Sequence[bytes] = ()
     """In the order of this server. Empty where there is nothing that the server may see or has not."""
+    edus: Sequence[bytes] = ()
+
+    @property
+    def things(self) -> int:
+        """How many there are that can go one by one."""
+        return len(self.edus) if self.topic == LETTERS else 1
 
 
 class Courier(Protocol):
@@ -124,7 +142,8 @@ class Ledger(Protocol):
     """Remembers over restarts what is owed to whom, and who is left alone."""
 
     async def recover(self, head: int) -> Recovered:
-        """Read everything, after working out who is owed what came after `sent_upto` and not after `head`.
+        """Read everything, after working out who is owed what came after `sent_upto` and not after `head`: events of
+        rooms, and news of people here.
 
         To be called once, before anything is saved.
         """
@@ -132,8 +151,7 @@ class Ledger(Protocol):
     async def save(self, changes: Changes) -> None:
         """Durable when it answers. Saves happen in the order in which they were asked for."""
 
-    async def newest(self, destination: str, max_pdus: int) -> Sequence[Newest]:
-        """Rooms of which something is owed, with their newest events: as many as fit, one at least.
-
-        Empty where nothing is owed.
+    async def newest(self, destination: str, most: int) -> Sequence[Newest]:
+        """What is owed, of each topic its newest: at most so many events, and things of each other kind; one thing at
+        least. Empty where nothing is owed.
         """

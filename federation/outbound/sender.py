@@ -1,21 +1,27 @@
 """Everything that goes out to other servers by itself: events, typing, receipts, and what they missed.
 
     Delivery (which servers?) ── send_pdu ──┐
+    new keys, other devices ─── send_news ──┤
+    between devices ────────── send_letter ─┤
     typing, receipts, presence ─ send_edu ──┼── Destination ── a turn ── Courier ── PUT /send
     inbound requests ────── peer_is_alive ──┘        │  one request each, and so many in all
                                                      └── Ledger: what is owed, who is left alone
 
-**Nothing is lost.** The ledger's `sent_upto` says: every event up to here was delivered to all whom it concerns, or
-is written down as owed to them. Each round of book-keeping moves it up to now: what a server has not taken since the
-last round is written down as owed, though it may still stand in its queue; what is younger holds the mark back. After
-a crash the events between the mark and the head of the stream, some seconds' worth, are read again from the stream
-(`Ledger.recover`). So nothing has to be written while peers answer, and a peer may be told twice, which is harmless.
+**Nothing is lost** but what passes. The ledger's `sent_upto` says: every event up to here, and all news of people, was
+delivered to all whom it concerns, or is written down as owed to them. Each round of book-keeping moves it up to now:
+what a server has not taken since the last round is written down as owed, though it may still stand in its queue; what
+is younger holds the mark back. After a crash what lies between the mark and the head of the stream, some seconds'
+worth, is read again from the stream (`Ledger.recover`). So nothing has to be written while peers answer, and a peer may
+be told twice, which is harmless.
+
+Letters can't be made up for by newer ones. They are in the ledger, for each server, before they come here, and leave it
+some time after they were taken: a letter may come twice after a crash, under the same `message_id`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -27,7 +33,7 @@ from twisted.logger import Logger
 from federation.bounded import Bounded
 from federation.outbound.backoff import BackOff
 from federation.outbound.destination import Budget, Destination, Limits, Means, State
-from federation.outbound.parcels import Changes, Courier, Edu, Ledger, Pause, Pdu
+from federation.outbound.parcels import LETTERS, Changes, Courier, Edu, Item, Ledger, Owed, Pause
 from federation.room.canonical import canonical_json
 from federation.room.event import Event
 
@@ -68,8 +74,8 @@ class Sender:
         limits: Limits | None = None,
         back_off: BackOff | None = None,
     ) -> None:
-        """`position`: up to where the stream is committed and visible. All events after what it says now must be handed
-        to `send_pdu` in the same breath in which they become visible.
+        """`position`: up to where the stream is committed and visible, and what came in it was handed over: events of
+        `send_pdu` in the same breath in which they become visible.
         """
         limits = limits or Limits()
         self._server_name = server_name
@@ -126,11 +132,20 @@ class Sender:
     # -- what is to be sent ------------------------------------------------------------------------------------
 
     def send_pdu(self, event: Event, destinations: Collection[str], position: int) -> None:
-        """Queue a committed event. Positions must not decrease from one call to the next."""
-        pdu = Pdu(event.room_id, position, event.raw)
-        for name in destinations:
-            if name != self._server_name:
-                self._open(name).add_pdu(pdu)
+        """Queue a committed event. Positions in a room must not decrease from one call to the next."""
+        self._queue(Item(event.room_id, position, event.raw), destinations)
+
+    def send_news(self, user_id: str, edus: Sequence[bytes], destinations: Collection[str], position: int) -> None:
+        """Queue EDUs that tell of a change to somebody here. Who misses them is told of the newest change in time.
+
+        `edus` are canonical JSON. Positions must not decrease from one call to the next for the same person.
+        """
+        for edu in edus:
+            self._queue(Item(user_id, position, edu, is_edu=True), destinations)
+
+    def send_letter(self, destination: str, edu: bytes, position: int) -> None:
+        """Queue an EDU that is in the ledger already, at that position. Positions must not decrease."""
+        self._queue(Item(LETTERS, position, edu, is_edu=True), [destination])
 
     def send_edu(
         self,
@@ -164,8 +179,8 @@ class Sender:
 
     @property
     def queued_pdus(self) -> int:
-        """Places that are taken in all queues."""
-        return self._budget.pdus
+        """Places that are taken in all queues, by events and what else must arrive."""
+        return self._budget.items
 
     @property
     def queued_bytes(self) -> int:
@@ -185,7 +200,17 @@ class Sender:
         """Every server that is remembered: its state, its failures in a row, its events in memory."""
         return {one.name: (one.state, one.failures, one.waiting) for one in self._destinations.values()}
 
+    def is_given_up(self, name: str) -> bool:
+        """Whether a server has not answered for so long that nobody should wait for it now."""
+        destination = self._destinations.get(name)
+        return destination is not None and destination.is_lost and destination.state is State.BACKING_OFF
+
     # -- turns -------------------------------------------------------------------------------------------------
+
+    def _queue(self, item: Item, destinations: Collection[str]) -> None:
+        for name in destinations:
+            if name != self._server_name:
+                self._open(name).add(item)
 
     def _open(self, name: str) -> Destination:
         destination = self._destinations.get(name)
@@ -282,6 +307,8 @@ class Sender:
                 changes.cleared.append(destination.name)
             if destination.owed:
                 written.append((destination, dict(destination.owed)))
+            if destination.letters_upto:
+                changes.settled.append(Owed(destination.name, LETTERS, destination.letters_upto))
             changes.owed += destination.debts(with_queue=is_old)
             self._note_pause(destination, changes)
             if destination.is_idle:
@@ -299,6 +326,9 @@ class Sender:
                 self._open(name).is_insured = True
             raise
         self._saved_upto = max(upto, self._saved_upto)
+        for settled in changes.settled:
+            if (known := self._destinations.get(settled.destination)) is not None:
+                known.letters_settled(settled.position)
         for destination, owed in written:
             destination.forget_owed(owed)
             destination.owes = True

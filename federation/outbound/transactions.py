@@ -51,7 +51,7 @@ class Transactions:
 
 def write_transaction(origin: str, parcel: Parcel) -> bytes:
     """The body, as canonical JSON. What is in it is that already, so it is not parsed again."""
-    edus = b",".join(edu.json for edu in parcel.edus)
+    edus = b",".join(parcel.edus)
     pdus = b",".join(parcel.pdus)
     return b'{"edus":[%b],"origin":%b,"origin_server_ts":%d,"pdus":[%b]}' % (
         edus,

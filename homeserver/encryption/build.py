@@ -3,6 +3,8 @@
 devices = build_devices(settings, database, hub)
 accounts = build_accounts(..., book=devices.lists)
 encryption = build_encryption(settings, devices, ...)
+encryption.listen(edus)         where there are other servers
+await encryption.start()
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 from attrs import frozen
 
 from config import Settings
+from federation.outbound.client import FederationClient
+from federation.outbound.patience import Patience
 from homeserver.clock import Clock
 from homeserver.encryption.backups import KeyBackups
 from homeserver.encryption.claims import KeyClaims
@@ -21,14 +25,18 @@ from homeserver.encryption.letters import Letterbox
 from homeserver.encryption.lists import DeviceLists
 from homeserver.encryption.log import ChangeLog
 from homeserver.encryption.news import DeviceNews
-from homeserver.encryption.queries import KeyQueries, NobodyElsewhere
+from homeserver.encryption.queries import Elsewhere, KeyQueries, NobodyElsewhere
+from homeserver.encryption.remote.build import RemoteEncryption, build_remote
+from homeserver.encryption.remote.inbound import DeviceUpdatesThere, LettersThere, SigningKeysThere
+from homeserver.encryption.remote.served import ServedKeys
 from homeserver.encryption.sections import EncryptionSections
-from homeserver.encryption.signing import CrossSigning, NoRemoteKeys
+from homeserver.encryption.signing import CrossSigning, NoRemoteKeys, RemoteKeys
 from homeserver.encryption.states import DeviceStates
 from homeserver.encryption.uploads import KeyUploads
 from homeserver.encryption.whereabouts import Whereabouts
 from homeserver.rooms.accept import Door
 from homeserver.rooms.registry import Rooms
+from homeserver.rooms.serve.edus import Edus
 from homeserver.rooms.transactions import TransactionLog
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
@@ -58,6 +66,28 @@ class Encryption:
     signing: CrossSigning
     backups: KeyBackups
     dehydrated: DehydratedDevices
+    served: ServedKeys
+    remote: RemoteEncryption | None
+    """None for a server that keeps to itself."""
+
+    def listen(self, edus: Edus) -> None:
+        """Take what other servers say of devices and keys, and the letters that they bring."""
+        if self.remote is not None:
+            known, resyncs, lists = self.remote.known, self.remote.resyncs, self.devices.lists
+            edus.handlers["m.device_list_update"] = DeviceUpdatesThere(known, lists, resyncs)
+            edus.handlers["m.signing_key_update"] = SigningKeysThere(known, lists)
+            edus.handlers["m.direct_to_device"] = LettersThere(self.letterbox)
+            edus.must_arrive.add("m.direct_to_device")
+
+    async def start(self) -> None:
+        """Take up what was left undone."""
+        if self.remote is not None:
+            await self.remote.resyncs.start()
+
+    async def close(self) -> None:
+        """Begin nothing more."""
+        if self.remote is not None:
+            self.remote.resyncs.close()
 
     async def account_registered(self, user_id: str, displayname: str | None) -> None:
         """A new account has nothing of all this (`homeserver.accounts.ports.AccountListener`)."""
@@ -79,6 +109,7 @@ class Encryption:
             self.signing,
             self.backups,
             self.dehydrated,
+            self.served,
         ]
         return {type(friend): friend for friend in friends}
 
@@ -101,6 +132,7 @@ def build_encryption(
     door: Door,
     rooms: Rooms,
     transactions: TransactionLog,
+    federation: tuple[FederationClient, Patience] | None,
 ) -> Encryption:
     """Put everything together, and have it see who moves where."""
     server_name = settings.server.name
@@ -109,6 +141,21 @@ def build_encryption(
     letterbox = Letterbox(database, devices.states, transactions, clock, tasks, server_name)
     news = DeviceNews(database, rooms, devices.log, whereabouts)
     claims = KeyClaims(database, devices.states, clock)
+    remote: RemoteEncryption | None = None
+    if federation is not None:
+        client, patience = federation
+        remote = build_remote(
+            devices.lists,
+            client=client,
+            patience=patience,
+            database=database,
+            rooms=rooms,
+            hub=hub,
+            tasks=tasks,
+            timers=clock.timers,
+        )
+    elsewhere: Elsewhere = NobodyElsewhere() if remote is None else remote.asked
+    remote_keys: RemoteKeys = NoRemoteKeys() if remote is None else remote.asked
     return Encryption(
         devices=devices,
         sections=EncryptionSections(devices.states, letterbox, news),
@@ -116,8 +163,10 @@ def build_encryption(
         news=news,
         uploads=KeyUploads(devices.lists, devices.states, clock),
         claims=claims,
-        queries=KeyQueries(database, server_name, claims, NobodyElsewhere()),
-        signing=CrossSigning(database, devices.lists, server_name, NoRemoteKeys()),
+        queries=KeyQueries(database, server_name, claims, elsewhere),
+        signing=CrossSigning(database, devices.lists, server_name, remote_keys),
         backups=KeyBackups(database),
         dehydrated=DehydratedDevices(database, devices.lists, letterbox, hub, clock),
+        served=ServedKeys(database, claims, server_name, settings.federation.share_device_names),
+        remote=remote,
     )

@@ -172,7 +172,7 @@ class Letterbox:
         """
         here: Events = {}
         for user_id, contents in messages.items():
-            if user_id.partition(":")[2] == self._server_name:
+            if _belongs_to(user_id, self._server_name):
                 events = {device: write_event(sender, event_type, content) for device, content in contents.items()}
                 here[user_id] = {device: json for device, json in events.items() if len(json) <= 2 * MAX_LETTER_BYTES}
         notice = _Delivered(self, take_positions(self._database.counters, 1))
@@ -247,10 +247,11 @@ class Letterbox:
         size = 0
         for user_id, by_device in people.items():
             for device, content in by_device.items():
-                size += len(orjson.dumps(content)) + len(device) + len(user_id)
-                if part and size > EDU_BYTES:
+                more = len(orjson.dumps(content)) + len(device) + len(user_id)
+                if part and size + more > EDU_BYTES:
                     yield self._edu(sender, event_type, part)
                     part, size = {}, 0
+                size += more
                 part.setdefault(user_id, {})[device] = content
         if part:
             yield self._edu(sender, event_type, part)
@@ -301,6 +302,13 @@ def _server_of(user_id: str) -> str:
         return server_of(parse_user_id(user_id))
     except InvalidIdentifier as error:
         raise InvalidParam(f"`messages`: {error}") from None
+
+
+def _belongs_to(user_id: str, server_name: str) -> bool:
+    try:
+        return server_of(parse_user_id(user_id)) == server_name
+    except InvalidIdentifier:
+        return False
 
 
 def _check(user_id: str, contents: Mapping[str, Mapping[str, Any]], *, is_local: bool) -> None:

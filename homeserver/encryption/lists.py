@@ -131,6 +131,14 @@ class DeviceLists:
         notice = _Told(self, user_id)
         return await self._database.write_and_tell(notice, self._write, notice, user_id, position, work)
 
+    async def write_remote(self, user_id: str, work: Callable[[Cursor, int], bool]) -> None:
+        """The same for somebody of another server: `work` says whether those here who share a room with the person are
+        to ask for the keys again. It is given the position of that.
+        """
+        position = take_position(self._database.counters)
+        notice = _Told(self, user_id)
+        await self._database.write_and_tell(notice, _write_remote, notice, user_id, position, work)
+
     def show(self, told: _Told) -> None:
         """Make a committed change visible. For its notice only."""
         for device_id in told.gone:
@@ -189,6 +197,21 @@ class DeviceLists:
         public = read_public_keys(cursor, [user_id], None)
         edus = [device_update(user_id, last, public, cursor, shows_names=self._shows_names)]
         return [signing_update(user_id, public), *edus] if public.cross_signing.get(user_id) else edus
+
+
+def _write_remote(
+    cursor: Cursor, notice: _Told, user_id: str, position: int, work: Callable[[Cursor, int], bool]
+) -> None:
+    notice.is_seen = work(cursor, position)
+    notice.position = position if notice.is_seen else 0
+    if notice.is_seen:
+        rows.mark(cursor, user_id, position)
+        notice.room_nids = membership_rows.joined_rooms(cursor, [user_id]).get(user_id, frozenset())
+
+
+def edu_json(edu_type: str, content: bytes) -> bytes:
+    """An EDU of canonical JSON."""
+    return b'{"content":%b,"edu_type":"%b"}' % (content, edu_type.encode())
 
 
 def signing_update(user_id: str, public: PublicKeys) -> tuple[str, bytes]:

@@ -16,6 +16,7 @@ from homeserver.federation_api import (
     queries,
     rooms,
     transactions,
+    user_keys,
     version,
 )
 
@@ -30,5 +31,6 @@ FEDERATION_ROUTES: Sequence[ModuleType] = (
     queries,
     rooms,
     transactions,
+    user_keys,
     version,
 )

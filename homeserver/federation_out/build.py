@@ -17,12 +17,15 @@ from federation.outbound.parcels import Courier
 from federation.outbound.sender import Sender
 from federation.outbound.transactions import Transactions
 from homeserver.clock import Clock
+from homeserver.encryption.build import Encryption
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
+from homeserver.federation_out.devices import DeviceNewsOut
 from homeserver.federation_out.ledger import OutboundLedger
 from homeserver.federation_out.passing import PassingThings
 from homeserver.observe.metrics import Metrics
+from homeserver.rooms.accept import Door
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
@@ -58,19 +61,29 @@ def build_sender(
     typing: TypingBoard,
     receipts: ReceiptBoard,
     presence: PresenceBoard,
+    door: Door,
+    encryption: Encryption,
 ) -> Sending:
     """Build it, and have it listen to the boards. `courier` is `make_courier(client)`, or a simulation's own."""
     name = settings.server.name
+    lists = encryption.devices.lists
+    devices = DeviceNewsOut(name, rooms, hub, database, lists, clock.timers, tasks.spawn)
     sender = Sender(
         server_name=name,
         courier=courier,
-        ledger=OutboundLedger(name, database, rooms, hub),
+        ledger=OutboundLedger(name, database, rooms, hub, lists),
         timers=clock.timers,
         now_ms=clock.now_ms,
         random=random,
         spawn=tasks.spawn,
-        position=lambda: hub.position,
+        position=devices.floor,
     )
+    devices.send_by(sender)
+    lists.listeners.append(devices)
+    door.observers.append(devices)
+    encryption.letterbox.post = sender
+    if encryption.remote is not None:
+        encryption.remote.asked.is_given_up = sender.is_given_up
     passing = PassingThings(name, sender, rooms, clock.timers, tasks.spawn, settings.presence.federated)
     typing.listeners.append(passing)
     receipts.listeners.append(passing)

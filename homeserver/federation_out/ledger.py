@@ -1,4 +1,4 @@
-"""The book-keeping of what goes out, on this server's database and rooms.
+"""The book-keeping of what goes out, on this server's database and rooms: events, news of devices, letters.
 
 What a server missed is made up for with the newest events of each room, its forward extremities: everything else
 comes before them, and the server asks for what it lacks. A server that is no longer in the room gets the last event
@@ -7,22 +7,30 @@ that it was to hear of, which is how it was put out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from federation.outbound.parcels import MAX_PDUS, Changes, Newest, Owed, Pause, Recovered
+from federation.outbound.parcels import LETTERS, MAX_PDUS, Changes, Newest, Owed, Pause, Recovered
 from federation.room.identifiers import server_of
+from homeserver.encryption.lists import DeviceLists, edu_json
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import destinations as rows
+from storage import device_lists as device_rows
 from storage import events as event_rows
+from storage import memberships as membership_rows
+from storage import to_device as letter_rows
 from storage import visibility as visibility_rows
 from storage.database import Database
 from storage.destinations import Attempts, Debt
 from storage.ports import Cursor, StoredEvent
 
 SEEN_BY_ALL = ("world_readable", "shared")
+MOST_LETTERS = 50
+"""In one parcel that makes up for what was missed; and people of whose devices it tells, in one or two EDUs each."""
+MOST_PEOPLE = 20
+MOST_LETTER_BYTES = 2 * 1024 * 1024
 
 
 @frozen
@@ -33,6 +41,7 @@ class OutboundLedger:
     database: Database
     rooms: Rooms
     hub: Hub
+    lists: DeviceLists
 
     async def recover(self, head: int) -> Recovered:
         after = await self.database.run(rows.read_upto)
@@ -47,6 +56,7 @@ class OutboundLedger:
                     owed.update(dict.fromkeys(live.servers, room.position))
                 owed.pop(self.server_name, None)
                 changes.owed += [Owed(server, room.room_id, position) for server, position in sorted(owed.items())]
+            changes.owed += await self._news_since(after)
         if changes.owed or after is None or after < head:
             await self.save(changes)
         creditors, attempts = await self.database.run(_read)
@@ -56,7 +66,23 @@ class OutboundLedger:
     async def save(self, changes: Changes) -> None:
         await self.database.write(_write, changes)
 
-    async def newest(self, destination: str, max_pdus: int) -> Sequence[Newest]:
+    async def newest(self, destination: str, most: int) -> Sequence[Newest]:
+        letters = await self.database.run(_letters, destination, min(most, MOST_LETTERS))
+        people = await self.database.run(_people, destination, min(most, MOST_PEOPLE), self.lists)
+        found = [*letters, *people, *await self._rooms(destination, most)]
+        return found[:1] if most == 1 else found
+
+    async def _news_since(self, after: int) -> list[Owed]:
+        """Whom to tell of the devices that changed after a position."""
+        changed, where = await self.database.run(_changed_people, after)
+        owed: list[Owed] = []
+        for user_id, position in changed:
+            live = await self.rooms.get_many(where.get(user_id, ()))
+            servers = {server for room in live.values() for server in room.servers} - {self.server_name}
+            owed += [Owed(server, user_id, position) for server in sorted(servers)]
+        return owed
+
+    async def _rooms(self, destination: str, max_pdus: int) -> Sequence[Newest]:
         debts = await self.database.run(rows.debts_to, destination, min(max_pdus, MAX_PDUS))
         if not debts:
             return []
@@ -83,13 +109,44 @@ class OutboundLedger:
 
 
 def _read(cursor: Cursor) -> tuple[list[str], dict[str, Attempts]]:
-    return rows.all_creditors(cursor), rows.all_attempts(cursor)
+    creditors = {*rows.all_creditors(cursor), *letter_rows.destinations(cursor)}
+    return sorted(creditors), rows.all_attempts(cursor)
+
+
+def _changed_people(cursor: Cursor, after: int) -> tuple[list[tuple[str, int]], dict[str, frozenset[int]]]:
+    changed = device_rows.updated_since(cursor, after)
+    return changed, membership_rows.joined_rooms(cursor, [user_id for user_id, _ in changed])
+
+
+def _letters(cursor: Cursor, destination: str, most: int) -> list[Newest]:
+    waiting = letter_rows.posted(cursor, destination, most)
+    size = 0
+    for number, letter in enumerate(waiting):
+        size += len(letter.json)
+        if number and size > MOST_LETTER_BYTES:
+            waiting = waiting[:number]
+            break
+    if not waiting:
+        return []
+    return [Newest(LETTERS, waiting[-1].position, edus=[letter.json for letter in waiting])]
+
+
+def _people(cursor: Cursor, destination: str, most: int, lists: DeviceLists) -> list[Newest]:
+    return [
+        Newest(debt.user_id, debt.position, edus=[edu_json(*edu) for edu in lists.catch_up(cursor, debt.user_id)])
+        for debt in rows.device_debts_to(cursor, destination, most)
+    ]
 
 
 def _write(cursor: Cursor, changes: Changes) -> None:
     rows.clear(cursor, changes.cleared)
-    rows.settle(cursor, [(owed.destination, owed.room_id, owed.position) for owed in changes.settled])
-    rows.owe(cursor, [(owed.destination, owed.room_id, owed.position) for owed in changes.owed])
+    rows.settle(cursor, _about("!", changes.settled))
+    rows.settle_devices(cursor, _about("@", changes.settled))
+    for letters in changes.settled:
+        if letters.topic == LETTERS:
+            letter_rows.delete_posted(cursor, letters.destination, letters.position)
+    rows.owe(cursor, _about("!", changes.owed))
+    rows.owe_devices(cursor, _about("@", changes.owed))
     attempts = {
         name: None if pause is None else Attempts(pause.failures, pause.until_ms)
         for name, pause in changes.pauses.items()
@@ -98,6 +155,11 @@ def _write(cursor: Cursor, changes: Changes) -> None:
         rows.write_attempts(cursor, attempts)
     if changes.sent_upto is not None:
         rows.write_upto(cursor, changes.sent_upto)
+
+
+def _about(sigil: str, debts: Iterable[Owed]) -> list[tuple[str, str, int]]:
+    """Those that are about rooms, or about people."""
+    return [(owed.destination, owed.topic, owed.position) for owed in debts if owed.topic.startswith(sigil)]
 
 
 def _newest(

@@ -22,7 +22,7 @@ A, B, C = "a.example", "b.example", "c.example"
 
 def ledger_of(member: Member) -> OutboundLedger:
     house = member.house
-    return OutboundLedger(member.name, house.database, house.rooms, house.hub)
+    return OutboundLedger(member.name, house.database, house.rooms, house.hub, house.encryption.devices.lists)
 
 
 def owed_to(member: Member, server: str) -> list[tuple[str, int]]:
@@ -35,7 +35,7 @@ def position_of(member: Member, event_id: str) -> int:
 
 
 def ids_of(member: Member, found: Newest) -> list[str]:
-    version = member.room(found.room_id).version
+    version = member.room(found.topic).version
     return [event_id_of(version, orjson.loads(raw)) for raw in found.pdus]
 
 
@@ -60,8 +60,8 @@ class TestLedger:
         a.wait(ledger.save(Changes(owed=debts)))
         zero, one = a.wait(ledger.newest(B, 50))
         assert ids_of(a, zero) == [newest] and zero.upto == a.house.hub.position
-        assert one.room_id == rooms[1] and one.pdus == []  # bob's own coming in is the newest
-        assert [found.room_id for found in a.wait(ledger.newest(B, 1))] == [rooms[0]]
+        assert one.topic == rooms[1] and one.pdus == []  # bob's own coming in is the newest
+        assert [found.topic for found in a.wait(ledger.newest(B, 1))] == [rooms[0]]
         assert a.wait(ledger.newest(C, 50)) == []
         a.wait(ledger.save(Changes(settled=[Owed(B, rooms[0], zero.upto)])))
         assert owed_to(a, B) == [(rooms[1], 1)]

@@ -71,7 +71,7 @@ from storage.ports import Cursor, NewRoom, StoredEvent, Transaction
 from storage.postgresql import PostgresCursor
 from storage.presence import SavedPresence
 from storage.receipts import Receipt
-from storage.remote_devices import RemoteDevice
+from storage.remote_devices import RemoteDevice, RemoteList
 from storage.sessions import DeviceUse, TokenPair
 from storage.sqlite import SqliteCursor
 from storage.thumbnails import Size, Thumbnail
@@ -90,11 +90,11 @@ WHOLE_TABLES = (
     "SELECT DISTINCT room_nid FROM pending_redactions",  # once
     "DELETE FROM receipts WHERE user_id",  # an account is closed
     "SELECT server_name, failures, retry_at_ts FROM destinations",  # at start
-    "SELECT DISTINCT destination FROM owed",  # at start
+    "SELECT DISTINCT destination FROM owed",  # at start, and from owed_devices
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
     "SELECT DISTINCT destination FROM to_device_out",  # at start
-    "SELECT user_id FROM remote_device_lists WHERE stale",  # at start
+    "SELECT user_id FROM remote_device_lists WHERE missed",  # at start
     "SELECT nid FROM rooms WHERE newest",  # at start
     "SELECT event_nid FROM search_todo",  # what is to be done, of which there is little
     "SELECT COUNT(*) FROM search_docs",  # by a verb of the command line
@@ -295,6 +295,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: device_keys.put_signature(cursor, KeySignature(ALICE, "PHONE", ALICE, "k2", "s"), 5),
         lambda cursor: device_keys.signatures_on(cursor, [ALICE, BOB], BOB),
         lambda cursor: device_keys.unsign_key(cursor, ALICE, "PHONE"),
+        lambda cursor: device_keys.delete_key(cursor, ALICE, "master"),
         lambda cursor: device_keys.delete_cross_signing(cursor, ALICE),
         lambda cursor: one_time_keys.known_keys(cursor, ALICE, "PHONE"),
         lambda cursor: one_time_keys.add_keys(cursor, ALICE, "PHONE", [PublicKey("a", "1", b"{}")], 5, 0),
@@ -309,12 +310,12 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: device_lists.updated_since(cursor, 2),
         lambda cursor: device_lists.news(cursor, ALICE, 1, 9),
         lambda cursor: device_lists.news(cursor, BOB, 0, 9),
-        lambda cursor: remote_devices.put_list(cursor, "@x:y", 1, 5, [RemoteDevice("A", b"{}", "a")]),
+        lambda cursor: remote_devices.put_list(cursor, "@x:y", RemoteList(1, 5, 0), [RemoteDevice("A", b"{}", "a")]),
         lambda cursor: remote_devices.put_device(cursor, "@x:y", RemoteDevice("A", b"{}", None)),
         lambda cursor: remote_devices.lists_of(cursor, ["@x:y", "@z:y"]),
         lambda cursor: remote_devices.devices_of(cursor, ["@x:y", "@z:y"]),
         lambda cursor: remote_devices.advance(cursor, "@x:y", 2),
-        lambda cursor: remote_devices.mark_stale(cursor, "@x:y"),
+        lambda cursor: remote_devices.miss(cursor, "@x:y"),
         lambda cursor: remote_devices.all_stale(cursor),
         lambda cursor: remote_devices.delete_device(cursor, "@x:y", "A"),
         lambda cursor: remote_devices.stays_of(cursor, [ALICE, BOB]),
@@ -387,6 +388,9 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: destinations.write_attempts(cursor, {"a.org": Attempts(1, 2), "b.org": None}),
         lambda cursor: destinations.all_attempts(cursor),
         lambda cursor: destinations.owe(cursor, [("a.org", room.room_id, 3), ("b.org", room.room_id, 2)]),
+        lambda cursor: destinations.owe_devices(cursor, [("a.org", ALICE, 3), ("b.org", ALICE, 2)]),
+        lambda cursor: destinations.device_debts_to(cursor, "a.org", 50),
+        lambda cursor: destinations.settle_devices(cursor, [("a.org", ALICE, 3)]),
         lambda cursor: destinations.all_creditors(cursor),
         lambda cursor: destinations.debts_to(cursor, "a.org", 50),
         lambda cursor: destinations.settle(cursor, [("a.org", room.room_id, 3)]),

@@ -26,9 +26,13 @@ class Edus:
 
     handlers: dict[str, EduHandler] = field(factory=dict)
     """By EDU type."""
+    must_arrive: set[str] = field(factory=set)
+    """Types that nothing later makes up for. Their handlers write what they are given in the order in which they are
+    called, so several may be under way at once.
+    """
 
     async def take(self, origin: str, edu_type: str, content: Mapping[str, Any]) -> None:
-        """One that fails takes no others along."""
+        """One that fails takes no others along. Raises only for what must arrive."""
         handler = self.handlers.get(edu_type)
         if handler is None:
             return
@@ -36,3 +40,5 @@ class Edus:
             await handler(origin, content)
         except Exception:
             log.exception("an EDU could not be taken", peer=origin, type=edu_type)
+            if edu_type in self.must_arrive:
+                raise

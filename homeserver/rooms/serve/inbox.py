@@ -23,7 +23,7 @@ from federation.room.format import BadEvent
 from federation.room.hashing import event_id_of
 from federation.room.parse import parse_pdu
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
-from homeserver.errors import BadJson, MatrixError
+from homeserver.errors import BadJson, MatrixError, Unavailable
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
@@ -40,6 +40,8 @@ REMEMBERED = 20
 
 GUESSES = (ROOM_VERSIONS["12"], ROOM_VERSIONS["10"])
 """In a room that is not known here: by what rules its events would be called, with and without a hash as its id."""
+
+NOT_KEPT = "Not everything could be kept; send it again"
 
 log = structlog.get_logger("homeserver.rooms.serve")
 
@@ -90,7 +92,11 @@ class Inbox:
     _senders: Bounded[str, _Sender] = field(factory=lambda: Bounded(5_000))
 
     async def take(self, origin: str, txn_id: str, body: bytes) -> dict[str, Any]:
-        """Take a transaction, and tell what became of each event in it. Raises BadJson, and 429 for a flood."""
+        """Take a transaction, and tell what became of each event in it.
+
+        Raises BadJson, 429 for a flood, and Unavailable where something that must arrive could not be kept: it is then
+        to be sent again.
+        """
         transaction = _parse(body)
         sender = self._senders.get(origin)
         if sender is None:
@@ -102,7 +108,9 @@ class Inbox:
             waiter: Deferred[None] = Deferred()
             sender.waiting[txn_id].append(waiter)
             await waiter
-            return sender.answers.get(txn_id, {"pdus": {}})
+            if txn_id not in sender.answers:
+                raise Unavailable(NOT_KEPT)
+            return sender.answers[txn_id]
         if len(sender.turn.waiting) >= MOST_QUEUED:
             raise MatrixError(429, "M_LIMIT_EXCEEDED", "Your server does not wait for our answers")
         sender.waiting[txn_id] = []
@@ -130,18 +138,29 @@ class Inbox:
         work = [
             Deferred.fromCoroutine(self._take_room(origin, room_id, raws, results)) for room_id, raws in by_room.items()
         ]
-        work.append(Deferred.fromCoroutine(self._take_edus(origin, transaction.edus)))
+        edus = Deferred.fromCoroutine(self._take_edus(origin, transaction.edus))
         await DeferredList(work)
+        if not await edus:
+            raise Unavailable(NOT_KEPT)
         return {"pdus": results}
 
-    async def _take_edus(self, origin: str, raws: Sequence[msgspec.Raw]) -> None:
-        """One after the other; they don't wait for the events."""
+    async def _take_edus(self, origin: str, raws: Sequence[msgspec.Raw]) -> bool:
+        """One after the other; they don't wait for the events. False where one that must arrive could not be kept."""
+        is_kept = True
+        under_way: list[Deferred[None]] = []
         for raw in raws:
             try:
                 edu = _decode_edu(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            await self.edus.take(origin, edu.edu_type, edu.content)
+            taken = Deferred.fromCoroutine(self.edus.take(origin, edu.edu_type, edu.content))
+            if edu.edu_type in self.edus.must_arrive:
+                under_way.append(taken)
+            else:
+                await taken
+        for succeeded, _ in await DeferredList(under_way, consumeErrors=True):
+            is_kept = is_kept and succeeded
+        return is_kept
 
     async def _take_room(self, origin: str, room_id: str, raws: Sequence[bytes], results: dict[str, Result]) -> None:
         """The events of one room in their order."""

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from federation.outbound.backoff import BackOff
 from federation.outbound.destination import Limits
-from federation.outbound.parcels import Changes, Newest, Owed, Parcel, Pause, Recovered
+from federation.outbound.parcels import LETTERS, Changes, Newest, Owed, Parcel, Pause, Recovered
 from federation.outbound.sender import Sender
 from federation.outbound.transport import Refused, Unreachable
 from federation.room.event import Event
@@ -77,7 +77,7 @@ class Courier:
         self.under_way[destination] += 1
         assert self.under_way[destination] == 1, "one request at a time for each server"
         self.most_at_once = max(self.most_at_once, sum(self.under_way.values()))
-        words = [pdu.decode() for pdu in parcel.pdus] + [edu.json.decode() for edu in parcel.edus]
+        words = [one.decode() for one in (*parcel.pdus, *parcel.edus)]
         try:
             await self._carry(destination, " ".join(words))
         finally:
@@ -113,13 +113,15 @@ class Disk:
 
     upto: int | None = None
     owed: dict[tuple[str, str], int] = field(factory=dict)
+    letters: dict[str, list[int]] = field(factory=lambda: defaultdict(list))
+    """By server, in order."""
     pauses: dict[str, Pause] = field(factory=dict)
     saves: int = 0
 
 
 @define(eq=False)
 class Ledger:
-    """A ledger that takes its time, as long as its process lives. A room's newest event is its last."""
+    """A ledger that takes its time, as long as its process lives. A topic's newest is its last."""
 
     world: World
     disk: Disk
@@ -133,12 +135,15 @@ class Ledger:
         if self.is_dead:
             await Deferred()
         upto = head if self.disk.upto is None else self.disk.upto
-        for position, (room_id, servers) in self.world.events.items():
-            if upto < position <= head:
+        for position, (topic, servers) in self.world.events.items():
+            if upto < position <= head and topic != LETTERS:
                 for server in servers:
-                    self.disk.owed[server, room_id] = position
+                    self.disk.owed[server, topic] = position
         self.disk.upto = head
-        return Recovered(sorted({server for server, _ in self.disk.owed}), dict(self.disk.pauses))
+        creditors = {server for server, _ in self.disk.owed} | {
+            server for server, all in self.disk.letters.items() if all
+        }
+        return Recovered(sorted(creditors), dict(self.disk.pauses))
 
     async def save(self, changes: Changes) -> None:
         await self._wait()
@@ -154,11 +159,14 @@ class Ledger:
         for key in [key for key in disk.owed if key[0] in changes.cleared]:
             del disk.owed[key]
         for one in changes.settled:
-            key = (one.destination, one.room_id)
+            key = (one.destination, one.topic)
+            if one.topic == LETTERS:
+                disk.letters[one.destination] = [at for at in disk.letters[one.destination] if at > one.position]
             if disk.owed.get(key, one.position + 1) <= one.position:
                 del disk.owed[key]
         for one in changes.owed:
-            key = (one.destination, one.room_id)
+            assert one.topic != LETTERS
+            key = (one.destination, one.topic)
             disk.owed[key] = max(one.position, disk.owed.get(key, 0))
         if changes.sent_upto is not None:
             disk.upto = changes.sent_upto
@@ -168,19 +176,23 @@ class Ledger:
             else:
                 disk.pauses[server] = pause
 
-    async def newest(self, destination: str, max_pdus: int) -> Sequence[Newest]:
+    async def newest(self, destination: str, most: int) -> Sequence[Newest]:
         debts = [
             Owed(server, room, at) for (server, room), at in sorted(self.disk.owed.items()) if server == destination
         ]
+        letters = self.disk.letters[destination][:most]
         await self._wait()
         found = []
-        for debt in debts[:max_pdus]:
-            if destination in self.world.members[debt.room_id]:
-                last = max(at for at, (room, _) in self.world.events.items() if room == debt.room_id)
-                found.append(Newest(debt.room_id, self.world.position, [str(last).encode()]))
-            else:
-                found.append(Newest(debt.room_id, debt.position, [str(debt.position).encode()]))
-        return found
+        if letters:
+            found.append(Newest(LETTERS, letters[-1], edus=[str(at).encode() for at in letters]))
+        for debt in debts[:most]:
+            last, upto = debt.position, debt.position
+            if debt.topic.startswith("@") or destination in self.world.members[debt.topic]:
+                last = max(at for at, (topic, _) in self.world.events.items() if topic == debt.topic)
+                upto = self.world.position if debt.topic in self.world.members else last
+            edus = [str(last).encode()] if debt.topic.startswith("@") else []
+            found.append(Newest(debt.topic, upto, [] if edus else [str(last).encode()], edus))
+        return found[:1] if most == 1 else found
 
     async def _wait(self) -> None:
         await deferLater(self.world.clock, self.world.save_s, lambda: None)
@@ -255,12 +267,28 @@ class World:
         self.members[room_id].discard(server)
         return self._commit(room_id, servers)
 
-    def _commit(self, room_id: str, servers: Collection[str]) -> int:
-        at = self.position + 1
-        self.events[at] = (room_id, tuple(servers))
-        self.sender.send_pdu(event(room_id, at), servers, at)
-        self.position = at
+    def change(self, user_id: str, *servers: str) -> int:
+        """Somebody's devices are others, of which these servers are to hear; its position."""
+        at = self._take(user_id, servers)
+        self.sender.send_news(user_id, [str(at).encode()], servers, at)
         return at
+
+    def write(self, server: str) -> int:
+        """A letter to devices at a server; its position."""
+        at = self._take(LETTERS, [server])
+        self.disk.letters[server].append(at)
+        self.sender.send_letter(server, str(at).encode(), at)
+        return at
+
+    def _commit(self, room_id: str, servers: Collection[str]) -> int:
+        at = self._take(room_id, servers)
+        self.sender.send_pdu(event(room_id, at), servers, at)
+        return at
+
+    def _take(self, topic: str, servers: Collection[str]) -> int:
+        self.position += 1
+        self.events[self.position] = (topic, tuple(servers))
+        return self.position
 
     def run(self, seconds: float, step_s: float = 0.5) -> None:
         """Let time pass."""

@@ -1,5 +1,6 @@
 """Whatever outages, restarts and overflows happen: every event that was committed is delivered to all whom it concerns,
-or comes before one that was; each room's in order; and when all is well again, nothing is left in memory or on disk.
+or comes before one that was, and so is all news of people; each letter is delivered; each topic's in order; and when
+all is well again, nothing is left in memory or on disk.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.outbound.destination import Limits
+from federation.outbound.parcels import LETTERS
 from tests.federation.outbound.post import World
 
 SERVERS = ("a.org", "b.org")
 ROOMS = ("r", "s", "t")
+PEOPLE = ("@ann", "@bob")
 
 says = st.tuples(st.just("say"), st.sampled_from(ROOMS), st.integers(1, 8))
 waits = st.tuples(
@@ -24,6 +27,8 @@ kills = st.tuples(st.just("kill"))
 steps = st.one_of(
     says,
     st.tuples(st.just("say to all"), st.integers(1, 3)),
+    st.tuples(st.just("change"), st.sampled_from(PEOPLE), st.integers(1, 3)),
+    st.tuples(st.just("write"), st.sampled_from(SERVERS), st.integers(1, 8)),
     waits,
     waits,
     st.tuples(st.just("manner"), st.sampled_from(SERVERS), st.sampled_from(["up", "up", "down", "deaf", "picky"])),
@@ -48,6 +53,12 @@ def act(world: World, step: tuple) -> None:
             for _ in range(count):
                 for room in ROOMS:
                     world.say(room, *sorted(world.members[room]))
+        case "change", person, count:
+            for _ in range(count):
+                world.change(person, *SERVERS)
+        case "write", server, count:
+            for _ in range(count):
+                world.write(server)
         case "put out", room, server:
             if server in world.members[room]:
                 world.put_out(room, server)
@@ -110,14 +121,16 @@ def check(world: World) -> None:
             if word.isdigit() and int(word) not in delivered[server, world.events[int(word)][0]]:
                 delivered[server, world.events[int(word)][0]].append(int(word))
     for positions in delivered.values():
-        assert positions == sorted(positions), "in the order of the room"
+        assert positions == sorted(positions), "in the order of the topic"
     newest = {key: positions[-1] for key, positions in delivered.items() if positions}
     for position, (room, servers) in world.events.items():
         for server in servers:
             assert newest.get((server, room), 0) >= position, f"{server} never hears of {position}"
+            assert room != LETTERS or position in delivered[server, LETTERS], f"{server} never gets {position}"
 
     assert world.sender.queued_pdus == world.sender.queued_bytes == world.sender.sending == 0
     assert world.sender.destination_count == 0
+    assert not any(world.disk.letters.values())
     assert world.disk.owed == {} and world.disk.pauses == {} and world.disk.upto == world.position
     assert len(world.clock.getDelayedCalls()) == 1, "the book-keeping"
     assert world.errors == []
