@@ -395,6 +395,7 @@ def test_what_hangs_on_events(village: Village) -> None:
 
 
 def test_search(village: Village) -> None:
+    village.call("setProfileField", {"displayname": "Alice"})
     village.call("sendMessage", {"msgtype": "m.text", "body": "a needle"}, at={"txnId": txn()})
     village.call("sendMessage", {"msgtype": "m.text", "body": "another needle"}, at={"txnId": txn()})
     wanted = {
