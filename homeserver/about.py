@@ -31,6 +31,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc3814": True,  # dehydrated devices
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
+    "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
 }
 

@@ -25,7 +25,7 @@ MAX_HEAD = 16 * 1024
 MAX_ABOUT = 64 * 1024
 """Bytes of what stands before the file: a preamble, and the part about the file."""
 
-_BOUNDARY = re.compile(r"""(?:^|;)\s*boundary\s*=\s*(?:"([^"\\]{1,70})"|([^\s;"]{1,70}))""", re.IGNORECASE)
+_BOUNDARY = re.compile(r"""(?:^|;)\s*boundary\s*=\s*(?:"([^"\\]*)"|([^\s;"]*))""", re.IGNORECASE)
 _CHARACTERS = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,70}")
 
 
@@ -39,7 +39,7 @@ def boundary_of(content_type: str) -> bytes:
     if kind.strip().lower() != "multipart/mixed":
         raise BadMultipart("its content type is not multipart/mixed")
     match = _BOUNDARY.search(parameters)
-    boundary = (match[1] or match[2]) if match else ""
+    boundary = (match[1] or match[2] or "") if match else ""
     if not _CHARACTERS.fullmatch(boundary) or boundary.endswith(" "):
         raise BadMultipart("its content type states no boundary")
     return boundary.encode("ascii")

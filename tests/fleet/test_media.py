@@ -309,7 +309,7 @@ def test_a_thumbnail_that_is_too_large(one: Member) -> None:
     assert opened(thumbnail(one, URI, 32, 32).body).size == (32, 32)
 
 
-# -- servers of old, and files that are elsewhere ---------------------------------------------------------------------
+# -- servers of old, and files that are elsewhere ----------------------------------------------------------------------
 
 
 UNKNOWN = Response(404, {}, b'{"errcode": "M_UNRECOGNIZED", "error": "?"}')
@@ -397,7 +397,7 @@ def test_elsewhere_is_a_bad_place(
     assert nothing_left(one)
 
 
-# -- what is kept, and for how long -----------------------------------------------------------------------------------
+# -- what is kept, and for how long ------------------------------------------------------------------------------------
 
 
 def keep(fleet: Fleet, **settings: Any) -> tuple[Member, Callable[[int], None]]:
