@@ -61,8 +61,10 @@ from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.founding import Founder
-from homeserver.rooms.history import History, NoPast, Past
+from homeserver.rooms.history import History
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
+from homeserver.rooms.moments import Moments
+from homeserver.rooms.past import NoPast, Past
 from homeserver.rooms.policy.build import read_policy_key
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
@@ -431,7 +433,7 @@ def build(
         settings, clock, database, hub, rooms, metrics,
         About(settings, policy_key=None if remote is None else remote.policy.desk.public_key),
         memberships, sender, aliases, directory, maker,
-        access, history, StateView(database, access, events),
+        access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
     ]  # fmt: skip

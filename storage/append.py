@@ -128,7 +128,7 @@ def _write_rooms(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
             if entry.head is not None:
                 update[:3] = orjson.dumps(entry.head.extremities), entry.head.depth, entry.head.snapshot
             if newest:
-                update[3] = newest
+                update[3] = max(newest, update[3] or 0)
     for room_nid, update in heads.items():
         if None not in update:
             cursor.later(
@@ -137,9 +137,10 @@ def _write_rooms(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
             )
         else:
             cursor.later(
+                # What is fetched for the past gets a place in between, and may be newer than nothing.
                 "UPDATE rooms SET extremities = COALESCE(?, extremities), depth = COALESCE(?, depth),"
-                " snapshot = COALESCE(?, snapshot), newest = COALESCE(?, newest) WHERE nid = ?",
-                (*update, room_nid),
+                " snapshot = COALESCE(?, snapshot), newest = CASE WHEN ? > newest THEN ? ELSE newest END WHERE nid = ?",
+                (*update, update[3], room_nid),
             )
     for room_nid, position in oldest.items():
         cursor.later(
@@ -274,10 +275,21 @@ def _membership_number(ref: StateRef | None) -> int:
 
 def _write_gaps(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     gaps = cursor.writer.gaps
-    missing = {(entry.room_nid, event_id) for entry in appends for event_id in entry.missing_prev}
+    missing: dict[tuple[int, str], int] = {}
+    for entry in appends:
+        for event_id in entry.missing_prev:
+            behind = [new.stored.position for new in entry.events if event_id in new.stored.event.prev_events]
+            key, position = (entry.room_nid, event_id), min(behind, default=0)
+            missing[key] = min(position, missing.get(key, position))
     if missing:
         gaps.update(room_nid for room_nid, _ in missing)
-        cursor.insert_many("missing_prev", ("room_nid", "event_id"), sorted(missing), "ON CONFLICT DO NOTHING")
+        cursor.insert_many(
+            "missing_prev",
+            ("room_nid", "event_id", "position"),
+            sorted((*key, position) for key, position in missing.items()),
+            "ON CONFLICT (room_nid, event_id) DO UPDATE SET position = CASE"
+            " WHEN excluded.position < missing_prev.position THEN excluded.position ELSE missing_prev.position END",
+        )
     for entry in appends:
         if entry.room_nid in gaps and (filled := [_id_of(new) for new in entry.events if new.stored.position]):
             condition, parameters = among(cursor, "event_id", filled)

@@ -23,6 +23,10 @@ FIRST = -(2**62)
 LAST = 2**62
 """Above every position."""
 
+Moment = tuple[int, int]
+"""(time in ms, position): events of one millisecond have an order too. With `FIRST` it is before all of them, with
+`LAST` after."""
+
 
 def load_events(cursor: Cursor, nids: Collection[int]) -> dict[int, StoredEvent]:
     """Events by nid; unknown ones are left out. Redacted ones bring the redaction along."""
@@ -69,6 +73,19 @@ def timeline(
         f"SELECT {_COLUMNS} FROM events e WHERE e.room_nid = ? AND e.position > ? AND e.position <= ? AND e.flags = 0"
         f" ORDER BY e.position {order} LIMIT ?",
         (room_nid, after, upto, limit),
+    ).fetchall()
+    return _stored(cursor, rows)
+
+
+def nearest(cursor: Cursor, room_nid: int, moment: Moment, limit: int, *, backwards: bool) -> list[StoredEvent]:
+    """Events of a timeline by the time that they claim to be of: those after a moment, the earliest first, or those
+    before it, the latest first. Rejected and soft-failed ones are left out.
+    """
+    side, order = ("<", "DESC") if backwards else (">", "ASC")
+    rows = cursor.execute(
+        f"SELECT {_COLUMNS} FROM events e WHERE e.room_nid = ? AND e.position IS NOT NULL AND e.flags = 0"
+        f" AND (e.origin_ts, e.position) {side} (?, ?) ORDER BY e.origin_ts {order}, e.position {order} LIMIT ?",
+        (room_nid, *moment, limit),
     ).fetchall()
     return _stored(cursor, rows)
 

@@ -175,6 +175,10 @@ class EventAppend(msgspec.Struct, gc=False):
     """Events that `events` name as their previous ones and that this server does not have."""
 
 
+FREE_IN_A_GAP = 1 << 20
+"""Positions that are left free in front of an event behind a gap: what is fetched later gets its place there."""
+
+
 class Counters(msgspec.Struct):
     """The next free number of each kind, read at start-up. Only the reactor thread takes from it."""
 

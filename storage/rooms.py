@@ -105,12 +105,6 @@ def correct_room(cursor: Cursor, row: NewRoom) -> None:
     cursor.shared.room_versions.put(row.nid, row.version)
 
 
-def missing_prev(cursor: Cursor, nid: int) -> list[str]:
-    """Ids of events that the room's events name as their previous ones and that are not here: where backfill begins."""
-    rows = cursor.execute("SELECT event_id FROM missing_prev WHERE room_nid = ? ORDER BY event_id", (nid,)).fetchall()
-    return [event_id for (event_id,) in rows]
-
-
 def _room_row(cursor: Cursor, row: tuple[Any, ...]) -> RoomRow:
     nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest = row
     cursor.shared.room_versions.put(nid, version)

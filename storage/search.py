@@ -176,8 +176,8 @@ def look_again(cursor: Cursor, event_nids: Collection[int]) -> None:
 
 
 def note_past(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
-    """What comes from before all that is here is not met by whoever follows the stream. For the writer."""
-    past = [new.stored for entry in appends for new in entry.events if new.stored.position < 0]
+    """What is fetched for the past is not met by whoever follows the stream. For the writer."""
+    past = [new.stored for entry in appends if entry.head is None for new in entry.events if new.stored.position]
     look_again(cursor, [stored.nid for stored in past if stored.event.type in KINDS])
 
 

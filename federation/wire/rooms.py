@@ -54,3 +54,11 @@ class StateAnswer(msgspec.Struct, frozen=True):
 class StateIdsAnswer(msgspec.Struct, frozen=True):
     pdu_ids: list[str]
     auth_chain_ids: list[str]
+
+
+class TimedEvent(msgspec.Struct, frozen=True, gc=False):
+    """A peer's word on which event of a room is closest to a moment."""
+
+    event_id: str
+    origin_server_ts: int
+    """In ms."""

@@ -6,9 +6,12 @@ and https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from federation.inbound.x_matrix import Origin
+from federation.wire.rooms import TimedEvent
 from homeserver.http.route import FEDERATION, route
 from homeserver.rooms.serve.graph import Graph
 
@@ -63,6 +66,17 @@ async def get_event_auth(graph: Graph, who: Origin, ask: EventInRoom) -> Answer:
 @route("GET", ROOT + "/backfill/{room_id}", auth=FEDERATION, rate="federation", query=("v", "limit"))
 async def get_backfill(graph: Graph, who: Origin, ask: Backfill) -> Answer:
     return await graph.backfill(who.server_name, ask.room_id, ask.v, ask.limit)
+
+
+class ByTimestamp(msgspec.Struct, frozen=True):
+    room_id: str
+    ts: int
+    dir: Literal["f", "b"]
+
+
+@route("GET", ROOT + "/timestamp_to_event/{room_id}", auth=FEDERATION, rate="federation", query=("ts", "dir"))
+async def get_event_by_timestamp(graph: Graph, who: Origin, ask: ByTimestamp) -> TimedEvent:
+    return await graph.closest(who.server_name, ask.room_id, ask.ts, backwards=ask.dir == "b")
 
 
 @route("POST", ROOT + "/get_missing_events/{room_id}", auth=FEDERATION, rate="federation", interruptible=True)

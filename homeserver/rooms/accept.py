@@ -27,7 +27,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
 from storage.database import Database, RoomPoisoned
-from storage.ports import Cursor, EventAppend, NewEvent, NewRoom, StoredEvent, Transaction
+from storage.ports import FREE_IN_A_GAP, Cursor, EventAppend, NewEvent, NewRoom, StoredEvent, Transaction
 
 MAX_ATTEMPTS = 20
 """How often something is composed afresh because what it built upon could not be written."""
@@ -220,6 +220,8 @@ class Door:
     ) -> Deferred[None]:
         """Queue an advance for the group commit and move the room on. Fires when it is durable and visible."""
         room, counters = advance.room, self.means.counters
+        if advance.missing_prev and new_room is None:
+            counters.position += FREE_IN_A_GAP
         for new in advance.new:
             if not new.is_outlier:
                 new.stored.position = counters.position

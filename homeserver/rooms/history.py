@@ -10,7 +10,6 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#getting-events-for-a-room
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import msgspec
 from attrs import field, frozen
@@ -22,20 +21,22 @@ from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.paging import MOST_EVENTS, PageAsk, Walk, wanted
+from homeserver.rooms.past import NoPast, Past
 from homeserver.rooms.tracing import STILL, Seen, Viewer, without_later
 from homeserver.rooms.visibility import Visibility
 from homeserver.streams.hub import Hub
 from homeserver.sync.filters import EventFilter
 from homeserver.userdata.ignoring import Ignorance
 from storage.database import Database
-from storage.events import load_by_ids, load_events
+from storage.events import FIRST, LAST, load_by_ids, load_events
+from storage.gaps import Gap, find_gap
 from storage.ports import Cursor, StoredEvent
 from storage.state import read_state
 
 MOST_PIECES = 5
 """Of the past, that are fetched for one page."""
 
-__all__ = ["Context", "History", "NoPast", "One", "Page", "PageAsk", "Past"]
+__all__ = ["Context", "History", "One", "Page", "PageAsk"]
 
 
 class Page(msgspec.Struct, gc=False):
@@ -78,26 +79,6 @@ class Context(msgspec.Struct, gc=False):
     """The state at the last event, as much of it as the filter wants."""
 
 
-class Past(Protocol):
-    """Gets what lies before everything that this server has of a room."""
-
-    async def has_more(self, room: LiveRoom) -> bool:
-        """Whether there is something that could be had."""
-
-    async def extend(self, room: LiveRoom) -> bool:
-        """Fetch a piece of it. False if nothing came of that."""
-
-
-class NoPast:
-    """For a server that does not federate: it has everything."""
-
-    async def has_more(self, room: LiveRoom) -> bool:
-        return False
-
-    async def extend(self, room: LiveRoom) -> bool:
-        return False
-
-
 @frozen
 class History:
     """Reads the past of rooms for clients."""
@@ -122,14 +103,16 @@ class History:
         await self.visibility.prepare([room])
         ignored = await self.ignoring.of(user_id)
         viewer = self.visibility.viewer(room, user_id)
-        page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored)
+        page, members, gap = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored, None)
+        pieces = 0
+        while gap is not None and access.is_member and pieces < MOST_PIECES:
+            pieces += 1
+            # Of a gap that can't be had the page tells nothing; the next one may be another matter.
+            passed = None if await self.past.extend(room, gap) else gap.position
+            read = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored, passed)
+            page, members, gap = read
         if ask.backwards and page.end is None and access.is_member:
-            for _ in range(MOST_PIECES):
-                if page.end is not None or len(page.events) >= ask.limit or not await self.past.extend(room):
-                    break
-                page, members = await self.database.run(_read_page, self.visibility, viewer, access, ask, ignored)
-            if page.end is None and await self.past.has_more(room):
-                page.end = page.events[-1][0].position - 1 if page.events else min(page.start, 0) - 1
+            page.end = await self._end_before_gap(page, ask)
         page.state = await self._load(members, access)
         return page
 
@@ -161,6 +144,14 @@ class History:
         around.state = [stored for stored in await self._load(state, access) if wanted(filter, stored)]
         return around
 
+    async def _end_before_gap(self, page: Page, ask: PageAsk) -> int | None:
+        """Where to read on, at the beginning of all that is here: None where there is nothing before that."""
+        after = FIRST if ask.stop is None else ask.stop
+        front = await self.database.run(find_gap, page.room.nid, after=after, upto=page.start + 1, last=False)
+        if front is None or not self.past.can_extend(page.room, front):
+            return None
+        return page.events[-1][0].position - 1 if page.events else front.position - 1
+
     async def _load(self, nids: Sequence[int], access: Access) -> list[StoredEvent]:
         """State events, of which most are in memory while the room is in use."""
         found = await self.events.get_many(nids)
@@ -182,8 +173,11 @@ def _read_page(
     access: Access,
     ask: PageAsk,
     ignored: frozenset[str],
-) -> tuple[Page, list[int]]:
-    """The page, and the member events that go with it."""
+    passed: int | None,
+) -> tuple[Page, list[int], Gap | None]:
+    """The page, the member events that go with it, and a gap in it, if there is one: that to which the reader comes
+    first, after the one at the position `passed`.
+    """
     backwards = ask.backwards
     walk = Walk(cursor, visibility, viewer, ask, ignored)
     if access.left is not None and not access.is_world_readable:
@@ -195,7 +189,24 @@ def _read_page(
     members: list[int] = []
     if ask.filter.lazy_load_members and found:
         members = _members_of(cursor, found[0][0] if backwards else found[-1][0], (one[0] for one in found))
-    return Page(access.room, found, start, walk.end, replaced=_read_replaced(cursor, found)), members
+    page = Page(access.room, found, start, walk.end, replaced=_read_replaced(cursor, found))
+    after, upto = _stretch(page, ask)
+    if passed is not None:
+        after, upto = (after, passed - 1) if backwards else (passed, upto)
+    return page, members, find_gap(cursor, viewer.room_nid, after=after, upto=upto, last=backwards)
+
+
+def _stretch(page: Page, ask: PageAsk) -> tuple[int, int]:
+    """In front of which events, by position, something that is missing would stand on this page."""
+    stop = ask.stop
+    if not ask.backwards:
+        end = page.end if page.end is not None else stop
+        return page.start, LAST if end is None else end
+    if page.end is not None:
+        return page.end + 1, page.start + 1
+    if len(page.events) >= ask.limit:
+        return page.events[-1][0].position, page.start + 1
+    return FIRST if stop is None else stop, page.start + 1
 
 
 def _read_event(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from twisted.internet.defer import Deferred
 
+from federation.outbound.transport import Response
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
 from homeserver.streams.tokens import parse_room_token
 from homeserver.sync.filters import NO_EVENT_FILTER
+from storage.events import load_by_ids
 from tests.fixtures_fleet import Fleet, Member
 
 
@@ -149,3 +152,71 @@ def test_two_readers_at_once_fetch_the_past_once(fleet: Fleet) -> None:
     pages = [b.wait(reader) for reader in readers]
     assert len({tuple(stored.event.event_id for stored, _ in page.events) for page in pages}) == 1
     assert len(fleet.asked("/backfill/")) == 1
+
+
+def test_what_can_not_be_verified_is_asked_for_once_in_a_while(fleet: Fleet) -> None:
+    """An event whose signature does not hold stands in the way of all before it, and costs one try in a while."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    said = [a.say("alice", room_id, f"{number}") for number in range(3)]
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    forged = a.wait(a.house.database.run(load_by_ids, said))[said[-1]].event.to_json()
+    forged["signatures"][a.name] = dict.fromkeys(forged["signatures"][a.name], "A" * 86)
+    answer = Response(200, {}, orjson.dumps({"pdus": [forged], "origin": a.name, "origin_server_ts": 0}))
+    fleet.meddler = lambda origin, request: answer if "/backfill/" in request.path else request
+    for _ in range(3):
+        assert len(read_back(b, "bob", room_id)) == 1
+    assert len(fleet.asked("/backfill/")) == 1
+    fleet.meddler = None
+    assert len(read_back(b, "bob", room_id)) == 1, "the pause is not over"
+    for _ in range(7_000):
+        b.house.clock.now_ms()  # ten milliseconds each
+    assert read_back(b, "bob", room_id) == read_back(a, "alice", room_id)
+
+
+def test_gaps_are_filled_where_they_are(fleet: Fleet) -> None:
+    """Two outages: what was lost in each is read where it belongs, in either direction, whichever is had first."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    for outage in range(2):
+        for number in range(150):
+            a.say("alice", room_id, f"lost {outage} {number}")
+        a.post.waiting[b.name].clear()
+        for number in range(3):
+            a.say("alice", room_id, f"heard {outage} {number}")
+        fleet.settle()
+    assert b.texts("bob", room_id)[-1] == "heard 1 2"
+    fleet.requests.clear()
+    whole = read_back(a, "alice", room_id)
+    # From the beginning, one comes to what was before b was there, then to the first gap.
+    ask = PageAsk(backwards=False, start=None, stop=None, limit=60, filter=NO_EVENT_FILTER)
+    page = b.wait(b.house.part(History).page(room_id, b.user("bob"), ask))
+    assert [stored.event.event_id for stored, _ in page.events] == whole[:60]
+    # From the end, one comes to the last one first.
+    ask = PageAsk(backwards=True, start=None, stop=None, limit=60, filter=NO_EVENT_FILTER)
+    page = b.wait(b.house.part(History).page(room_id, b.user("bob"), ask))
+    assert [stored.event.event_id for stored, _ in page.events] == whole[:-61:-1]
+    assert read_back(b, "bob", room_id) == whole
+    fleet.down.add(a.name)
+    assert read_back(b, "bob", room_id, limit=9) == whole
+
+
+def test_a_gap_that_can_not_be_had_stops_nobody(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    before = a.say("alice", room_id, "before")
+    fleet.settle()
+    for number in range(150):
+        a.say("alice", room_id, f"lost {number}")
+    a.post.waiting[b.name].clear()
+    after = a.say("alice", room_id, "after")
+    fleet.settle()
+    fleet.down.add(a.name)
+    seen = read_back(b, "bob", room_id)
+    assert seen[-1] == after
+    assert before in seen

@@ -66,7 +66,7 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "pusher",
             "pushrules",
             "report_content",
-            "room_event_by_timestamp",
+
             "room_initial_sync",
             "voip",
         }

@@ -373,6 +373,8 @@ def test_events(village: Village) -> None:
     around = village.call("getEventContext", query={"limit": 10})
     assert around["event"] and around["events_before"] and around["events_after"] and around["state"]
     assert village.call("getOneRoomEvent")["content"]["body"] == "hello, Bob"
+    first = village.call("getEventByTimestamp", query={"ts": 0, "dir": "f"})
+    assert first["origin_server_ts"] <= around["event"]["origin_server_ts"]
 
 
 def test_what_hangs_on_events(village: Village) -> None:

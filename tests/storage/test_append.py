@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from federation.room.parse import load_event
 from federation.room.redaction import redact_event
-from storage import events, memberships, rooms, spans, state, strings, transactions
+from storage import events, gaps, memberships, rooms, spans, state, strings, transactions
 from storage.database import Database
 from storage.errors import DuplicateRow, UnknownAuthEvent
 from storage.ports import EventAppend, NewEvent, NewRoom, NewSnapshot, RoomHead, StateChange, StateRef, Transaction
@@ -156,12 +156,15 @@ def test_backfilled_events_lie_before_all_others(database: Database, pump: Pump,
 
 def test_missing_previous_events_are_remembered_until_they_come(database: Database, pump: Pump, room: Room) -> None:
     late = room.event("m.room.message", {"body": "late"})
-    early = room.send("first")
+    early = room.accept(room.event("m.room.message", {}, prev_events=[late.event_id, "$never:seen"]))
     early.missing_prev = [late.event_id, "$never:seen"]
     append_all(pump, database, early)
-    assert set(pump.wait(database.run(rooms.missing_prev, room.nid))) == {late.event_id, "$never:seen"}
+    position = early.events[0].stored.position
+    gap = pump.wait(database.run(gaps.find_gap, room.nid, after=position - 1, upto=position))
+    assert gap == gaps.Gap(position, tuple(sorted([late.event_id, "$never:seen"])))
     append_all(pump, database, room.accept(late))
-    assert pump.wait(database.run(rooms.missing_prev, room.nid)) == ["$never:seen"]
+    left = pump.wait(database.run(gaps.find_gap, room.nid, after=0, upto=events.LAST))
+    assert left == gaps.Gap(position, ("$never:seen",))
 
 
 def test_a_redacted_event_brings_its_redaction(database: Database, pump: Pump, room: Room) -> None:

@@ -22,7 +22,7 @@ from federation.room.event import Event
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.known import KnownEvents
-from storage import rooms as room_rows
+from storage import gaps as gap_rows
 from storage.events import FIRST, LAST, timeline
 from storage.ports import Cursor
 
@@ -93,7 +93,7 @@ class Gaps:
 
 def _beginnings(cursor: Cursor, room_nid: int) -> tuple[list[str], int]:
     """The events that the room's first ones here follow, and the depth at which it begins here."""
-    behind = room_rows.missing_prev(cursor, room_nid)
+    behind = gap_rows.missing_prev(cursor, room_nid)
     if not behind:
         return [], 0  # it is here from its creation on
     first = timeline(cursor, room_nid, after=FIRST, upto=LAST, limit=1)

@@ -28,7 +28,7 @@ from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.registry import Rooms
 from storage import auth_chains
-from storage import rooms as room_rows
+from storage import gaps as gap_rows
 from storage.database import RoomPoisoned
 from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
@@ -435,7 +435,7 @@ class Receiver:
             return False  # so that none does, or its maker lied to its own disadvantage
         if room.queued:
             await self.known.database.write(_nothing)
-        return event.event_id in await self.known.database.run(room_rows.missing_prev, room.nid)
+        return event.event_id in await self.known.database.run(gap_rows.missing_prev, room.nid)
 
     async def _current(self, room: LiveRoom, before: _Before) -> State:
         """The room as it is now. Behind a gap it is not known what it is: there, what lies before the event counts too,

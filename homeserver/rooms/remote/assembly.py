@@ -32,6 +32,7 @@ from homeserver.rooms.remote.elsewhere import RemoteElsewhere
 from homeserver.rooms.remote.invitations import Invitations
 from homeserver.rooms.remote.outside import OutsideRooms
 from homeserver.rooms.remote.peers import RemotePeers
+from homeserver.rooms.remote.placing import Placer
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.edus import Edus
 from homeserver.rooms.serve.graph import Graph
@@ -119,6 +120,6 @@ def build_remote_rooms(
         ),
         invitations=invitations,
         inbox=Inbox(rooms, access, receiver, outside, edus),
-        backfill=Backfill(server_name, peers, receiver, database, hub, door.clock),
+        backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
     )

@@ -25,12 +25,14 @@ from federation.wire.rooms import (
     SendKnockAnswer,
     StateAnswer,
     StateIdsAnswer,
+    TimedEvent,
 )
 from homeserver.rooms.receive.ports import StateIds, WholeState
 
 MAX_STATE_BYTES = 256 * 1024 * 1024
 """The state of a room with some hundred thousand members."""
 JOIN_TIMEOUT_S = 120.0
+MAX_TIMED_BYTES = 64 * 1024
 ASK_TIMEOUT_S = 20.0
 """For what others wait for meanwhile: missing events, states."""
 
@@ -75,6 +77,10 @@ class RemotePeers:
         if len(answer.pdus) != 1:
             raise BadAnswer(server, "one event was asked for")
         return bytes(answer.pdus[0])
+
+    async def timestamp_to_event(self, server: str, room_id: str, ts: int, direction: Literal["f", "b"]) -> TimedEvent:
+        path = path_to(V1 + "/timestamp_to_event/{}", room_id, query=[("ts", str(ts)), ("dir", direction)])
+        return await self.client.get(server, path, into=TimedEvent, timeout_s=ASK_TIMEOUT_S, max_bytes=MAX_TIMED_BYTES)
 
     async def backfill(self, server: str, room_id: str, *, earliest: Sequence[str], limit: int) -> Sequence[bytes]:
         query = [("v", event_id) for event_id in earliest] + [("limit", str(limit))]

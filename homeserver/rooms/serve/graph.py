@@ -12,10 +12,13 @@ from attrs import frozen
 
 from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
+from federation.wire.rooms import TimedEvent
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.moments import FURTHEST, candidates, no_event
+from homeserver.rooms.past import Moment
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.view import PeerView
 from storage import auth_chains, graph, state
@@ -84,6 +87,15 @@ class Graph:
         found = await self.database.run(graph.walk_back, room.nid, start, limit=limit)
         return self._transaction(pdus(await self.view.of(origin, room, found)))
 
+    async def closest(self, origin: str, room_id: str, ts: int, *, backwards: bool) -> TimedEvent:
+        """The event that is closest to a moment, of those that the server may see."""
+        room = await self.access.member(origin, room_id)
+        moment = Moment(max(-FURTHEST, min(ts, FURTHEST)), backwards)
+        found = await self.database.run(_read_closest, self.view, origin, room.nid, moment)
+        if found is None:
+            raise no_event(ts, backwards=backwards)
+        return TimedEvent(found.event.event_id, found.event.origin_server_ts)
+
     async def missing(
         self, origin: str, room_id: str, *, earliest: Sequence[str], latest: Sequence[str], limit: int, min_depth: int
     ) -> dict[str, object]:
@@ -141,6 +153,15 @@ def read_state_events(cursor: Cursor, snapshot: int) -> tuple[list[StoredEvent],
     chain = auth_chains.auth_chain(cursor, nids)
     found = event_rows.load_events(cursor, [*nids, *chain.difference(nids)])
     return [found[nid] for nid in nids], [found[nid] for nid in sorted(chain)]
+
+
+def _read_closest(cursor: Cursor, view: PeerView, origin: str, room_nid: int, moment: Moment) -> StoredEvent | None:
+    for piece in candidates(cursor, room_nid, moment):
+        hidden = view.hidden(cursor, origin, piece)
+        found = next((stored for stored in piece if stored.nid not in hidden), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _read_auth_chain(cursor: Cursor, room_nid: int, event_id: str) -> list[StoredEvent] | None:

@@ -36,7 +36,7 @@ class PeerView:
         """The events as that server may have them, in their order."""
         hidden = self._recall(server, events)
         if hidden is None:
-            hidden = await self.database.run(self._read, server, events)
+            hidden = await self.database.run(self.hidden, server, events)
         return [redact_event(room.version, stored.event) if stored.nid in hidden else stored.event for stored in events]
 
     def _recall(self, server: str, events: Sequence[StoredEvent]) -> set[int] | None:
@@ -55,7 +55,8 @@ class PeerView:
                 hidden.add(stored.nid)
         return hidden
 
-    def _read(self, cursor: Cursor, server: str, events: Sequence[StoredEvent]) -> set[int]:
+    def hidden(self, cursor: Cursor, server: str, events: Sequence[StoredEvent]) -> set[int]:
+        """Nids of what the server may not see; in a database thread."""
         hidden: set[int] = set()
         for stored in events:
             setting = self._settings.get(stored.before)
