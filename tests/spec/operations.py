@@ -66,7 +66,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "pusher",
             "pushrules",
             "report_content",
-
             "room_initial_sync",
             "voip",
         }
