@@ -32,6 +32,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
+    "org.matrix.msc4155": True,  # invitations by lists of people and servers
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
     "org.matrix.msc3030": True,  # events by time, v1.6
 }

@@ -53,6 +53,7 @@ from homeserver.people.build import build_people
 from homeserver.people.directory import PeopleDirectory
 from homeserver.queries.build import Asking, build_asking
 from homeserver.relations.build import build_relations
+from homeserver.reports import Reports
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -90,6 +91,7 @@ from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.filters import FilterService
 from homeserver.userdata.heirlooms import Heirlooms
 from homeserver.userdata.ignoring import Ignoring
+from homeserver.userdata.invite_filter import InviteFilter
 from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
 from homeserver.userdata.tags import Tags
@@ -282,6 +284,10 @@ def build(
         federation = build_federation(settings, database, clock, reactor, keys, hire=hire, transport=transport)
         asking = build_asking(server_name, federation.client, clock)
         federation.gate.observers.append(asking.patience.heard_of)
+    account_data = AccountData(hub, database)
+    ignoring = Ignoring(database)
+    invite_filter = InviteFilter(database, ignoring)
+    account_data.listeners += [ignoring.data_changed, invite_filter.data_changed]
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
@@ -332,14 +338,14 @@ def build(
             client=federation.client,
             verifier=federation.keyring,
             outbox=outbox,
+            invitees=invite_filter,
             policy_key=read_policy_key(settings.federation.policy_key_path),
         )
         federation.gate.observers.append(remote.policy.patience.heard_of)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
     past: Past = NoPast() if remote is None else remote.backfill
-    memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere)
+    memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere, invite_filter)
     door.observers.append(RoomWatch(typing, presence, server_name))
-    account_data = AccountData(hub, database)
     markers = ReadMarkers(database, receipts, account_data, clock)
     filters = FilterService(database)
     if remote is not None:
@@ -358,8 +364,6 @@ def build(
 
     visibility = Visibility(database, events, server_name)
     access = RoomAccess(rooms, visibility, database)
-    ignoring = Ignoring(database)
-    account_data.listeners.append(ignoring.data_changed)
     history = History(database, access, visibility, events, hub, ignoring, past)
     relating = build_relations(database, history, ignoring, server_name)
     searching = build_search(database, rooms, history, clock.timers, tasks)
@@ -392,7 +396,7 @@ def build(
         events=events,
         database=database,
         sections=sections,
-        outside=OutsideSections(rooms, events, database, sections),
+        outside=OutsideSections(rooms, events, database, sections, invite_filter),
         typing=typing,
         receipts=receipts,
         presence=presence,
@@ -420,7 +424,7 @@ def build(
     door.observers.append(people.directory)
     accounts.listeners.accounts.append(people.directory)
     profiles.listeners.append(people.directory)
-    maker = RoomMaker(door, database, settings, profiles, elsewhere, founder)
+    maker = RoomMaker(door, database, settings, profiles, elsewhere, founder, invite_filter)
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
@@ -436,6 +440,7 @@ def build(
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
+        Reports(database, history, clock),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())

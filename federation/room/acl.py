@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from attrs import frozen
 
+from federation.room.globs import matches
+
 _PORT = re.compile(r":[0-9]{1,5}\Z")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}\Z")
 
@@ -38,34 +40,12 @@ class ServerAcl:
         name = _PORT.sub("", server_name.lower())
         if not self.allow_ip_literals and (name.startswith("[") or _IPV4.match(name)):
             return False
-        if any(_matches(pattern, name) for pattern in self.deny):
+        if any(matches(pattern, name) for pattern in self.deny):
             return False
-        return any(_matches(pattern, name) for pattern in self.allow)
+        return any(matches(pattern, name) for pattern in self.allow)
 
 
 def _patterns(given: object) -> tuple[str, ...]:
     """Each once; an event has room for thousands of them, which are compared in turn."""
     texts = given if isinstance(given, list) else []
     return tuple(dict.fromkeys(text.lower() for text in texts if isinstance(text, str)))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Compare with a glob, by hand: a regular expression made of many stars could take for ever.
-
-    Behind each star the rest is tried at the earliest place; only the last star is ever gone back to.
-    """
-    at = here = mark = 0
-    star = -1
-    while here < len(name):
-        if at < len(pattern) and pattern[at] == "*":
-            star, mark = at, here
-            at += 1
-        elif at < len(pattern) and pattern[at] in (name[here], "?"):
-            at += 1
-            here += 1
-        elif star >= 0:
-            mark += 1
-            at, here = star + 1, mark
-        else:
-            return False
-    return not pattern[at:].strip("*")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from attrs import frozen
+from attrs import field, frozen
 
 from config import Settings
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id, server_of
@@ -29,6 +29,7 @@ from homeserver.rooms.membership import (
     in_room,
     member_content,
 )
+from homeserver.userdata.invite_filter import Anybody, Invitees
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
 from storage.database import Database, DuplicateRow
@@ -98,6 +99,7 @@ class RoomMaker:
     profiles: MemberProfiles
     elsewhere: Elsewhere
     founder: Founder
+    invitees: Invitees = field(factory=Anybody)
 
     async def create(self, creator: str, ask: CreateRoom, is_admin: bool = False) -> str:
         """Make the room and answer its id when everything is durable.
@@ -106,7 +108,7 @@ class RoomMaker:
         asked-for events don't pass the room's own rules), `M_BAD_JSON`.
         """
         version = self._version(ask)
-        invitees = self._invitees(creator, ask)
+        invitees = await self._invitees(creator, ask)
         alias = await self._alias(ask)
         publish = ask.visibility == "public"
         if publish and not (is_admin or self.settings.rooms.anybody_may_publish):
@@ -172,14 +174,19 @@ class RoomMaker:
             raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", f"This server has no room version {identifier!r}")
         return version
 
-    def _invitees(self, creator: str, ask: CreateRoom) -> list[str]:
+    async def _invitees(self, creator: str, ask: CreateRoom) -> list[str]:
+        """Whom to invite: people here who do not want it are left out, and the room is made without them."""
         if ask.invite_3pid:
             raise MatrixError(403, "M_THREEPID_DENIED", "This server has no identity server to invite by address")
         for user_id in ask.invite:
             check_invitable(user_id)
             if server_of(user_id) != self.door.identity.server_name:
                 self.elsewhere.check_reachable(user_id)
-        return [user_id for user_id in dict.fromkeys(ask.invite) if user_id != creator]
+        for given in ask.initial_state:
+            if given.type == MEMBER and given.content.get("membership") == "invite":
+                await self.invitees.check(creator, given.state_key)
+        named = [user_id for user_id in dict.fromkeys(ask.invite) if user_id != creator]
+        return [user_id for user_id in named if not await self.invitees.refuses(creator, user_id)]
 
     async def _alias(self, ask: CreateRoom) -> str | None:
         if ask.room_alias_name is None:

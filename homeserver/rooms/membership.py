@@ -20,6 +20,7 @@ from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.vouching import UnableToAuthorise, UnableToGrant, Vouching
+from homeserver.userdata.invite_filter import Anybody, Invitees
 from storage import memberships as membership_rows
 from storage.database import Database
 from storage.ports import Cursor
@@ -163,6 +164,7 @@ class Memberships:
     profiles: MemberProfiles
     vouching: Vouching
     elsewhere: Elsewhere
+    invitees: Invitees = field(factory=Anybody)
     wardens: list[Warden] = field(factory=list)
 
     async def join(
@@ -225,6 +227,8 @@ class Memberships:
         if is_guest and (sender != target or membership not in ("join", "leave")):
             raise Forbidden("Guests may only join and leave", "M_GUEST_ACCESS_FORBIDDEN")
         if sender != target:
+            if membership == "invite":
+                await self.invitees.check(sender, target)
             return wording, in_room(sender)
         before = room.membership_of(sender)
         if membership == "join":
@@ -236,11 +240,14 @@ class Memberships:
 
     async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         check_invitable(target)
+        is_local = server_of(target) == self.door.identity.server_name
+        if is_local:
+            await self.invitees.check(sender, target)
         if await self._is_taken(Act("invite", room_id, sender, target, reason)):
             return
         content = await member_content(self.profiles, target, "invite", _with_reason(reason))
         template = _member(sender, target, content)
-        if server_of(target) == self.door.identity.server_name:
+        if is_local:
             await self.door.send(room_id, [template], check=in_room(sender))
         else:
             await self.elsewhere.invite(room_id, template, in_room(sender))

@@ -34,7 +34,7 @@ from homeserver.sync.outside import OutsideSections
 from homeserver.sync.ports import Contribution, Contributor
 from homeserver.sync.timeline import Span
 from homeserver.userdata.account_data import AccountData
-from homeserver.userdata.ignoring import Ignorance
+from homeserver.userdata.ignoring import Ignorance, without_ignored
 from storage import spans
 from storage.database import Database
 
@@ -132,10 +132,11 @@ class Sync:
             want.account_data.extend(data.rooms.get(want.room.nid, ()))
         await self._add_ephemeral(feed, wants, START, upto, {want.room.nid: 0 for want in wants}, ())
         rooms = await self._rooms(feed, manner, wants, after, upto, first=since is None)
+        people = self.presence.changes(feed, 0)
         return {
             **rooms,
             **_events("account_data", manner.filter.account_data, data.global_events),
-            **_events("presence", manner.filter.presence, self.presence.changes(feed, 0)),
+            **_events("presence", manner.filter.presence, without_ignored(people, manner.ignored)),
         }
 
     async def _changes(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken) -> dict[str, bytes]:
@@ -165,7 +166,7 @@ class Sync:
         people = self.presence.changes(feed, since.serial) if feed.presence > since.serial or not known_serial else []
         if entered := self._entered(feed, since):
             people += self.presence.present(feed, entered)
-        answer.update(_events("presence", manner.filter.presence, people))
+        answer.update(_events("presence", manner.filter.presence, without_ignored(people, manner.ignored)))
         return answer
 
     async def _changed_sections(
@@ -222,7 +223,8 @@ class Sync:
     ) -> dict[str, bytes]:
         ephemeral, account_data = manner.filter.room.ephemeral, manner.filter.room.account_data
         for want in wants:
-            want.ephemeral = _admitted(ephemeral, want.ephemeral, want.room.room_id)
+            heard = without_ignored(want.ephemeral, manner.ignored)
+            want.ephemeral = _admitted(ephemeral, heard, want.room.room_id)
             want.account_data = _admitted(account_data, want.account_data, want.room.room_id)
         joined = await self.sections.make(wants, manner)
         outside = await self.outside.make(feed, manner, since, upto, first=first)

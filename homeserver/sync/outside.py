@@ -19,6 +19,7 @@ from homeserver.streams.hub import Feed, newer
 from homeserver.streams.tokens import StreamToken, room_token
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.timeline import Span
+from homeserver.userdata.invite_filter import InviteFilter, Wishes
 from storage import memberships as membership_rows
 from storage.database import Database
 from storage.events import load_events
@@ -47,19 +48,21 @@ class OutsideSections:
     events: EventCache
     database: Database
     sections: RoomSections
+    invite_filter: InviteFilter
 
     async def make(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken, *, first: bool) -> Outside:
         nids = await self._nids(feed, manner, since, first)
         if not nids:
             return NOTHING
         found = Outside()
+        wishes = await self.invite_filter.of(feed.user_id)
         left: list[Want] = []
         live = await self.rooms.get_many(nids)
         afar = [nid for nid in nids if nid not in feed.joined and (nid not in live or not live[nid].local_joined)]
         known_afar = await self.database.run(_read_afar, feed.user_id, afar) if afar else {}
         for told in known_afar.values():
             if told.row.position <= upto.position and manner.filter.room.admits_room(told.row.room_id):
-                _show_afar(found, told, manner)
+                _show_afar(found, told, manner, wishes)
         for nid, room in live.items():
             if nid in known_afar:
                 continue
@@ -74,7 +77,7 @@ class OutsideSections:
             if stored is None or stored.position > upto.position:
                 continue
             if ref.membership == "invite":
-                if stored.event.sender in manner.ignored:
+                if wishes.judge(stored.event.sender) != "allow":
                     continue
                 state = await self.stripped(room, feed.user_id)
                 found.invite[room.room_id] = b'{"invite_state":{"events":[%b]}}' % b",".join(state)
@@ -166,9 +169,9 @@ def _read_afar(cursor: Cursor, user_id: str, room_nids: Sequence[int]) -> dict[i
     }
 
 
-def _show_afar(found: Outside, told: _Afar, manner: Manner) -> None:
+def _show_afar(found: Outside, told: _Afar, manner: Manner, wishes: Wishes) -> None:
     stored, room_id, membership = told.stored, told.row.room_id, told.row.membership
-    if membership == "invite" and stored.event.sender in manner.ignored:
+    if membership == "invite" and wishes.judge(stored.event.sender) != "allow":
         return
     inner = told.shown.strip()[1:-1]
     state = b",".join([part for part in (inner, stripped_state(stored.event)) if part])

@@ -5,19 +5,15 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import orjson
 
-from federation.bounded import Bounded
-from storage import account_data as rows
-from storage.account_data import GLOBAL, AccountDatum
+from homeserver.userdata.known import Known
 from storage.database import Database
 
 IGNORED = "m.ignored_user_list"
-
-MOST_REMEMBERED = 10_000
-"""People whose lists are in memory; most of them are empty."""
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -28,33 +24,45 @@ class Ignorance(Protocol):
     async def of(self, user_id: str) -> frozenset[str]: ...
 
 
-class Ignoring:
-    """The lists of this server's people, from memory where they were read before."""
+class Ignoring(Known[frozenset[str]]):
+    """The lists of this server's people."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._known: Bounded[str, frozenset[str]] = Bounded(MOST_REMEMBERED)
-        self._changes = 0
-
-    async def of(self, user_id: str) -> frozenset[str]:
-        """Whom a user ignores now."""
-        known = self._known.get(user_id)
-        if known is not None:
-            return known
-        before = self._changes
-        found = parse_ignored(await self._database.run(rows.get, user_id, GLOBAL, IGNORED))
-        if before == self._changes:
-            self._known.put(user_id, found)
-        return found
-
-    def data_changed(self, user_id: str, datum: AccountDatum) -> None:
-        """Somebody's account data changed (`AccountData.listeners`)."""
-        if datum.type == IGNORED and datum.room_nid == GLOBAL:
-            self._changes += 1
-            self._known.put(user_id, parse_ignored(datum.content))
+        super().__init__(database, IGNORED, parse_ignored)
 
 
 def parse_ignored(content: bytes | None) -> frozenset[str]:
     """The user ids in the account data's JSON; nobody where there is none, or it makes no sense."""
     named = orjson.loads(content).get("ignored_users") if content is not None else None
     return frozenset(named) if isinstance(named, dict) and named else NOBODY
+
+
+def without_ignored(events: Sequence[bytes], ignored: frozenset[str]) -> list[bytes]:
+    """Typing, receipts and presence (as JSON) without what they tell of ignored people."""
+    if not ignored:
+        return list(events)
+    return [kept for event in events if (kept := _without(event, ignored)) is not None]
+
+
+def _without(event: bytes, ignored: frozenset[str]) -> bytes | None:
+    parsed = orjson.loads(event)
+    content = parsed["content"]
+    match parsed["type"]:
+        case "m.presence":
+            return None if parsed["sender"] in ignored else event
+        case "m.typing":
+            # That nobody is typing any more is news too.
+            content["user_ids"] = [user_id for user_id in content["user_ids"] if user_id not in ignored]
+        case "m.receipt":
+            for types in content.values():
+                for receipt_type, users in types.items():
+                    types[receipt_type] = {user_id: one for user_id, one in users.items() if user_id not in ignored}
+            kept = {
+                event_id: there
+                for event_id, types in content.items()
+                if (there := {receipt_type: users for receipt_type, users in types.items() if users})
+            }
+            if not kept:
+                return None
+            parsed["content"] = kept
+    return orjson.dumps(parsed)

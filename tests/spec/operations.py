@@ -65,7 +65,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "peeking_events",
             "pusher",
             "pushrules",
-            "report_content",
             "room_initial_sync",
             "voip",
         }

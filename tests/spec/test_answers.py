@@ -419,6 +419,12 @@ def test_search(village: Village) -> None:
     assert second["search_categories"]["room_events"]["results"][0]["result"]["content"]["body"] == "a needle"
 
 
+def test_reports(village: Village) -> None:
+    village.call("reportEvent", {"reason": "rude"}, who=village.bob)
+    village.call("reportRoom", {"reason": "rude"}, who=village.carol)
+    village.call("reportUser", {"reason": "rude"}, who=village.carol)
+
+
 def test_what_is_ones_own(village: Village) -> None:
     data = {"a": [1, {"b": None}]}
     village.call("setAccountData", data)

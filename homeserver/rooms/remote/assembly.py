@@ -41,6 +41,7 @@ from homeserver.rooms.serve.inbox import Inbox
 from homeserver.rooms.serve.view import PeerView
 from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
+from homeserver.userdata.invite_filter import Invitees
 from storage.database import Database
 
 
@@ -78,6 +79,7 @@ def build_remote_rooms(
     client: FederationClient,
     verifier: Verifier,
     outbox: Outbox,
+    invitees: Invitees,
     policy_key: SigningKey | None = None,
 ) -> RemoteRooms:
     """Put everything together, and have the door's events delivered. `policy_key`: see `homeserver.rooms.policy`."""
@@ -97,7 +99,7 @@ def build_remote_rooms(
     outside = OutsideRooms(door, database, rooms, gatherer)
     entrance = Entrance(door, rooms, judge, database)
     doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside)
-    invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside)
+    invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside, invitees)
     edus = Edus()
     return RemoteRooms(
         elsewhere=RemoteElsewhere(doorway, invitations, outside, database),

@@ -33,6 +33,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.outside import OutsideRooms
 from homeserver.rooms.remote.peers import RemotePeers
 from homeserver.rooms.serve.access import PeerAccess
+from homeserver.userdata.invite_filter import Invitees
 
 log = structlog.get_logger("homeserver.rooms.remote")
 
@@ -69,6 +70,7 @@ class Invitations:
     gatherer: Gatherer
     receiver: Receiver
     outside: OutsideRooms
+    invitees: Invitees
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class Invitations:
         checked = (await self.gatherer.check(version, [event.raw]))[0]
         if isinstance(checked, str):
             raise InvalidParam(checked)
+        await self.invitees.check(event.sender, event.state_key or "")
         identity = self.door.identity
         fields = sign_event(version, checked.to_json(), identity.server_name, identity.key)
         signed = parse_pdu(version, canonical_event(version, fields))

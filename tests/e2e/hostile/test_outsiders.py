@@ -177,6 +177,8 @@ WRITING = [route for route in ROUTES if route.method != "GET" and names_a_room(r
 OWN_PLACE = {"join", "leave", "forget", "{room_id_or_alias}"}
 #: What people may write down for themselves about rooms that they have had to do with.
 OWN_NOTES = re.compile(r"/user/\{user_id\}/rooms/")
+#: Anybody may do that, and is told nothing by it.
+REPORT = re.compile(r"/rooms/\{room_id\}/report$")
 
 
 def readings(room: Room, who: str) -> Iterator[tuple[str, str]]:
@@ -223,7 +225,7 @@ def writings(room: Room, who: str) -> Iterator[Call]:
     """Everything that an outsider could change the room by, but for its own place in it."""
     scene = Scene(room.outsiders[who], room.room_id, "", room.friend, "0", f"#{secrets.token_hex(6)}:localhost")
     for route in WRITING:
-        if route.path.rpartition("/")[2] in OWN_PLACE or OWN_NOTES.search(route.path):
+        if route.path.rpartition("/")[2] in OWN_PLACE or OWN_NOTES.search(route.path) or REPORT.search(route.path):
             continue
         for event_id in room.events.values() if "{event_id}" in route.path else [room.events["late"]]:
             scene.event_id = event_id
