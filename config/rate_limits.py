@@ -32,6 +32,7 @@ class RateLimits:
 
     # Clients, per user
     message: RateLimit = _bucket(1.0, 30, "Sending messages and state.")
+    delayed_event: RateLimit = _bucket(2.0, 60, "Acting on delayed events; calls do so every few seconds.")
     read: RateLimit = _bucket(20.0, 200, "Reading: messages, members, profiles, settings.")
     write: RateLimit = _bucket(5.0, 50, "Changing what is one's own: account data, receipts, devices, profile.")
     sync: RateLimit = _bucket(10.0, 100, "Calling /sync.")

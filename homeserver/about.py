@@ -32,7 +32,9 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
+    "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4155": True,  # invitations by lists of people and servers
+    "org.matrix.msc4354": True,  # sticky events
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
     "org.matrix.msc3030": True,  # events by time, v1.6
 }
@@ -54,6 +56,8 @@ class About:
 
     def capabilities(self) -> Mapping[str, Any]:
         """Spec: https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation"""
+        limits = self.settings.limits
+        delayed = {"max_delay_ms": limits.max_event_delay_ms, "max_scheduled": limits.max_delayed_events}
         available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
         return {
             "m.change_password": {"enabled": True},
@@ -64,6 +68,8 @@ class About:
             "m.3pid_changes": {"enabled": False},
             "m.get_login_token": {"enabled": False},
             "m.forget_forced_upon_leave": {"enabled": False},
+            "m.delayed_events": delayed,
+            "org.matrix.msc4140.delayed_events": delayed,
             **self.more_capabilities,
         }
 

@@ -27,6 +27,7 @@ from homeserver.about import About
 from homeserver.accounts.service import Accounts, build_accounts
 from homeserver.client.all import ALL_ROUTES
 from homeserver.clock import Clock
+from homeserver.delayed.clockwork import Clockwork
 from homeserver.departures import Departures
 from homeserver.encryption.build import Encryption, build_devices, build_encryption
 from homeserver.ephemeral.inbound.build import listen_to_others
@@ -72,6 +73,7 @@ from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
 from homeserver.rooms.remote.delivery import Outbox
 from homeserver.rooms.send import Sender
 from homeserver.rooms.state_view import StateView
+from homeserver.rooms.sticky import StickyBoard
 from homeserver.rooms.transactions import TransactionLog
 from homeserver.rooms.upgrade import Upgrades
 from homeserver.rooms.visibility import Visibility
@@ -124,6 +126,8 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     indexer: Indexer
+    sticky: StickyBoard
+    clockwork: Clockwork
     tasks: Tasks
     guilds: Guilds
     federation: Federation | None
@@ -172,6 +176,8 @@ class House:
         self.tasks.spawn("presence.start", self.presence.start())
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("search.start", self.indexer.start())
+        self.tasks.spawn("sticky.start", self.sticky.start())
+        self.tasks.spawn("delayed.start", self.clockwork.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         if self.federation is not None:
@@ -192,6 +198,7 @@ class House:
         if self._housekeeping.running:
             self._housekeeping.stop()
         self.typing.stop_timers()
+        self.clockwork.close()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
@@ -203,9 +210,11 @@ class House:
         self.hub.close_idle_feeds()
         self.tasks.spawn("tidy files", self.media.tidy())
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
+        self.tasks.spawn("tidy sticky events", self.sticky.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
             self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
+            self.tasks.spawn("forget delayed events", self.clockwork.tidy())
 
     async def _step(self, end: Callable[[], object]) -> None:
         try:
@@ -366,6 +375,8 @@ def build(
     access = RoomAccess(rooms, visibility, database)
     history = History(database, access, visibility, events, hub, ignoring, past)
     relating = build_relations(database, history, ignoring, server_name)
+    sticky = StickyBoard(database, events, clock, tasks, server_name, outbox)
+    door.observers.append(sticky)
     searching = build_search(database, rooms, history, clock.timers, tasks)
     door.observers.append(searching.indexer)
     aliases = Aliases(door, access, database, NoRemoteAliases() if asking is None else asking.aliases)
@@ -386,7 +397,10 @@ def build(
         profiles=profiles,
         tasks=tasks,
     )
-    sections = RoomSections(database, events, Timelines(database, visibility), door.means.lineage, relating.bundles)
+    clockwork = Clockwork(database, rooms, sender, clock, tasks, settings.limits)
+    door.observers.append(clockwork)
+    timelines = Timelines(database, visibility)
+    sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky)
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(
         clock=clock,
@@ -416,7 +430,16 @@ def build(
         hub=hub,
         transactions=transactions,
     )
-    accounts.listeners.accounts += [departures, profiles, account_data, filters, markers, presence, encryption]
+    accounts.listeners.accounts += [
+        clockwork,
+        departures,
+        profiles,
+        account_data,
+        filters,
+        markers,
+        presence,
+        encryption,
+    ]
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync]
 
@@ -440,7 +463,7 @@ def build(
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
-        Reports(database, history, clock),
+        Reports(database, history, clock), clockwork,
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
@@ -471,6 +494,8 @@ def build(
         typing=typing,
         presence=presence,
         indexer=searching.indexer,
+        sticky=sticky,
+        clockwork=clockwork,
         tasks=tasks,
         guilds=guilds,
         federation=federation,

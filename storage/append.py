@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from storage import auth_chains, media_refs, relations, search, state, strings
+from storage import auth_chains, media_refs, relations, search, state, sticky, strings
 from storage.memberships import NUMBERS
 from storage.ports import Cursor, EventAppend, NewEvent, StateRef, StoredEvent
 from storage.sql import among, to_blob
@@ -63,6 +63,7 @@ def append(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     _write_changes(cursor, appends, nids)
     relations.write(cursor, related, nids)
     search.note_past(cursor, appends)
+    sticky.write(cursor, appends)
     _write_gaps(cursor, appends)
     cursor.insert_many(
         "transactions",

@@ -7,7 +7,7 @@ from typing import Any
 
 from federation.room.parse import load_event
 from federation.room.versions import ROOM_VERSIONS
-from storage import media_refs, relations, search, strings
+from storage import media_refs, relations, search, sticky, strings
 from storage.append import REJECTED, SOFT_FAILED
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among, from_blob_or_none
@@ -145,6 +145,7 @@ def apply_redaction(cursor: Cursor, target_nid: int, raw: bytes, redacted_by: in
     relations.remove(cursor, target_nid)
     media_refs.release_event(cursor, target_nid, raw)
     search.forget(cursor, target_nid)
+    sticky.release(cursor, [target_nid])
     cursor.later("UPDATE events SET raw = ?, redacted_by = ? WHERE nid = ?", (raw, redacted_by, target_nid))
 
 

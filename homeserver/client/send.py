@@ -5,26 +5,38 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from typing import Any
+import secrets
+from typing import Annotated, Any
 
 import msgspec
 
+from federation.room.sticky import LONGEST_MS
+from homeserver.delayed.clockwork import Clockwork
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.send import Sender
 
+DELAY = "org.matrix.msc4140.delay"
+STICKY_MS = "org.matrix.msc4354.sticky_duration_ms"
 
-class SendMessage(msgspec.Struct, frozen=True):
+Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class SendMessage(msgspec.Struct, frozen=True, rename={"delay_ms": DELAY, "sticky_ms": STICKY_MS}):
     room_id: str
     event_type: str
     txn_id: str
     content: dict[str, Any]
+    delay_ms: int | None = None
+    sticky_ms: Milliseconds | None = None
 
 
-class SetState(msgspec.Struct, frozen=True):
+class SetState(msgspec.Struct, frozen=True, rename={"delay_ms": DELAY, "sticky_ms": STICKY_MS}):
     room_id: str
     event_type: str
     content: dict[str, Any]
     state_key: str = ""
+    delay_ms: int | None = None
+    sticky_ms: Milliseconds | None = None
 
 
 class Redact(msgspec.Struct, frozen=True):
@@ -39,10 +51,18 @@ class Redact(msgspec.Struct, frozen=True):
     "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}",
     auth=GUEST,
     rate="message",
+    query=(DELAY, STICKY_MS),
     body="content",
 )
-async def send_message(sender: Sender, who: Requester, ask: SendMessage) -> dict[str, str]:
-    return {"event_id": await sender.message(who, ask.room_id, ask.event_type, ask.content, ask.txn_id)}
+async def send_message(sender: Sender, clockwork: Clockwork, who: Requester, ask: SendMessage) -> dict[str, str]:
+    sticky_ms = _bounded(ask.sticky_ms)
+    if ask.delay_ms is not None:
+        delay_id = await clockwork.add(
+            who, ask.room_id, ask.event_type, ask.content, ask.txn_id, delay_ms=ask.delay_ms, sticky_ms=sticky_ms
+        )
+        return {"delay_id": delay_id}
+    event_id = await sender.message(who, ask.room_id, ask.event_type, ask.content, ask.txn_id, sticky_ms=sticky_ms)
+    return {"event_id": event_id}
 
 
 @route(
@@ -52,11 +72,31 @@ async def send_message(sender: Sender, who: Requester, ask: SendMessage) -> dict
     "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
     auth=GUEST,
     rate="message",
+    query=(DELAY, STICKY_MS),
     body="content",
 )
-async def set_state(sender: Sender, who: Requester, ask: SetState) -> dict[str, str]:
+async def set_state(sender: Sender, clockwork: Clockwork, who: Requester, ask: SetState) -> dict[str, str]:
+    sticky_ms = _bounded(ask.sticky_ms)
+    if ask.delay_ms is not None:
+        delay_id = await clockwork.add(
+            who,
+            ask.room_id,
+            ask.event_type,
+            ask.content,
+            f"state-{secrets.token_urlsafe(12)}",  # setting state has no transaction ids
+            delay_ms=ask.delay_ms,
+            state_key=ask.state_key,
+            sticky_ms=sticky_ms,
+        )
+        return {"delay_id": delay_id}
     event_id = await sender.state(
-        who.user_id, ask.room_id, ask.event_type, ask.state_key, ask.content, is_guest=who.is_guest
+        who.user_id,
+        ask.room_id,
+        ask.event_type,
+        ask.state_key,
+        ask.content,
+        is_guest=who.is_guest,
+        sticky_ms=sticky_ms,
     )
     return {"event_id": event_id}
 
@@ -70,3 +110,8 @@ async def set_state(sender: Sender, who: Requester, ask: SetState) -> dict[str, 
 )
 async def redact(sender: Sender, who: Requester, ask: Redact) -> dict[str, str]:
     return {"event_id": await sender.redact(who, ask.room_id, ask.event_id, ask.content, ask.txn_id)}
+
+
+def _bounded(sticky_ms: int | None) -> int | None:
+    """An event sticks for an hour at most, whatever is asked for."""
+    return None if sticky_ms is None else min(sticky_ms, LONGEST_MS)

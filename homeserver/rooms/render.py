@@ -17,6 +17,7 @@ import orjson
 from attrs import field, frozen
 
 from federation.room.event import Event
+from federation.room.sticky import sticks_until, sticky_ms
 from storage.ports import StoredEvent
 
 _text = orjson.dumps
@@ -36,9 +37,10 @@ def _make_prefix(event: Event) -> bytes:
         event.content_json if event.redacts is None else _with_redacts(event),
         b',"event_id":',
         _text(event.event_id),
-        b',"origin_server_ts":',
-        b"%d" % event.origin_server_ts,
     ]
+    if (duration := sticky_ms(event)) is not None:
+        parts.append(b',%b{"duration_ms":%d}' % (_STICKY, duration))
+    parts += [b',"origin_server_ts":', b"%d" % event.origin_server_ts]
     if event.redacts is not None:
         # Where its version keeps `redacts` in the content, older clients still look for it beside it; and newer ones
         # in the content where it is not.
@@ -66,6 +68,7 @@ def _with_redacts(event: Event) -> bytes:
     return b"{%b}" % b",".join(sorted(members))
 
 
+_STICKY = b'"msc4354_sticky":'
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -105,6 +108,8 @@ def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None) -> li
     parts = [b',"unsigned":{"age":%d' % max(0, reader.now_ms - event.origin_server_ts)]
     if membership is not None:
         parts.append(b',"membership":' + _text(membership))
+    if _STICKY in prefix(event):
+        parts += _sticks(stored, reader)
     if stored.txn_id is not None and event.sender == reader.user_id and stored.device_id == reader.device_id:
         parts.append(b',"transaction_id":' + _text(stored.txn_id))
     if stored.replaces:
@@ -125,6 +130,13 @@ def _unsigned(stored: StoredEvent, reader: Reader, membership: str | None) -> li
         parts.append(reader.bundled[stored.nid])
     parts.append(b"}}")
     return parts
+
+
+def _sticks(stored: StoredEvent, reader: Reader) -> list[bytes]:
+    """How long an event will stick yet, which a client could not tell by a clock of its own."""
+    until = sticks_until(stored.event, stored.received_ts)
+    left = 0 if until is None else until - reader.now_ms
+    return [b',"msc4354_sticky_duration_ttl_ms":%d' % left] if left > 0 else []
 
 
 def is_personal(stored: StoredEvent, user_id: str) -> bool:

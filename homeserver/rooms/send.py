@@ -16,6 +16,7 @@ from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.redaction import redact_event
+from federation.room.sticky import STICKY
 from homeserver.errors import BadJson, Forbidden, MissingParam, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Along, Door
@@ -72,13 +73,25 @@ class Sender:
     message_rules: MessageRules
     rules: list[SendRule] = field(factory=list)
 
-    async def message(self, who: Requester, room_id: str, event_type: str, content: dict[str, Any], txn_id: str) -> str:
-        """Send a message event; the same transaction id gives the same event. Answers the event id when durable."""
+    async def message(
+        self,
+        who: Requester,
+        room_id: str,
+        event_type: str,
+        content: dict[str, Any],
+        txn_id: str,
+        *,
+        sticky_ms: int | None = None,
+    ) -> str:
+        """Send a message event; the same transaction id gives the same event. Answers the event id when durable.
+
+        `sticky_ms`: for how long it sticks to the room (`federation.room.sticky`).
+        """
         path = f"send/{room_id}/{event_type}"
         if event_type == REDACTION:
             return await self.redact(who, room_id, _redacts(content), content, txn_id, path=path)
         transaction = Transaction(who.user_id, who.device_id, path, txn_id)
-        template = Template(event_type, who.user_id, content)
+        template = Template(event_type, who.user_id, content, extra=_sticky(sticky_ms))
         return await self.transactions.once(transaction, partial(self._send_one, room_id, template, transaction))
 
     async def state(
@@ -89,19 +102,22 @@ class Sender:
         state_key: str,
         content: dict[str, Any],
         is_guest: bool = False,
+        *,
+        sticky_ms: int | None = None,
     ) -> str:
-        """Set a piece of state. Setting what is already set makes no new event."""
+        """Set a piece of state. Setting what is already set makes no new event, unless that one shall stick."""
         if event_type == REDACTION:
             raise BadJson("A redaction is not a piece of state")
         room = await self.rooms.require(room_id)
         may: Check | None = in_room(sender)
         if event_type == MEMBER:
             content, may = await self.memberships.prepare(room, sender, state_key, content, is_guest)
-        template = Template(event_type, sender, content, state_key)
+        template = Template(event_type, sender, content, state_key, extra=_sticky(sticky_ms))
         if room.membership_of(sender) == "join":
             ref = room.visible.state.get((event_type, state_key))
             current = None if ref is None else await self.door.events.get(ref.nid)
-            if current is not None and current.event.sender == sender and _is_same(content, current):
+            is_set = current is not None and current.event.sender == sender and _is_same(content, current)
+            if current is not None and is_set and sticky_ms is None:
                 return current.event.event_id
             if event_type == "m.room.create":
                 raise BadJson("A room begins with its m.room.create, and has no other")
@@ -251,6 +267,10 @@ def _redacts(content: Mapping[str, Any]) -> str:
     if not isinstance(event_id, str):
         raise BadJson("`redacts` must be an event id")
     return event_id
+
+
+def _sticky(duration_ms: int | None) -> Mapping[str, Any] | None:
+    return None if duration_ms is None else {STICKY: {"duration_ms": duration_ms}}
 
 
 def _is_same(content: dict[str, Any], current: StoredEvent) -> bool:

@@ -15,7 +15,9 @@ from homeserver.rooms.events import EventCache
 from homeserver.rooms.lineage import Lineage
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
 from homeserver.rooms.render import Reader, client_event, federation_event, is_personal
+from homeserver.rooms.sticky import StickyBoard
 from homeserver.rooms.tracing import STILL, without_later
+from homeserver.rooms.visibility import is_ignored
 from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import (
@@ -149,6 +151,8 @@ class _Part(msgspec.Struct, gc=False):
     timeline: Timeline
     state: dict[StateKey, int]
     news: SummaryNews
+    sticky: list[StoredEvent]
+    """What sticks to the room and is not in the timeline."""
 
 
 @frozen
@@ -160,6 +164,7 @@ class RoomSections:
     timelines: Timelines
     lineage: Lineage
     bundles: Bundles
+    sticky: StickyBoard
 
     async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
         """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
@@ -197,6 +202,8 @@ class RoomSections:
             hangs = any(stored.nid in bundled.parts for stored, _ in part.timeline.events)
             if is_theirs or manner.reader.user_id in core.personal or (hangs and not room.always_open):
                 continue
+            if part.sticky:
+                continue  # whose time runs out
             if (
                 _sharable(part.want, manner)
                 and not _personal_events(part.timeline.events, manner)
@@ -253,8 +260,17 @@ class RoomSections:
                 state = self._changed_state(steps, timeline, manner)
             if members is not None:
                 state = self._pick(want, state, timeline, manner, members)
-            parts.append(_Part(want, timeline, state, news))
+            parts.append(_Part(want, timeline, state, news, await self._sticking(want, timeline, manner)))
         return parts
+
+    async def _sticking(self, want: Want, timeline: Timeline, manner: Manner) -> list[StoredEvent]:
+        """What sticks to the room and would be missed: in a timeline without a gap there is all of it."""
+        room_nid = want.room.nid
+        if want.is_left or not (want.full or timeline.limited) or self.sticky.is_empty(room_nid):
+            return []
+        found = await self.sticky.of(room_nid, 0 if want.full else want.span.after, want.span.upto)
+        shown = {stored.nid for stored, _ in timeline.events}
+        return [one for one in found if one.nid not in shown and not is_ignored(one, manner.ignored)]
 
     async def _end_state(self, want: Want, keys: Sequence[StateKey] | None) -> Mapping[StateKey, int]:
         """The state that somebody left, all of it or some keys: it mostly is that of now but for a change or two."""
@@ -341,6 +357,8 @@ class RoomSections:
             b"state_after" if manner.use_state_after else b"state",
             b",".join(state),
         )
+        if part.sticky:
+            json += b',"msc4354_sticky":{"events":[%b]}' % b",".join([manner.copy(one) for one in part.sticky])
         is_news = bool(timeline.events or timeline.limited or state or want.full)
         return Core(json, is_news, part.news, personal if timeline.limited or want.full else ())
 

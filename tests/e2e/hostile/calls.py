@@ -162,6 +162,7 @@ BODY: Mapping[str, Any] = {
     "refresh_token": "x",
     "presence": "online",
     "typing": True,
+    "reason": "rude",
     "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2",
     "auth_data": {"public_key": "x"},
     "sessions": {"session": KEY},
