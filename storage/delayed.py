@@ -108,7 +108,7 @@ def of_user(cursor: Cursor, user_id: str) -> list[Delayed]:
 def waiting(cursor: Cursor) -> list[Delayed]:
     """Everybody's that have not come to their end, the first due in front."""
     rows = cursor.execute(
-        f"SELECT {_COLUMNS} FROM delayed_events WHERE outcome < 2 ORDER BY due_ts, delay_id"
+        f"SELECT {_COLUMNS} FROM delayed_events WHERE due_ts >= 0 AND outcome < 2 ORDER BY due_ts, delay_id"
     ).fetchall()
     return [_delayed(row) for row in rows]
 

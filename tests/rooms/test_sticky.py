@@ -1,4 +1,4 @@
-"""Sticky events: nobody in the room misses them while they stick, whenever they come; and then they are as any other."""
+"""Sticky events: while they stick nobody in the room misses them, whenever they come; then they are as any other."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_between_servers(fleet: Fleet) -> None:
     assert over not in sent
     future = b.make(
         room_id, "bob", "org.example.rtc", {"body": "x"}, extra={"msc4354_sticky": {"duration_ms": 1_000}},
-        origin_server_ts=b.house.clock.now_ms() + 10**9,
+        origin_server_ts=b.house.clock.now_ms() + 10 * LONGEST_MS,
     )  # fmt: skip
     assert a.receive(b.name, room_id, future.raw) == ["accepted"]
     ttl = event(a, "alice", room_id, future.event_id)["unsigned"]["msc4354_sticky_duration_ttl_ms"]

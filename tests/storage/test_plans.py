@@ -20,6 +20,7 @@ from storage import (
     aliases,
     auth_chains,
     dehydrated_devices,
+    delayed,
     destinations,
     device_keys,
     device_lists,
@@ -51,6 +52,7 @@ from storage import (
     sessions,
     spans,
     state,
+    sticky,
     stripped,
     thumbnails,
     to_device,
@@ -130,6 +132,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
     backup = Backup(1, "m.megolm", b"{}", 0, 0)
     room_key = RoomKey(room.room_id, "s", True, 0, 0, b"{}")
+    waiting = delayed.Delayed("d", ALICE, "PHONE", "t", room.room_id, "m.x", None, b"{}", None, False, 5, 0, 5)
     sought = search.Wanted([Phrase(("a",), True)], [room.nid], [search.BODY], 99, [ALICE], [BOB])
     return [
         lambda cursor: events.load_events(cursor, nids),
@@ -163,6 +166,17 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: relations.children_of(cursor, relating),
         lambda cursor: relations.at_positions(cursor, {ids[0]: (room.nid, 5)}),
         lambda cursor: relations.thread_without(cursor, room.nid, ids[0], [BOB]),
+        lambda cursor: delayed.add(cursor, waiting, 10),
+        lambda cursor: delayed.get(cursor, "d"),
+        lambda cursor: delayed.of_user(cursor, ALICE),
+        lambda cursor: delayed.waiting(cursor),
+        lambda cursor: delayed.claim(cursor, "d", 9),
+        lambda cursor: delayed.restart(cursor, "d", 5),
+        lambda cursor: delayed.end(cursor, "d", delayed.SENT, 9),
+        lambda cursor: delayed.forget(cursor, 5),
+        lambda cursor: sticky.sticking(cursor, 5),
+        lambda cursor: sticky.forget(cursor, 5),
+        lambda cursor: sticky.release(cursor, nids),
         lambda cursor: relations.speakers(cursor, room.nid, ids[0]),
         lambda cursor: relations.list_children(cursor, relations.Wanted(room.nid, ids[0], 0, 99), 10),
         lambda cursor: relations.list_children(cursor, relations.Wanted(room.nid, ids[0], 0, 99, deepest=3), 10),
