@@ -205,7 +205,7 @@ class Clockwork:
             raise MatrixError(400, "M_UNKNOWN", f"An event may be delayed by {most} ms at most", more)
 
     async def _require(self, delay_id: str, user_id: str | None) -> Delayed:
-        found = await self.database.run(rows.get, delay_id)
+        found = await self.database.run(rows.get, delay_id) if "\0" not in delay_id else None
         if found is None or user_id not in (None, found.user_id):
             raise NotFound("There is no such delayed event")
         return found

@@ -97,6 +97,8 @@ class Scene:
             "server_name": self.person.server.name,
             "media_id": self.media_id,
             "file_name": "a.png",
+            "delay_id": "none",
+            "action": "restart",
         }
 
     def _body(self, route: Route) -> Any:
@@ -148,6 +150,7 @@ QUERY = {
     "width": "32", "height": "32", "method": "crop", "animated": "true", "timeout_ms": "0", "allow_remote": "false",
     "allow_redirect": "true", "filename": "a.png", "url": "https://localhost/", "ts": "1",
     "recurse": "true", "include": "all", "next_batch": "",
+    "org.matrix.msc4140.delay": "1000", "org.matrix.msc4354.sticky_duration_ms": "1000",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
@@ -163,6 +166,9 @@ BODY: Mapping[str, Any] = {
     "presence": "online",
     "typing": True,
     "reason": "rude",
+    "delay_ms": 1000,
+    "content": {"body": "later"},
+    "action": "restart",
     "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2",
     "auth_data": {"public_key": "x"},
     "sessions": {"session": KEY},

@@ -71,6 +71,7 @@ def test_with_a_token_that_is_over(besieged: ServerProcess, line: Line, scene: S
 
 #: Everybody may look at these of anybody's.
 PUBLIC = {
+    "POST /_matrix/client/v3/users/{user_id}/report",  # and is told nothing by it
     "GET /_matrix/client/v3/profile/{user_id}",
     "GET /_matrix/client/v3/profile/{user_id}/{key}",
 }
