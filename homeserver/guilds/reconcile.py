@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from homeserver.errors import MatrixError
 from homeserver.guilds.book import GuildBook
@@ -29,6 +29,7 @@ from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import MEMBER
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
+from homeserver.turns import OneAtATime
 from storage import guilds as rows
 from storage.database import Database
 
@@ -64,7 +65,7 @@ class Reconciler:
     database: Database
     tasks: Tasks
     _pending: dict[str, _Pending] = field(factory=dict)
-    _turns: dict[str, DeferredLock] = field(factory=dict)
+    _turns: OneAtATime = field(factory=OneAtATime)
     _gathering: set[str] = field(factory=set)
 
     async def start(self) -> None:
@@ -83,26 +84,20 @@ class Reconciler:
 
     async def settle(self, guild_id: str) -> None:
         """Bring the guild's rooms to what it says now. Answers when they are."""
-        turn = self._turns.setdefault(guild_id, DeferredLock())
-        await turn.acquire()
+        await self._turns.alone(guild_id, partial(self._settle, guild_id))
+
+    async def _settle(self, guild_id: str) -> None:
+        pending = self._pending.pop(guild_id, None) or _Pending(None)
         try:
-            pending = self._pending.pop(guild_id, None) or _Pending(None)
-            try:
-                await self._pass(guild_id, pending)
-            except BaseException:
-                self.note(guild_id, pending.before, pending.touched)
-                raise
-        finally:
-            turn.release()
-            if not turn.waiting and not turn.locked:
-                self._turns.pop(guild_id, None)
+            await self._pass(guild_id, pending)
+        except BaseException:
+            self.note(guild_id, pending.before, pending.touched)
+            raise
 
     async def follow(self, guild_id: str) -> None:
         """`settle`, unless somebody else's pass has done it while this one waited for its turn."""
         if guild_id in self._pending:
-            turn = self._turns.get(guild_id)
-            if turn is not None and turn.locked:
-                await self._after(turn)
+            await self._turns.settled(guild_id)
             if guild_id in self._pending:
                 await self.settle(guild_id)
 
@@ -115,10 +110,6 @@ class Reconciler:
     def _gathered(self, guild_id: str) -> None:
         self._gathering.discard(guild_id)
         self.tasks.spawn("guild.follow", self.follow(guild_id))
-
-    async def _after(self, turn: DeferredLock) -> None:
-        await turn.acquire()
-        turn.release()
 
     # -- one pass ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from federation.outbound.transport import Unreachable
 from federation.room.auth import auth_types_for
@@ -174,6 +175,20 @@ def test_a_message_from_afar_is_heard_once(meeting: Meeting) -> None:
     assert meeting.receive(hello, hello) == ["accepted", "known"]
     assert meeting.heard()[-1] == hello.event_id and meeting.extremities == {hello.event_id}
     assert meeting.town.room(meeting.room_id).servers[REMOTE] == 1
+
+
+def test_two_peers_say_the_same_things_at_once(meeting: Meeting) -> None:
+    """Who waits for the other finds its first event known at once, and begins with the next before its wait is over."""
+    things = [meeting.remote.say("one").raw]
+    for text in ("two", "three", "four"):
+        things.append(meeting.remote.say(text, prev=list(meeting.remote.events.values())[-1:]).raw)
+    peers = [
+        Deferred.fromCoroutine(meeting.receiver.receive(peer, meeting.room_id, things))
+        for peer in (REMOTE, "other.example", "third.example")
+    ]
+    for verdicts in zip(*(meeting.town.wait(peer) for peer in peers), strict=True):
+        assert sorted(verdict.outcome for verdict in verdicts) == ["accepted", "known", "known"]
+    assert meeting.heard()[-4:] == [event.event_id for event in list(meeting.remote.events.values())[-4:]]
 
 
 def test_a_gap_is_filled(meeting: Meeting) -> None:

@@ -6,14 +6,16 @@ meanwhile stands beside it. What one person says in a room enters in the order i
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import field, frozen
-from twisted.internet.defer import DeferredLock
 
 from homeserver.errors import Forbidden
 from homeserver.rooms.accept import Along
 from homeserver.rooms.compose import Draft
 from homeserver.rooms.endorsing import Endorser
 from homeserver.rooms.receive.receiver import Receiver
+from homeserver.turns import OneAtATime
 
 
 @frozen
@@ -22,20 +24,13 @@ class PolicyEntry:
 
     endorser: Endorser
     receiver: Receiver
-    _turns: dict[tuple[str, str], DeferredLock] = field(factory=dict)
+    _turns: OneAtATime = field(factory=OneAtATime)
     """By room and sender."""
 
     async def enter(self, draft: Draft, along: Along) -> None:
         room_id = draft.room.room_id
         key = (room_id, draft.new[0].stored.event.sender)
-        turn = self._turns.setdefault(key, DeferredLock())
-        await turn.acquire()
-        try:
-            await self._enter(draft, along)
-        finally:
-            turn.release()
-            if not turn.locked and not turn.waiting:
-                self._turns.pop(key, None)
+        await self._turns.alone(key, partial(self._enter, draft, along))
 
     async def _enter(self, draft: Draft, along: Along) -> None:
         events = [await self.endorser.endorse(draft.room, new.stored.event) for new in draft.new]

@@ -10,7 +10,6 @@ from typing import Final, Literal, TypeVar
 
 import structlog
 from attrs import evolve, field, frozen
-from twisted.internet.defer import DeferredLock
 
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
@@ -27,6 +26,7 @@ from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.registry import Rooms
+from homeserver.turns import OneAtATime
 from storage import auth_chains
 from storage import gaps as gap_rows
 from storage.database import RoomPoisoned
@@ -79,7 +79,7 @@ class Receiver:
     endorser: Endorser = field(factory=NoEndorser)
     redactions: Redactions = field(init=False)
     gaps: Gaps = field(init=False)
-    _turns: dict[str, DeferredLock] = field(factory=dict)
+    _turns: OneAtATime = field(factory=OneAtATime)
 
     @redactions.default
     def _make_redactions(self) -> Redactions:
@@ -109,14 +109,7 @@ class Receiver:
 
     async def alone(self, room_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do something with a room's graph while nothing else comes into it from peers."""
-        turn = self._turns.setdefault(room_id, DeferredLock())
-        await turn.acquire()
-        try:
-            return await work()
-        finally:
-            turn.release()
-            if not turn.locked and not turn.waiting:
-                self._turns.pop(room_id, None)
+        return await self._turns.alone(room_id, work)
 
     async def _take(
         self, origin: str, event: Event, budget: Budget, along: Along = NOTHING, *, from_gap: bool = False

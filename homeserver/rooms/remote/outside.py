@@ -13,7 +13,6 @@ from functools import partial
 from typing import TypeVar
 
 from attrs import field, frozen
-from twisted.internet.defer import DeferredLock
 
 from federation.room.event import Event
 from federation.room.identifiers import server_of
@@ -22,6 +21,7 @@ from homeserver.rooms.accept import Door
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
+from homeserver.turns import OneAtATime
 from storage import events as event_rows
 from storage import memberships as membership_rows
 from storage import rooms as room_rows
@@ -67,23 +67,15 @@ class OutsideRooms:
     database: Database
     rooms: Rooms
     gatherer: Gatherer
-    _turns: dict[str, DeferredLock] = field(factory=dict)
+    _turns: OneAtATime = field(factory=OneAtATime)
 
     async def alone(self, room_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do something about a room that this server is not in, one at a time: entering it, above all."""
-        turn = self._turns.setdefault(room_id, DeferredLock())
-        await turn.acquire()
-        try:
-            return await work()
-        finally:
-            turn.release()
-            if not turn.locked and not turn.waiting:
-                self._turns.pop(room_id, None)
+        return await self._turns.alone(room_id, work)
 
     async def settled(self, room_id: str) -> None:
         """Wait until nobody is entering the room any more: what happens in it may arrive before the room itself."""
-        if room_id in self._turns:
-            await self.alone(room_id, _nothing)
+        await self._turns.settled(room_id)
 
     async def version_of(self, room_id: str) -> RoomVersion | None:
         """The version of a room of which there is a row."""
@@ -187,7 +179,3 @@ def _find(cursor: Cursor, room_id: str, user_id: str) -> Outsider | None:
         return None
     shown = stripped.get_stripped(cursor, [stored.nid]).get(stored.nid, b"[]")
     return Outsider(current, stored.event, version, shown)
-
-
-async def _nothing() -> None:
-    pass
