@@ -137,6 +137,7 @@ class Destination:
         "_attempted_s",
         "_batch",
         "_closed",
+        "_debts_told",
         "_due_s",
         "_edus",
         "_means",
@@ -166,6 +167,8 @@ class Destination:
         self.is_lost = False
         self.owes = False
         """Whether the ledger may know of something."""
+        self._debts_told = 0
+        """How often the ledger was told of something."""
         self.owed: dict[str, int] = {}
         self.is_insured = False
         """Whether the ledger was told of what is still in the queue. For the sender's book-keeping."""
@@ -219,7 +222,8 @@ class Destination:
             longest_ms = int(self._means.back_off.longest_s * 1000)
             self.retry_at_ms = min(pause.until_ms, self._means.now_ms() + longest_ms)
         if owes:
-            self.owes = self.is_lost = True
+            self.ledger_knows()
+            self.is_lost = True
             self.retry_at_ms = max(
                 self.retry_at_ms, self._means.now_ms() + int(within_s * 1000 * self._means.random.random())
             )
@@ -279,6 +283,11 @@ class Destination:
             if self.owed.get(topic, position + 1) <= position:
                 del self.owed[topic]
 
+    def ledger_knows(self) -> None:
+        """Something that is owed is in the ledger now."""
+        self.owes = True
+        self._debts_told += 1
+
     def letters_settled(self, upto: int) -> None:
         """The ledger has forgotten letters up to there."""
         if self.letters_upto <= upto:
@@ -330,9 +339,10 @@ class Destination:
             if self.letters_upto:
                 await self._settle({LETTERS: self.letters_upto})
             # A server that may well be dead is not worth reading rooms for.
+            told = self._debts_told
             found = await self._means.ledger.newest(self.name, 1 if self.failures else self._batch)
             if not found:
-                self.owes = False
+                self.owes = self._debts_told != told  # it may have been asked just before it was told
                 continue
             covers = {one.topic: one.upto for one in found}
             pdus = [pdu for one in found for pdu in one.pdus]

@@ -231,6 +231,8 @@ class Sender:
 
     def _pump(self) -> None:
         self._is_pumping = False
+        if not self._has_recovered:
+            return  # what is older than the start goes first
         for lane in (self._proven_lane, self._unproven_lane):
             while lane.waiting and lane.busy < lane.limit and not self._closed:
                 lane.busy += 1
@@ -264,6 +266,7 @@ class Sender:
         for name in sorted({*recovered.owed, *recovered.pauses}):
             if name != self._server_name:
                 self._open(name).recall(name in recovered.owed, recovered.pauses.get(name), WAKE_SECONDS)
+        self._pump()
 
     def _tick_later(self) -> None:
         if not self._closed:
@@ -331,7 +334,7 @@ class Sender:
                 known.letters_settled(settled.position)
         for destination, owed in written:
             destination.forget_owed(owed)
-            destination.owes = True
+            destination.ledger_knows()
 
     def _note_pause(self, destination: Destination, changes: Changes) -> None:
         longest_ms = int(self._means.back_off.longest_s * 1000)

@@ -255,3 +255,22 @@ class TestPassingThings:
         world.sender.send_edu("x", {}, [A])
         world.run(600)
         assert world.told() == ['a.org: {"content":{},"edu_type":"x"}']
+
+
+def test_what_is_owed_while_the_ledger_is_asked_is_not_forgotten() -> None:
+    """The answer says that nothing is owed; it was true when it was asked."""
+    world = World(Limits(queued_pdus=2, patience=1))
+    world.courier.manners["a.org"] = "down"
+    world.say("r", "a.org")
+    world.run(25)
+    world.courier.manners["a.org"] = "up"
+    world.save_s = 12.0
+    world.sender.peer_is_alive("a.org")
+    while not world.told():
+        world.run(0.5)
+    world.run(13)  # what was delivered is settled, and the ledger is asked for more
+    world.save_s = 0.001
+    for _ in range(3):
+        world.say("r", "a.org")
+    world.run(60)
+    assert world.told()[-1:] == ["a.org: 4"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from federation.outbound.destination import Limits
@@ -82,7 +82,20 @@ def act(world: World, step: tuple) -> None:
             world.ledger.fails = world.disk_fails = fails
 
 
+# A disk that fails at the start, and begins to work while something newer is on its way.
+NOT_AT_FIRST = [
+    [("disk", True), ("say to all", 1), ("say to all", 2), ("say to all", 1), ("kill",), ("say", "t", 7)],
+]
+NOT_FOR_LONG = [
+    [("disk", True), ("say", "s", 1), ("kill",), ("say to all", 1), ("disk", False), *2 * [("say to all", 1)]],
+]
+PUT_OUT_BEFORE = [[("say to all", 1), ("disk", True), ("kill",), ("put out", "r", "a.org")]]
+
+
 @settings(max_examples=100)
+@example(NOT_AT_FIRST, 6374, 0.02, 1.0)
+@example(NOT_FOR_LONG, 0, 0.02, 0.001)
+@example(PUT_OUT_BEFORE, 0, 0.0, 0.001)
 @given(
     st.lists(st.lists(steps, min_size=2, max_size=15), min_size=1, max_size=10),
     st.integers(0, 2**32),
