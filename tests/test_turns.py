@@ -77,7 +77,8 @@ def test_whatever_comes_when(plan: list[tuple[str, list[str]]], data: st.DataObj
     outcomes: list[object] = []
     for about, hows in plan:
         Deferred.fromCoroutine(several(about, hows)).addBoth(outcomes.append)
-        if waiting and data.draw(st.booleans()):
+        lets_go = data.draw(st.booleans())
+        if waiting and lets_go:
             waiting.pop(0).callback(None)
     while waiting:
         which = data.draw(st.integers(0, len(waiting) - 1))
