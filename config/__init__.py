@@ -24,6 +24,7 @@ from config.server import Server
 from config.sessions import Sessions
 from config.settings import PROFILES, Profile, Settings
 from config.source import SettingsError
+from config.voip import Voip
 from config.web import Web
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "SettingsError",
     "Tls",
     "TypeLimit",
+    "Voip",
     "Web",
     "load_settings",
     "make_settings",

@@ -23,6 +23,7 @@ from config.registration import Registration
 from config.rooms import Rooms
 from config.server import Server
 from config.sessions import Sessions
+from config.voip import Voip
 from config.web import Web
 
 Profile = Literal["production", "dev", "test"]
@@ -58,6 +59,7 @@ class Settings:
     web: Web = setting(factory=Web, doc="")
     media: Media = setting(factory=Media, doc="")
     previews: Previews = setting(factory=Previews, doc="")
+    voip: Voip = setting(factory=Voip, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")
     memory: Memory = setting(factory=Memory, doc="")

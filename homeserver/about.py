@@ -14,6 +14,7 @@ from attrs import define, field
 import homeserver
 from config import Settings
 from federation.room.versions import ROOM_VERSIONS
+from homeserver.voip import transports
 
 USER_AGENT = f"Guildhall/{homeserver.__version__}"
 """Of its own requests."""
@@ -33,6 +34,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
     "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4143": True,  # what carries conferences
     "org.matrix.msc4155": True,  # invitations by lists of people and servers
     "org.matrix.msc4354": True,  # sticky events
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
@@ -76,7 +78,13 @@ class About:
     def client_discovery(self) -> Mapping[str, Any] | None:
         """Where clients find this server; None if the settings do not say."""
         base_url = self.settings.server.public_baseurl
-        return {"m.homeserver": {"base_url": base_url.rstrip("/")}} if base_url is not None else None
+        if base_url is None:
+            return None
+        found: dict[str, Any] = {"m.homeserver": {"base_url": base_url.rstrip("/")}}
+        if foci := transports(self.settings.voip):
+            # COMPAT Cinny, FluffyChat: they look for what carries conferences here.
+            found["org.matrix.msc4143.rtc_foci"] = foci
+        return found
 
     def server_discovery(self) -> Mapping[str, Any] | None:
         """Where other servers find it: TLS is a must there, so a plain HTTP address does not count."""

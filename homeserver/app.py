@@ -97,6 +97,7 @@ from homeserver.userdata.invite_filter import InviteFilter
 from homeserver.userdata.profiles import NoRemoteProfiles, Profiles
 from homeserver.userdata.read_markers import ReadMarkers
 from homeserver.userdata.tags import Tags
+from homeserver.voip import Relays
 from homeserver.web import build_web
 from storage.database import Database, open_database
 from storage.ports import Counters
@@ -463,7 +464,7 @@ def build(
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
-        Reports(database, history, clock), clockwork,
+        Reports(database, history, clock), clockwork, Relays(settings.voip, clock),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())

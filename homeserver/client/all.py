@@ -55,6 +55,7 @@ from homeserver.client import (
     upgrade,
     user_directory,
     versions,
+    voip,
     wellknown,
     whoami,
 )
@@ -121,6 +122,7 @@ ALL_ROUTES: Sequence[ModuleType] = (
     upgrade,
     user_directory,
     versions,
+    voip,
     wellknown,
     whoami,
 )

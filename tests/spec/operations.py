@@ -66,7 +66,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "pusher",
             "pushrules",
             "room_initial_sync",
-            "voip",
         }
     ),
     "accounts by OAuth and SSO, application services, administration": frozenset(

@@ -151,6 +151,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "federation__policy_key_path": "policy.key",
         "registration__allow_guests": "true",
         "web__allow_loopback": "true",
+        "voip__turn_uris": '["turn:turn.example.org"]',
+        "voip__turn_secret": "shared",
     }
     with running_servers(lambda: tmp_path_factory.mktemp("village")) as start:
         yield start(**settings)
@@ -417,6 +419,10 @@ def test_search(village: Village) -> None:
     assert found["state"][village.values["roomId"]]
     second = village.call("search", body, query={"next_batch": found["next_batch"]})
     assert second["search_categories"]["room_events"]["results"][0]["result"]["content"]["body"] == "a needle"
+
+
+def test_relays(village: Village) -> None:
+    assert village.call("getTurnServer")["uris"] == ["turn:turn.example.org"]
 
 
 def test_reports(village: Village) -> None:
