@@ -18,6 +18,8 @@ from storage.sql import among, to_blob
 
 REJECTED = 1
 SOFT_FAILED = 2
+UNAPPLIED = 4
+"""Bits of `events.flags`; nobody here is shown an event that has any of them."""
 
 MEMBER = "m.room.member"
 _OUT = f"{NUMBERS['leave']}, {NUMBERS['ban']}"
@@ -169,7 +171,7 @@ def _write_events(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[str
     for new in every:
         stored, event = new.stored, new.stored.event
         chain, chain_seq = places.get(stored.nid, (None, None))
-        flags = REJECTED * stored.rejected + SOFT_FAILED * stored.soft_failed
+        flags = REJECTED * stored.rejected + SOFT_FAILED * stored.soft_failed + UNAPPLIED * stored.unapplied
         if new.was_outlier:
             cursor.later(
                 _PROMOTE,

@@ -8,7 +8,7 @@ from typing import Any
 from federation.room.parse import load_event
 from federation.room.versions import ROOM_VERSIONS
 from storage import media_refs, relations, search, sticky, strings
-from storage.append import REJECTED, SOFT_FAILED
+from storage.append import REJECTED, SOFT_FAILED, UNAPPLIED
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among, from_blob_or_none
 
@@ -149,6 +149,11 @@ def apply_redaction(cursor: Cursor, target_nid: int, raw: bytes, redacted_by: in
     cursor.later("UPDATE events SET raw = ?, redacted_by = ? WHERE nid = ?", (raw, redacted_by, target_nid))
 
 
+def show_redaction(cursor: Cursor, nid: int) -> None:
+    """What an unapplied redaction waited for came. For `EventAppend.also`."""
+    cursor.later("UPDATE events SET flags = 0 WHERE nid = ?", (nid,))
+
+
 def _stored(cursor: Cursor, rows: Sequence[tuple[Any, ...]], follow: bool = True) -> list[StoredEvent]:
     """Rows of `_COLUMNS` as events, in their order."""
     versions = {nid: ROOM_VERSIONS[version] for nid, version in _versions(cursor, {row[2] for row in rows}).items()}
@@ -170,6 +175,7 @@ def _stored(cursor: Cursor, rows: Sequence[tuple[Any, ...]], follow: bool = True
             ts,
             from_blob_or_none(device),
             from_blob_or_none(txn),
+            flags & UNAPPLIED != 0,
         )
         events.append(stored)
         if redacted_by is not None:

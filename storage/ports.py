@@ -84,6 +84,8 @@ class StoredEvent(msgspec.Struct, gc=False):
     device_id: str | None = None
     """The local device that sent it, and its transaction id: only that device is shown the id."""
     txn_id: str | None = None
+    unapplied: bool = False
+    """A redaction that redacts nothing, as what it names is not here or none of its business: nobody is shown it."""
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):

@@ -269,7 +269,8 @@ class Door:
                     room.past_changed()  # who may see what, that is
                 elif not stored.soft_failed:
                     room.related.grow(stored, relation_of(stored.event), self.identity.server_name)
-                recent.append(Recent(stored.position, None if stored.soft_failed else stored, tuple(new.changes)))
+                is_hidden = stored.soft_failed or stored.unapplied
+                recent.append(Recent(stored.position, None if is_hidden else stored, tuple(new.changes)))
         if accepted.standing is not None:
             room.show(accepted.standing, recent, self.identity.server_name)
         for entry in recent:

@@ -206,11 +206,11 @@ class LiveRoom:
         self.window_floor = floor
 
     def replace_in_window(self, stored: StoredEvent) -> None:
-        """An event's visible form changed (it was redacted)."""
+        """An event's visible form changed: it was redacted, or is a redaction that found what it was for."""
         self.shared_sections.clear()
         self.past_changed()
         for entry in self.window:
-            if entry.stored is not None and entry.stored.nid == stored.nid:
+            if entry.position == stored.position and not (stored.soft_failed or stored.unapplied):
                 entry.stored = stored
 
     def _count(self, user_id: str, membership: str | None, by: int, local_server: str) -> None:

@@ -148,7 +148,11 @@ class Trace:
 
 def trace(viewer: Viewer, events: Sequence[StoredEvent], replaced: Callable[[StoredEvent], Replaced]) -> Trace:
     """Follow the two pieces of state through a page of events in timeline order, either way round."""
-    events = [stored for stored in events if stored.position and not stored.rejected and not stored.soft_failed]
+    events = [
+        stored
+        for stored in events
+        if stored.position and not (stored.rejected or stored.soft_failed or stored.unapplied)
+    ]
     settings = {0: _Stretch(0, SHARED), viewer.snapshot: _Stretch(viewer.snapshot, viewer.setting)}
     memberships = {0: _Stretch(0, "leave"), viewer.snapshot: _Stretch(viewer.snapshot, viewer.membership)}
     newest_first = events

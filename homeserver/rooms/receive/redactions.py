@@ -36,6 +36,8 @@ class Effect:
     """What it would redact, where that is not here."""
     by: StoredEvent | None = None
     """What redacts it, which came before it."""
+    is_vain: bool = False
+    """It would redact what it may not, or what is not here: people hear nothing of it, at least not yet."""
 
     def apply(self, room: LiveRoom, stored: StoredEvent) -> tuple[list[Callable[[Cursor], None]], list[StoredEvent]]:
         """Given the event as it will be stored, which may be changed here: what to write with it, and new forms of
@@ -43,10 +45,16 @@ class Effect:
         """
         also: list[Callable[[Cursor], None]] = []
         shown: list[StoredEvent] = []
+        stored.unapplied = self.is_vain
         if self.by is not None:
             stored.event = redact_event(room.version, stored.event)
             stored.redacted_by, stored.redacted_because = self.by.nid, self.by
             also.append(partial(rows.drop_pending, room_nid=room.nid, event_id=stored.event.event_id))
+            if self.by.unapplied:
+                found = msgspec.structs.replace(self.by, unapplied=False)
+                stored.redacted_because = found
+                also.append(partial(event_rows.show_redaction, nid=found.nid))
+                shown.append(found)
         if self.target is not None:
             pruned = msgspec.structs.replace(
                 self.target,
@@ -83,8 +91,11 @@ class Redactions:
             target = (await self.known.find(room, [event.redacts])).get(event.redacts)
             if target is None:
                 effect.awaited = event.redacts
+                effect.is_vain = True
                 self.awaited.add(room.nid)
-            elif await self._may(room, event, before, target):
+            elif not await self._may(room, event, before, target):
+                effect.is_vain = True
+            elif not target.redacted_by and (target.event.type, target.event.state_key) != CREATE:
                 effect.target = target
         if await self.awaited.waits_in(room.nid):
             effect.by = await self._redaction_of(room, event)
@@ -105,10 +116,8 @@ class Redactions:
         return None
 
     async def _may(self, room: LiveRoom, redaction: Event, before: State, target: StoredEvent) -> bool:
-        """Whether a redaction is applied: for the target's own server, and for whom the room gives the power."""
-        if target.room_nid != room.nid or target.rejected or target.redacted_by:
-            return False
-        if (target.event.type, target.event.state_key) == CREATE:
+        """Whether a redaction holds: for the target's own server, and for whom the room gives the power."""
+        if target.room_nid != room.nid or target.rejected:
             return False
         if room.version.redaction_auth or server_of(redaction.sender) == server_of(target.event.sender):
             return True

@@ -184,6 +184,7 @@ class Placer:
             effect = await receiver.redactions.effect_of(room, event, before.state)
             if effect.awaited in batch.known:
                 effect.awaited = None  # of the same batch: whoever gave it gave it redacted
+                effect.is_vain = False
             also, redacted = effect.apply(room, stored)
             batch.also += also
             batch.redacted += redacted
