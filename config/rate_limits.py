@@ -44,7 +44,7 @@ class RateLimits:
     preview: RateLimit = _bucket(1.0, 30, "Asking for previews of web pages.")
     room_creation: RateLimit = _bucket(0.1, 10, "Creating rooms.")
     join_local: RateLimit = _bucket(0.5, 20, "Joining rooms that this server is already in.")
-    join_remote: RateLimit = _bucket(0.05, 10, "Joining rooms through another server.")
+    join_remote: RateLimit = _bucket(0.1, 20, "Joining rooms, and knocking, through another server.")
     report: RateLimit = _bucket(0.1, 10, "Reporting events, rooms and people.")
     invite: RateLimit = _bucket(0.3, 20, "Inviting people.")
 

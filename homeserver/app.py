@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -349,6 +350,7 @@ def build(
             verifier=federation.keyring,
             outbox=outbox,
             invitees=invite_filter,
+            charge_join=partial(limits.charge, "join_remote"),
             policy_key=read_policy_key(settings.federation.policy_key_path),
         )
         federation.gate.observers.append(remote.policy.patience.heard_of)

@@ -5,12 +5,13 @@ StorageError
 │   ├── DatabaseTooNew      written by a later version of this program
 │   ├── WrongServerName     belongs to another server
 │   └── DatabaseBusy        another process of this kind has it open
-├── DatabaseClosed          asked after `close`
-├── ConnectionLost          the connection broke before the commit: certainly not written; trying again may help
-├── CommitUnknown           the connection broke during the commit: written or not
+├── Outage                  nothing is wrong with what was asked for: later it may be had
+│   ├── DatabaseClosed      asked after `close`
+│   ├── ConnectionLost      the connection broke before the commit: certainly not written
+│   ├── CommitUnknown       the connection broke during the commit: written or not
+│   └── RoomPoisoned        builds upon an append that failed
 ├── DuplicateRow            what should be unique is there already: a transaction id, an event, a user
-├── UnknownAuthEvent        a state event cites an event that was never stored
-└── RoomPoisoned            builds upon an append that failed
+└── UnknownAuthEvent        a state event cites an event that was never stored
 """
 
 from __future__ import annotations
@@ -36,15 +37,19 @@ class DatabaseBusy(DatabaseUnusable):
     """Another process is the writer of this database."""
 
 
-class DatabaseClosed(StorageError):
+class Outage(StorageError):
+    """The database can't be used just now."""
+
+
+class DatabaseClosed(Outage):
     """The database was closed before this was begun."""
 
 
-class ConnectionLost(StorageError):
+class ConnectionLost(Outage):
     """The connection broke before the commit was asked for. Nothing was written."""
 
 
-class CommitUnknown(StorageError):
+class CommitUnknown(Outage):
     """The connection broke during the commit: it may or may not be written. Read before trying again."""
 
 
@@ -56,7 +61,7 @@ class UnknownAuthEvent(StorageError):
     """An accepted state event cites an auth event that is not stored, so its auth chain has no place in the index."""
 
 
-class RoomPoisoned(StorageError):
+class RoomPoisoned(Outage):
     """An append to this room failed and this one came after it, so it may build upon what was never written."""
 
     def __init__(self, room_nid: int) -> None:

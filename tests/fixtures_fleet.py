@@ -242,6 +242,8 @@ class Fleet:
     """Servers opened from now on send by themselves, as outside of tests, and have no post box: see `run`."""
     federation: dict[str, dict[str, Any]] = field(factory=dict)
     """Settings of that section, by server; for servers that are opened from now on."""
+    rate_limits: dict[str, Any] = field(factory=dict)
+    """Of servers that are opened from now on; without any they have none."""
     media_settings: dict[str, Any] = field(factory=dict)
     """Of servers that are opened from now on."""
     web: Any = None
@@ -340,6 +342,7 @@ class Fleet:
                 "database": {"url": self._urls[name]},
                 "federation": self.federation.get(name, {}),
                 "media": self.media_settings,
+                "rate_limits": self.rate_limits,
             }
         )
         surroundings = self.surroundings(name)

@@ -150,12 +150,6 @@ def test_what_is_declared_is_imported() -> None:
     assert not _requirements() - used, "take it out of setup.cfg, then `make lock`"
 
 
-#: Settings of what is not built yet, but whose defaults the profiles already speak of.
-NOT_READ_YET = {
-    "rate_limits.join_remote",
-}
-
-
 def _settings(cls: type[attrs.AttrsInstance], path: str = "") -> Iterator[str]:
     """The dotted names of all settings; a rate limit counts as one."""
     for name, hint in typing.get_type_hints(cls).items():
@@ -176,7 +170,7 @@ def test_every_setting_is_read_somewhere() -> None:
         in_a_word = section == "rate_limits" and name != "enabled"
         if not re.search(rf'"{name}"' if in_a_word else rf"\.{name}\b", source):
             unread.add(setting)
-    assert unread == NOT_READ_YET
+    assert unread == set()
 
 
 def test_setup_describes_all_packages() -> None:

@@ -38,6 +38,7 @@ from homeserver.http.outflow import Outflow
 from homeserver.http.route import Auth, Requester, RequestInfo
 from homeserver.http.table import Match
 from homeserver.observe.log import request_id
+from storage.errors import Outage
 
 if TYPE_CHECKING:
     from homeserver.http.site import Channel, Site
@@ -228,6 +229,9 @@ class Exchange(Request):
                 answer = answer_of_error(error)
             except CancelledError:
                 answer = INTERRUPTED if self.channel is not None else HUNG_UP
+            except Outage as error:
+                _log.warning("no database", method=self._method, path=route.path, why=str(error))
+                answer = answer_of_error(Unavailable("The server can't reach its database; try again later"))
             except Exception:
                 _log.exception("handler failed", method=self._method, path=route.path)
                 answer = answer_of_error(

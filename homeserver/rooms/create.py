@@ -232,7 +232,12 @@ class RoomMaker:
             if given.type == "m.room.create":
                 raise BadJson("`initial_state` can't hold another m.room.create")
             if given.type == MEMBER:
-                check_member(given.state_key, given.content, self.door.identity.server_name)
+                check_member(given.state_key, given.content)
+                if (
+                    given.content.get("membership") == "invite"
+                    and server_of(given.state_key) != self.door.identity.server_name
+                ):
+                    raise Forbidden("People of other servers are invited by `invite`: their server has a say in it")
             # In the order of the list, and each key once: what is given replaces what the preset says.
             state.pop((given.type, given.state_key), None)
             state[given.type, given.state_key] = given.content

@@ -107,8 +107,8 @@ class Elsewhere(Protocol):
     def check_reachable(self, user_id: str) -> None:
         """Raises Forbidden for somebody of another server whom this one could never invite."""
 
-    async def invite(self, room_id: str, template: Template, check: Check) -> None:
-        """Invite somebody of another server to a room that this one is in."""
+    async def invite(self, room_id: str, template: Template, check: Check) -> str:
+        """Invite somebody of another server to a room that this one is in. Gives the event's id."""
 
 
 class NoElsewhere:
@@ -130,10 +130,14 @@ class NoElsewhere:
         return False
 
     def check_reachable(self, user_id: str) -> None:
-        raise Forbidden(f"This server does not federate, so {user_id} can't be reached")
+        raise _unreachable(user_id)
 
-    async def invite(self, room_id: str, template: Template, check: Check) -> None:
-        self.check_reachable(template.state_key or "")
+    async def invite(self, room_id: str, template: Template, check: Check) -> str:
+        raise _unreachable(template.state_key or "")
+
+
+def _unreachable(user_id: str) -> Forbidden:
+    return Forbidden(f"This server does not federate, so {user_id} can't be reached")
 
 
 def check_invitable(user_id: str) -> None:
@@ -144,12 +148,10 @@ def check_invitable(user_id: str) -> None:
         raise InvalidParam(f"{user_id!r} is not a user id: {error}") from None
 
 
-def check_member(user_id: str, content: Mapping[str, Any], local_server: str) -> None:
-    """What the rules leave open about a member event that a client words itself. Raises InvalidParam, Forbidden."""
+def check_member(user_id: str, content: Mapping[str, Any]) -> None:
+    """What the rules leave open about a member event that a client words itself. Raises InvalidParam."""
     if content.get("membership") == "invite":
         check_invitable(user_id)
-        if server_of(user_id) != local_server:
-            raise Forbidden("People of other servers are invited by `POST /invite`: their server has a say in it")
     else:
         _user(user_id)
 
@@ -221,13 +223,13 @@ class Memberships:
 
         It opens no door that is closed to the calls below. Raises InvalidParam, Forbidden.
         """
-        check_member(target, content, self.door.identity.server_name)
+        check_member(target, content)
         wording = {key: value for key, value in content.items() if key != AUTHORISER}
         membership = wording.get("membership")
         if is_guest and (sender != target or membership not in ("join", "leave")):
             raise Forbidden("Guests may only join and leave", "M_GUEST_ACCESS_FORBIDDEN")
         if sender != target:
-            if membership == "invite":
+            if membership == "invite" and not self.is_invitation_afar(target, content):
                 await self.invitees.check(sender, target)
             return wording, in_room(sender)
         before = room.membership_of(sender)
@@ -237,6 +239,10 @@ class Memberships:
         elif membership == "leave" and before is None:
             raise Forbidden(NOT_IN_ROOM)
         return wording, None
+
+    def is_invitation_afar(self, target: str, content: Mapping[str, Any]) -> bool:
+        """Whether a member event invites somebody of another server, which has a say in it: `Elsewhere.invite`."""
+        return content.get("membership") == "invite" and server_of(target) != self.door.identity.server_name
 
     async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
         check_invitable(target)

@@ -124,8 +124,10 @@ class Sender:
             check = self.state_checks.get(event_type)
             if check is not None:
                 await check(room_id, template, None if current is None else current.event.content)
-        rules = await self._rules_for(room, template)
-        stored = await self.door.send(room_id, [template], check=_all_of(may, *rules))
+        allowed = _all_of(may, *await self._rules_for(room, template))
+        if event_type == MEMBER and self.memberships.is_invitation_afar(state_key, content):
+            return await self.memberships.elsewhere.invite(room_id, template, allowed)
+        stored = await self.door.send(room_id, [template], check=allowed)
         return stored[-1].event.event_id
 
     async def redact(

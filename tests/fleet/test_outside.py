@@ -10,6 +10,8 @@ from federation.outbound.transport import Refused
 from federation.room.hashing import encode_base64
 from federation.room.signing import SigningKey, sign_json
 from homeserver.errors import MatrixError
+from homeserver.rooms.send import Sender
+from storage.events import load_by_ids
 from tests.fixtures_fleet import Fleet, Member
 
 BOB = "@bob:b.example"
@@ -98,6 +100,56 @@ def test_who_can_not_be_invited(fleet: Fleet) -> None:
         a.invite("mallory", BOB, room_id)
     assert refusal.value.status == 403 and fleet.asked("/invite/") == [("a.example", "nowhere.example")]
     assert section(b, "bob", "invite", room_id) is None
+
+
+def test_an_invitation_that_a_client_words_itself(fleet: Fleet) -> None:
+    """As a piece of state it goes the same way: the other server signs it before the room has it."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    content = {"membership": "invite", "reason": "tea", "displayname": "Bob"}
+
+    def put(sender: str, target: str) -> str:
+        return a.wait(a.house.part(Sender).state(a.user(sender), room_id, "m.room.member", target, content))
+
+    event_id = put("alice", BOB)
+    assert fleet.asked("/invite/") == [("a.example", "b.example")]
+    assert a.state_of(room_id)["m.room.member", BOB] == event_id
+    invited = a.wait(a.house.database.run(load_by_ids, [event_id]))[event_id].event.to_json()
+    assert invited["signatures"].keys() == {"a.example", "b.example"}
+    assert invited["content"] == content
+    assert section(b, "bob", "invite", room_id) is not None
+    assert put("alice", BOB) == event_id, "what is so already makes no new event"
+    assert len(fleet.asked("/invite/")) == 1
+    for sender, target, status in [("mallory", BOB, 403), ("alice", "@x:nowhere.example", 503), ("alice", "bob", 400)]:
+        with pytest.raises(MatrixError) as refusal:
+            put(sender, target)
+        assert refusal.value.status == status
+    assert fleet.asked("/invite/")[1:] == [("a.example", "nowhere.example")]
+    b.enter("bob", room_id)
+    with pytest.raises(MatrixError) as refusal:
+        put("alice", BOB)
+    assert refusal.value.status == 403, "who is in the room can't be invited"
+
+
+def test_entering_through_other_servers_has_its_price(fleet: Fleet) -> None:
+    (a,) = fleet.open("a")
+    fleet.rate_limits = {"enabled": True, "join_remote": {"per_second": 0.001, "burst": 3}}
+    (b,) = fleet.open("b")
+    rooms = [a.create("alice", preset="public_chat") for _ in range(2)]
+    b.enter("bob", rooms[0], via=a)
+    with pytest.raises(MatrixError):
+        b.knock("bob", rooms[1], via=a)
+    b.enter("bob", rooms[1], via=a)
+    asked = len(fleet.requests)
+    for enter in (b.enter, b.knock):
+        with pytest.raises(MatrixError) as refusal:
+            enter("bob", "!nowhere:a.example", a)
+        assert (refusal.value.status, refusal.value.errcode) == (429, "M_LIMIT_EXCEEDED")
+    assert len(fleet.requests) == asked, "nobody was troubled"
+    b.enter("beth", rooms[0])  # by now b is there itself
+    with pytest.raises(MatrixError) as refusal:
+        b.enter("beth", "!nowhere:a.example", via=a)
+    assert refusal.value.status == 404, "others pay for themselves"
 
 
 def test_inviting_into_a_room_that_both_are_in(fleet: Fleet) -> None:

@@ -101,6 +101,22 @@ def test_transactions_are_taken_once(fleet: Fleet) -> None:
     assert b.ask(a, "PUT", f"{V1}/send/other", body) == first  # known already
 
 
+def test_what_can_not_be_looked_at_now_is_sent_again(fleet: Fleet) -> None:
+    """Without its database a server says so, instead of blaming the events: then nobody would send them again."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    b.say("bob", room_id, "not lost")
+    event = b.post.waiting.pop(a.name)[0]
+    body = {"pdus": [orjson.loads(event.raw)]}
+    a.room(room_id)
+    a.wait(a.house.database.close())
+    assert refusal(b, a, "PUT", f"{V1}/send/same", body) == (503, "M_UNKNOWN")
+    a = fleet.restart(a)
+    assert b.ask(a, "PUT", f"{V1}/send/same", body) == {"pdus": {event.event_id: {}}}
+    assert a.texts("alice", room_id) == ["not lost"]
+
+
 def test_what_makes_no_sense_in_a_transaction(fleet: Fleet) -> None:
     a, b = fleet.open("a", "b")
     room_id = a.create("alice", preset="public_chat", room_version="10")

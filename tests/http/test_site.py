@@ -24,6 +24,7 @@ from homeserver.http.route import (
     route,
 )
 from homeserver.http.site import IDLE_SECONDS, REQUEST_SECONDS
+from storage.errors import ConnectionLost
 from tests.http.wire import Wire, one_a_minute, request
 
 
@@ -97,6 +98,11 @@ class House:
     @route("GET", "/broken", auth=NONE, rate=None)
     async def broken() -> None:
         raise RuntimeError("the secret is 42")
+
+    @staticmethod
+    @route("GET", "/outage", auth=NONE, rate=None)
+    async def outage() -> None:
+        raise ConnectionLost("could not connect to server at 10.1.2.3")
 
     @staticmethod
     @route("GET", "/unjson", auth=NONE, rate=None)
@@ -195,6 +201,12 @@ def test_errors(wire: Wire, method: str, path: str, status: int, errcode: str) -
 def test_absolute_targets(wire: Wire) -> None:
     assert wire.ask("GET", "http://test.example/open").json == {"hello": "world"}
     assert wire.ask("GET", "HTTPS://test.example/open").json == {"hello": "world"}
+
+
+def test_without_its_database_a_server_asks_for_patience(wire: Wire) -> None:
+    response = wire.ask("GET", "/outage")
+    assert (response.status, response.errcode) == (503, "M_UNKNOWN")
+    assert "10.1" not in response.json["error"]
 
 
 @pytest.mark.parametrize("path", ["/broken", "/unjson"])

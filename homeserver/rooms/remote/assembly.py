@@ -5,7 +5,7 @@ rooms = build_remote_rooms(door, ..., client=federation.client, verifier=federat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -80,9 +80,13 @@ def build_remote_rooms(
     verifier: Verifier,
     outbox: Outbox,
     invitees: Invitees,
+    charge_join: Callable[[str], None],
     policy_key: SigningKey | None = None,
 ) -> RemoteRooms:
-    """Put everything together, and have the door's events delivered. `policy_key`: see `homeserver.rooms.policy`."""
+    """Put everything together, and have the door's events delivered.
+
+    `charge_join`: see `RemoteElsewhere`. `policy_key`: see `homeserver.rooms.policy`.
+    """
     server_name = door.identity.server_name
     peers = RemotePeers(client)
     gatherer = Gatherer(peers, verifier)
@@ -102,7 +106,7 @@ def build_remote_rooms(
     invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside, invitees)
     edus = Edus()
     return RemoteRooms(
-        elsewhere=RemoteElsewhere(doorway, invitations, outside, database),
+        elsewhere=RemoteElsewhere(doorway, invitations, outside, database, charge_join),
         receiver=receiver,
         access=access,
         edus=edus,

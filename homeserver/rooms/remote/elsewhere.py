@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -29,15 +29,19 @@ class RemoteElsewhere:
     invitations: Invitations
     outside: OutsideRooms
     database: Database
+    charge_join: Callable[[str], None]
+    """Asked with the user's id before another server is troubled for them; raises LimitExceeded."""
 
     async def holds(self, room_id: str, user_id: str) -> str | None:
         found = await self.outside.find(room_id, user_id)
         return None if found is None else found.room.membership
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        self.charge_join(user_id)
         await self.doorway.join(room_id, user_id, content, via)
 
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        self.charge_join(user_id)
         await self.doorway.knock(room_id, user_id, content, via)
 
     async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
@@ -58,8 +62,8 @@ class RemoteElsewhere:
     def check_reachable(self, user_id: str) -> None:
         """Everybody may be: that shows when it is tried."""
 
-    async def invite(self, room_id: str, template: Template, check: Check) -> None:
-        await self.invitations.send(room_id, template, check)
+    async def invite(self, room_id: str, template: Template, check: Check) -> str:
+        return await self.invitations.send(room_id, template, check)
 
 
 def _membership(cursor: Cursor, room_id: str, user_id: str) -> RoomOfUser | None:

@@ -74,8 +74,8 @@ class Invitations:
 
     # -- sending -----------------------------------------------------------------------------------------------
 
-    async def send(self, room_id: str, template: Template, check: Callable[[Draft], None]) -> None:
-        """Invite somebody of another server: ask that server to sign, then let the event into the room.
+    async def send(self, room_id: str, template: Template, check: Callable[[Draft], None]) -> str:
+        """Invite somebody of another server: ask that server to sign, then let the event into the room. Gives its id.
 
         Raises MatrixError: what the room or the other server has against it.
         """
@@ -102,6 +102,7 @@ class Invitations:
         verdict = await self.receiver.take(self.door.identity.server_name, both)
         if verdict.outcome not in ("accepted", "known"):
             raise Forbidden(verdict.why)
+        return both.event_id
 
     async def exchange(self, origin: str, room_id: str, given: ThirdPartyInvite) -> None:
         """Invite whoever proved to be the one whom an `m.room.third_party_invite` of one of our people meant.

@@ -30,6 +30,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.outside import OutsideRooms
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.edus import Edus
+from storage.errors import Outage
 
 MOST_PDUS = 50
 MOST_EDUS = 100
@@ -139,8 +140,8 @@ class Inbox:
             Deferred.fromCoroutine(self._take_room(origin, room_id, raws, results)) for room_id, raws in by_room.items()
         ]
         edus = Deferred.fromCoroutine(self._take_edus(origin, transaction.edus))
-        await DeferredList(work)
-        if not await edus:
+        done = await DeferredList(work, consumeErrors=True)
+        if not await edus or not all(succeeded for succeeded, _ in done):
             raise Unavailable(NOT_KEPT)
         return {"pdus": results}
 
@@ -163,7 +164,7 @@ class Inbox:
         return is_kept
 
     async def _take_room(self, origin: str, room_id: str, raws: Sequence[bytes], results: dict[str, Result]) -> None:
-        """The events of one room in their order."""
+        """The events of one room in their order. Raises where they could not be looked at."""
         try:
             # Who is let in hears of what follows at once, and it may be here before the room is.
             await self.outside.settled(room_id)
@@ -181,6 +182,9 @@ class Inbox:
                     # COMPAT Complement, Synapse: what is missing is nothing that this event could be blamed for.
                     is_well = verdict.outcome in ("accepted", "known", "soft-failed", "unfounded")
                     results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
+        except (Outage, Unavailable) as error:
+            log.warning("no events can be taken now", peer=origin, room=room_id, why=str(error))
+            raise
         except Exception:
             log.exception("events could not be taken", peer=origin, room=room_id)
             version = GUESSES[":" in room_id]
