@@ -89,8 +89,9 @@ class AskReader:
         Raises `BadJson`, `MissingParam` or `InvalidParam`.
         """
         found: dict[str, Any] = {}
+        whole: dict[str, Any] = {}
         if self._body is not None:
-            found[self._body] = body if self._raw_body else self._convert_body(body)
+            whole = {} if self._raw_body else parse_object(body)
         elif self._members:
             json = parse_object(body)
             for name in self._members:
@@ -100,6 +101,8 @@ class AskReader:
             parse_object(body)
         if self._query:
             self._read_query(query, found)
+        if self._body is not None:
+            found[self._body] = body if self._raw_body else self._convert_body(whole)
         if headers:
             found.update((self._headers[name], text) for name, text in headers.items())
         found.update(zip(self._path, values, strict=True))
@@ -117,8 +120,7 @@ class AskReader:
                 raise self._blame(f"Expected an integer up to {MAX_INTEGER} in size - at `$.{name}`")
         return ask
 
-    def _convert_body(self, body: bytes) -> Any:
-        whole: Any = parse_object(body)
+    def _convert_body(self, whole: dict[str, Any]) -> Any:
         if self._body_type in (dict, dict[str, Any]):
             return whole
         try:

@@ -97,7 +97,7 @@ class House:
     @staticmethod
     @route("GET", "/broken", auth=NONE, rate=None)
     async def broken() -> None:
-        raise RuntimeError("the secret is 42")
+        raise RuntimeError("the secret is swordfish")
 
     @staticmethod
     @route("GET", "/outage", auth=NONE, rate=None)
@@ -213,7 +213,7 @@ def test_without_its_database_a_server_asks_for_patience(wire: Wire) -> None:
 def test_our_own_mistakes_say_nothing(wire: Wire, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     response = wire.ask("GET", path)
     assert (response.status, response.errcode) == (500, "M_UNKNOWN")
-    assert "42" not in response.body.decode() and "object" not in response.body.decode()
+    assert "swordfish" not in response.body.decode() and "object" not in response.body.decode()
     assert "request " in response.json["error"]
 
 
