@@ -45,7 +45,7 @@ class Client:
 
 
 def _until(look: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60  # for a machine that has much else to do
     while not _is(look):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -105,9 +105,7 @@ def test_a_store_that_is_down(start_server: StartServer, s3_server: S3Server) ->
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
-def test_files_in_a_backup(
-    start_server: StartServer, tmp_path: Path, kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_backups(start_server: StartServer, tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     settings: dict[str, str] = {}
     other: dict[str, str] = {}
     if kind == "s3":
