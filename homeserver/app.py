@@ -67,6 +67,7 @@ from homeserver.rooms.founding import Founder
 from homeserver.rooms.history import History
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.moments import Moments
+from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.past import NoPast, Past
 from homeserver.rooms.policy.build import read_policy_key
 from homeserver.rooms.registry import Rooms
@@ -112,7 +113,7 @@ T = TypeVar("T")
 log = structlog.get_logger("homeserver")
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class House:
     """A whole server, ready to answer. Made by `build`."""
 
@@ -183,9 +184,14 @@ class House:
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         if self.federation is not None:
-            self.tasks.spawn("federation.start", self.federation.start())
+            self.tasks.spawn("federation.start", self._start_federation())
         if self.sending is not None:
             self.tasks.spawn("sending.start", self.sending.start())
+
+    async def _start_federation(self) -> None:
+        assert self.federation is not None
+        await self.federation.start()
+        await self.part(Resync).start()
 
     async def close(self) -> None:
         """Stop in good order: no new connections, answers under way are finished, what is queued is written.
@@ -352,8 +358,10 @@ def build(
             invitees=invite_filter,
             charge_join=partial(limits.charge, "join_remote"),
             policy_key=read_policy_key(settings.federation.policy_key_path),
+            spawn=tasks.spawn,
         )
         federation.gate.observers.append(remote.policy.patience.heard_of)
+        federation.gate.observers.append(remote.resync.heard_of)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
     past: Past = NoPast() if remote is None else remote.backfill
     memberships = Memberships(door, rooms, database, profiles, vouching, elsewhere, invite_filter)

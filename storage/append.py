@@ -6,14 +6,14 @@ transaction when they were queued together (`storage.writer`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from storage import auth_chains, media_refs, relations, search, state, sticky, strings
 from storage.memberships import NUMBERS
-from storage.ports import Cursor, EventAppend, NewEvent, StateRef, StoredEvent
+from storage.ports import Cursor, EventAppend, NewEvent, StateChange, StateRef, StoredEvent
 from storage.sql import among, to_blob
 
 REJECTED = 1
@@ -99,6 +99,8 @@ def _texts(appends: Sequence[EventAppend]) -> set[str]:
                 texts.add(event.state_key)
             for change in new.changes:
                 texts.update(change.key)
+        for change in entry.changes:
+            texts.update(change.key)
         for snapshot in entry.snapshots:
             for key, _ in snapshot.delta:
                 texts.update(key)
@@ -228,29 +230,27 @@ def _write_changes(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[st
     changes: list[tuple[int, ...]] = []
     memberships: dict[tuple[int, int], tuple[int, ...]] = {}
     for entry in appends:
-        for new in entry.events:
-            for change in new.changes:
-                event_type, state_key = change.key
-                position = new.stored.position or entry.position
-                event_nid = 0 if change.new is None else change.new.nid
-                if new.stored.position:
-                    previous = 0 if change.old is None else change.old.nid
-                    changes.append((entry.room_nid, position, nids[event_type], nids[state_key], event_nid, previous))
-                if event_type == MEMBER:
-                    user_nid = nids[state_key]
-                    earlier = memberships.get((user_nid, entry.room_nid))
-                    membership = _membership_number(change.new)
-                    unbroken = change.old is not None and membership == _membership_number(change.old)
-                    since = position if not unbroken else 0 if earlier is None else earlier[5]
-                    memberships[user_nid, entry.room_nid] = (
-                        user_nid,
-                        entry.room_nid,
-                        membership,
-                        event_nid,
-                        position,
-                        since,
-                        0,
-                    )
+        for position, is_shown, change in _changes_of(entry):
+            event_type, state_key = change.key
+            event_nid = 0 if change.new is None else change.new.nid
+            if is_shown:
+                previous = 0 if change.old is None else change.old.nid
+                changes.append((entry.room_nid, position, nids[event_type], nids[state_key], event_nid, previous))
+            if event_type == MEMBER:
+                user_nid = nids[state_key]
+                earlier = memberships.get((user_nid, entry.room_nid))
+                membership = _membership_number(change.new)
+                unbroken = change.old is not None and membership == _membership_number(change.old)
+                since = position if not unbroken else 0 if earlier is None else earlier[5]
+                memberships[user_nid, entry.room_nid] = (
+                    user_nid,
+                    entry.room_nid,
+                    membership,
+                    event_nid,
+                    position,
+                    since,
+                    0,
+                )
     cursor.insert_many(
         "state_changes",
         ("room_nid", "position", "type_nid", "key_nid", "event_nid", "previous"),
@@ -269,6 +269,15 @@ def _write_changes(cursor: Cursor, appends: Sequence[EventAppend], nids: dict[st
         f" forgotten = CASE WHEN excluded.membership IN ({_OUT}) AND memberships.membership IN ({_OUT})"
         " THEN memberships.forgotten ELSE 0 END",
     )
+
+
+def _changes_of(entry: EventAppend) -> Iterator[tuple[int, bool, StateChange]]:
+    """Every change with its position, and whether it is one of the room's current state."""
+    for change in entry.changes:
+        yield entry.position, True, change
+    for new in entry.events:
+        for change in new.changes:
+            yield new.stored.position or entry.position, new.stored.position != 0, change
 
 
 def _membership_number(ref: StateRef | None) -> int:

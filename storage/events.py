@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
+
+from federation.room.event import StateKey
 from federation.room.parse import load_event
 from federation.room.versions import ROOM_VERSIONS
 from storage import media_refs, relations, search, sticky, strings
 from storage.append import REJECTED, SOFT_FAILED, UNAPPLIED
-from storage.ports import Cursor, StoredEvent
+from storage.memberships import NAMES
+from storage.ports import Cursor, StateRef, StoredEvent
 from storage.sql import among, from_blob_or_none
 
 _COLUMNS = (
@@ -88,6 +92,45 @@ def nearest(cursor: Cursor, room_nid: int, moment: Moment, limit: int, *, backwa
         (room_nid, *moment, limit),
     ).fetchall()
     return _stored(cursor, rows)
+
+
+def placed_after(cursor: Cursor, room_nid: int, after: int, limit: int) -> list[StoredEvent]:
+    """The next events of a room's graph behind a position, oldest first: rejected and soft-failed ones too."""
+    rows = cursor.execute(
+        f"SELECT {_COLUMNS} FROM events e WHERE e.room_nid = ? AND e.position > ? ORDER BY e.position LIMIT ?",
+        (room_nid, after, limit),
+    ).fetchall()
+    return _stored(cursor, rows)
+
+
+class StateEntry(msgspec.Struct, frozen=True, gc=False):
+    """What a state would hold of an event."""
+
+    key: StateKey
+    ref: StateRef
+    rejected: bool
+
+
+def state_entries(cursor: Cursor, room_nid: int, event_ids: Collection[str]) -> dict[str, StateEntry]:
+    """State events of a room by id, as a state holds them: none of them is parsed. Others are left out."""
+    if not event_ids:
+        return {}
+    condition, parameters = among(cursor, "event_id", list(event_ids))
+    rows = cursor.execute(
+        f"SELECT event_id, room_nid, nid, type_nid, key_nid, membership, flags FROM events WHERE {condition}"
+        " AND key_nid IS NOT NULL",
+        parameters,
+    ).fetchall()
+    texts = strings.texts_of(cursor, {nid for row in rows for nid in row[3:5]})
+    return {
+        event_id: StateEntry(
+            (texts[type_nid], texts[key_nid]),
+            StateRef(nid, event_id, NAMES[membership] if membership else None),
+            flags & REJECTED != 0,
+        )
+        for event_id, room, nid, type_nid, key_nid, membership, flags in rows
+        if room == room_nid
+    }
 
 
 def recent_timelines(

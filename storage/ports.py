@@ -172,7 +172,9 @@ class EventAppend(msgspec.Struct, gc=False):
     notice: object = None
     """Anything: handed to the commit listener in commit order. None: the append itself is handed over."""
     position: int = 0
-    """The stream position of what outliers among `events` change (an invite from afar); else not looked at."""
+    """The stream position of `changes`, and of what outliers among `events` change (an invite from afar)."""
+    changes: Sequence[StateChange] = ()
+    """What changes in the room's current state with no event to show for it: members that were left out come."""
     missing_prev: Sequence[str] = ()
     """Events that `events` name as their previous ones and that this server does not have."""
 

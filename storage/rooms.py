@@ -10,6 +10,7 @@ import orjson
 
 from federation.room.event import StateKey
 from storage import events, state
+from storage.partial import PartialStay, stays_of
 from storage.ports import Cursor, NewRoom, RoomHead, StateRef, StoredEvent
 from storage.sql import among, from_blob_or_none, to_blob
 
@@ -28,6 +29,10 @@ class RoomRow(msgspec.Struct, frozen=True, gc=False):
     """Position of its newest event."""
     oldest: int
     """Below 0 where earlier events were backfilled: the lowest position in use."""
+    is_partial: bool = False
+    """Whether there are `partial.stays_of` it."""
+    whole_since: int = 0
+    """Position at which a stay was made whole, the last time."""
 
 
 class LoadedRoom(msgspec.Struct, frozen=True):
@@ -38,6 +43,8 @@ class LoadedRoom(msgspec.Struct, frozen=True):
     state: dict[StateKey, StateRef]
     """The current state, whole."""
     create: StoredEvent
+    stays: tuple[PartialStay, ...] = ()
+    """Those that are not made whole."""
 
     @property
     def version(self) -> str:
@@ -48,7 +55,9 @@ class LoadedRoom(msgspec.Struct, frozen=True):
         return self.row.head
 
 
-_ROW = "nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest"
+_ROW = (
+    "nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest, is_partial, whole_since"
+)
 
 
 def find_nid(cursor: Cursor, room_id: str) -> int | None:
@@ -92,7 +101,8 @@ def load_room(cursor: Cursor, nid: int) -> LoadedRoom | None:
     create = current.get(("m.room.create", ""))
     if create is None:
         return None
-    return LoadedRoom(nid, row, current, events.load_events(cursor, [create.nid])[create.nid])
+    stays = stays_of(cursor, nid) if row.is_partial else ()
+    return LoadedRoom(nid, row, current, events.load_events(cursor, [create.nid])[create.nid], stays)
 
 
 def correct_room(cursor: Cursor, row: NewRoom) -> None:
@@ -106,7 +116,9 @@ def correct_room(cursor: Cursor, row: NewRoom) -> None:
 
 
 def _room_row(cursor: Cursor, row: tuple[Any, ...]) -> RoomRow:
-    nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest = row
+    nid, room_id, version, creator, room_type, extremities, depth, snapshot, newest, oldest, is_partial, since = row
     cursor.shared.room_versions.put(nid, version)
     head = RoomHead(tuple(orjson.loads(extremities)), depth, snapshot)
-    return RoomRow(nid, room_id, version, creator, from_blob_or_none(room_type), head, newest, oldest)
+    return RoomRow(
+        nid, room_id, version, creator, from_blob_or_none(room_type), head, newest, oldest, bool(is_partial), since
+    )

@@ -38,6 +38,7 @@ from homeserver.errors import MatrixError
 from homeserver.http.answer import Answer, answer_of, answer_of_error
 from homeserver.http.route import Auth, Requester
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.receive.receiver import Receiver
 from tests.federation.doubles import pour
 from tests.fixtures_house import START_MS, LivedInHouse, StillReactor
@@ -51,7 +52,7 @@ Meddler = Callable[[str, Request], Request | Response | None]
 """Looks at a request on its way, with who sends it: may put another in its place, answer it, or lose it (None)."""
 
 
-@define
+@define(repr=False)
 class PostBox:
     """What one server has for the others: the in-memory `Outbox`."""
 
@@ -144,8 +145,19 @@ class Member(LivedInHouse):
     # -- in and out --------------------------------------------------------------------------------------------
 
     def enter(self, name: str, room_id: str, via: Member | None = None) -> None:
+        """Join, and let the members come as far as they will."""
+        self.enter_partly(name, room_id, via)
+        self.rest()
+
+    def enter_partly(self, name: str, room_id: str, via: Member | None = None) -> None:
+        """Join, with most of the members left out; they come while others are waited for."""
         servers = [] if via is None else [via.name]
         self.wait(self.memberships.join(room_id, self.user(name), via=servers))
+
+    def rest(self) -> None:
+        """Let it do what it has begun about members that were left out."""
+        while self.house.part(Resync).asking:
+            self.wait(self.house.database.run(lambda cursor: None))
 
     def invite(self, name: str, target: str, room_id: str) -> None:
         self.wait(self.memberships.invite(room_id, self.user(name), target))
@@ -278,6 +290,7 @@ class Fleet:
         while progress:
             progress = False
             for member in list(self.members.values()):
+                member.rest()
                 progress |= self._deliver(member)
 
     def run(self, seconds: float, step_s: float = 0.5) -> None:
@@ -367,6 +380,7 @@ class Fleet:
         assert house.federation is not None
         self.wait(house.federation.start())
         self.wait(house.encryption.start())
+        self.wait(house.part(Resync).start())
         if house.sending is not None:
             self.wait(house.sending.start())
         return Member(house, self.reactor, self, name, post)

@@ -62,7 +62,7 @@ class Names:
         return user_id[1:].partition(":")[0].title(), None
 
 
-@define
+@define(repr=False)
 class Town:
     """Everything that rooms are made of, and people by their first names."""
 

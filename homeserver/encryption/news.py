@@ -79,7 +79,8 @@ class DeviceNews:
             if room is None:
                 return None
             if joined_at > after:
-                recent.came.update(user_id for user_id, ref in room.members() if ref.membership == "join")
+                # Of a partial room the others follow when it is whole.
+                recent.came.update(user_id for user_id, ref in room.known_members() if ref.membership == "join")
             elif room.window_floor > after:
                 return None
             else:

@@ -37,8 +37,7 @@ class Whereabouts:
         return found
 
     def accepted(self, accepted: Accepted) -> None:
-        for new in accepted.events:
-            for change in new.changes:
-                if change.key[0] == "m.room.member":
-                    self._moves += 1
-                    self._known.forget(change.key[1])
+        for change in accepted.all_changes():
+            if change.key[0] == "m.room.member":
+                self._moves += 1
+                self._known.forget(change.key[1])

@@ -27,12 +27,12 @@ class RoomWatch:
             event = new.stored.event
             if event.state_key is None and server_of(event.sender) == self.server_name:
                 self.presence.active(event.sender)
-            for change in new.changes:
-                if change.key[0] != "m.room.member":
-                    continue
-                if change.new is None or change.new.membership != "join":
-                    self.typing.stop(nid, change.key[1])
-                elif (change.old is None or change.old.membership != "join") and (
-                    server_of(change.key[1]) == self.server_name
-                ):
-                    self.presence.joined(change.key[1])
+        for change in accepted.all_changes():
+            if change.key[0] != "m.room.member":
+                continue
+            if change.new is None or change.new.membership != "join":
+                self.typing.stop(nid, change.key[1])
+            elif (change.old is None or change.old.membership != "join") and (
+                server_of(change.key[1]) == self.server_name
+            ):
+                self.presence.joined(change.key[1])

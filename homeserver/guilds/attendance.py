@@ -152,7 +152,7 @@ class Attendance:
         if guild.settings.lazy is not None:
             return guild.settings.lazy
         room = self.rooms.peek(guild.room_id)
-        return room is not None and room.joined_count >= LAZY_FROM
+        return room is not None and (room.joined_count or 0) >= LAZY_FROM
 
     def channels_for(self, guild: Guild, user_id: str) -> list[Channel]:
         """The channels that somebody may view, in an explicit order."""

@@ -8,7 +8,7 @@ receive (peers) ─────────────────────�
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -22,12 +22,12 @@ from homeserver.errors import Unavailable
 from homeserver.rooms.awaited import AwaitedRedactions
 from homeserver.rooms.compose import Advance, Draft, Have, Means, NeedEvents, Template
 from homeserver.rooms.endorsing import may_have_policy
-from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Recent, Standing
+from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Recent, Standing, StillPartial
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
 from storage.database import Database, RoomPoisoned
-from storage.ports import FREE_IN_A_GAP, Cursor, EventAppend, NewEvent, NewRoom, StoredEvent, Transaction
+from storage.ports import FREE_IN_A_GAP, Cursor, EventAppend, NewEvent, NewRoom, StateChange, StoredEvent, Transaction
 
 MAX_ATTEMPTS = 20
 """How often something is composed afresh because what it built upon could not be written."""
@@ -77,6 +77,16 @@ class Accepted:
     redacted: Sequence[StoredEvent]
     """New forms of older events that a redaction among `events` rewrote."""
     position: int
+    changes: Sequence[StateChange] | None = None
+    """Of the current state, with no event among `events` to show for them: they are at `changes_at`."""
+    changes_at: int = 0
+    on_show: Callable[[int], None] | None = None
+
+    def all_changes(self) -> Iterator[StateChange]:
+        """Everything that changed in the room's current state."""
+        yield from self.changes or ()
+        for new in self.events:
+            yield from new.changes
 
     def publish(self, hub: Hub) -> None:
         self.door.show(self)
@@ -107,15 +117,24 @@ class Door:
     async def with_draft(self, room_id: str, work: Callable[[Draft], T], device: tuple[str, str] | None = None) -> T:
         """Run `work` on a draft of the room, reading what it needs and running it again until nothing is missing.
 
-        `work` adds events and calls `append`; it must not wait, and must leave nothing behind when it raises.
+        `work` adds events and calls `append`; it must not wait, and must leave nothing behind when it raises. Where
+        it needs to know members that are yet to be fetched it is run once they are here. Raises StillPartial if that
+        takes too long.
         """
         have = Have()
         while True:
             room = await self._rooms.require(room_id)
+            if room.held is not None:
+                waiter: Deferred[None] = Deferred()
+                room.held.append(waiter)
+                await waiter
+                continue
             try:
                 return work(Draft(self.means, room, have, device))
             except NeedEvents as need:
                 await self._read(need, have)
+            except StillPartial:
+                await self._rooms.whole(room)
 
     async def settle(
         self,
@@ -222,12 +241,25 @@ class Door:
         room, counters = advance.room, self.means.counters
         if advance.missing_prev and new_room is None:
             counters.position += FREE_IN_A_GAP
+        if advance.changes is not None:
+            advance.changes_at = counters.position
+            counters.position += 1
         for new in advance.new:
             if not new.is_outlier:
                 new.stored.position = counters.position
                 counters.position += 1
             room.unwritten[new.stored.nid] = new.stored
-        notice = Accepted(self, room, advance.standing, advance.new, redacted, counters.position - 1)
+        notice = Accepted(
+            self,
+            room,
+            advance.standing,
+            advance.new,
+            redacted,
+            counters.position - 1,
+            advance.changes,
+            advance.changes_at,
+            advance.on_show,
+        )
         room.standing = advance.standing
         room.queued += 1
         if new_room is not None:
@@ -243,6 +275,8 @@ class Door:
                 transaction=transaction,
                 also=also,
                 notice=notice,
+                position=advance.changes_at,
+                changes=advance.changes or (),
             )
         )
         durable.addErrback(self._failed, room, advance.new)
@@ -252,12 +286,16 @@ class Door:
         """Make an acceptance visible: called in commit order, before the sender hears of it."""
         room = accepted.room
         room.queued -= 1
+        if accepted.on_show is not None:
+            accepted.on_show(accepted.position)
         for stored in accepted.redacted:
             self.events.rewrite(stored)
             room.replace_in_window(stored)
             if (stored.event.type, stored.event.state_key) == POWER_LEVELS:
                 room.forget_power_levels()
         recent = []
+        if accepted.changes is not None:
+            recent.append(Recent(accepted.changes_at, None, tuple(accepted.changes)))
         for new in accepted.events:
             stored = new.stored
             room.unwritten.pop(stored.nid, None)
@@ -286,6 +324,8 @@ class Door:
                     )
         if recent:
             self._hub.mark_room(room.nid, recent[-1].position)
+        if accepted.on_show is not None or (room.stay is not None and room.partial is None):
+            self._rooms.stay_ended(room)
         for observer in self.observers:
             observer.accepted(accepted)
 

@@ -54,6 +54,17 @@ class RoomAccess:
             raise Forbidden(NOT_IN_ROOM)
         return room
 
+    async def member_of_whole(self, room_id: str, user_id: str) -> LiveRoom:
+        """The same for who needs to know all members: waits for them where they are yet to be fetched.
+
+        Raises StillPartial if that takes too long.
+        """
+        room = await self.member(room_id, user_id)
+        if room.partial is not None:
+            await self.rooms.whole(room)
+            room = await self.member(room_id, user_id)
+        return room
+
     async def reader(self, room_id: str, user_id: str) -> Access:
         """Leave for a member, a former member, or anybody where the room is world-readable. Raises Forbidden,
         whether the room exists or not.
@@ -68,6 +79,14 @@ class RoomAccess:
         if left is None and not readable:
             raise Forbidden(NOT_IN_ROOM)
         return Access(room, user_id, left, readable)
+
+    async def reader_of_whole(self, room_id: str, user_id: str) -> Access:
+        """The same for who needs to know all members, as `member_of_whole`."""
+        access = await self.reader(room_id, user_id)
+        if access.room.partial is not None:
+            await self.rooms.whole(access.room)
+            access = await self.reader(room_id, user_id)
+        return access
 
 
 def read_leaving(cursor: Cursor, room_nid: int, user_id: str, member_nid: int) -> StoredEvent | None:

@@ -8,7 +8,7 @@ the draft made again (`Door.with_draft`).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from homeserver.clock import Clock
 from homeserver.errors import BadJson, Forbidden, MatrixError
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.lineage import Lineage
-from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Standing
+from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Standing, StillPartial
 from storage.ports import Counters, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
 MAX_PREV_EVENTS = 10
@@ -105,6 +105,12 @@ class Advance:
         self.snapshots: list[NewSnapshot] = []
         self.missing_prev: list[str] = []
         """Events that the new ones follow and that this server does not have."""
+        self.changes: Sequence[StateChange] | None = None
+        """How the current state changes with no event to show for it."""
+        self.changes_at = 0
+        """The position at which it does, given when it is queued."""
+        self.on_show: Callable[[int], None] | None = None
+        """Called when it becomes visible, before anything else of it does, with the position up to which it reaches."""
 
 
 class Draft(Advance):
@@ -120,7 +126,10 @@ class Draft(Advance):
         """The events of the draft itself, by nid and by id."""
 
     def add(self, template: Template) -> StoredEvent:
-        """Compose, sign and judge one event. Raises Forbidden, BadJson or NeedEvents; nothing is changed then."""
+        """Compose, sign and judge one event. Raises Forbidden, BadJson, NeedEvents or StillPartial; nothing is changed
+        then.
+        """
+        self._check_known(template)
         event = self._compose(template)
         verdict = check_auth(self.room.version, event, self.lookup, self.power_levels())
         if isinstance(verdict, Refused):
@@ -145,6 +154,35 @@ class Draft(Advance):
             or self._means.events.peek(nid)
             or self._have.by_nid.get(nid)
         )
+
+    def membership_of(self, user_id: str) -> str | None:
+        """Somebody's membership as it stands after the events added so far. Raises StillPartial where it is not known.
+
+        Of this server's people it is known who is joined.
+        """
+        if self.room.partial is not None and not self._is_ours(user_id):
+            raise StillPartial(self.room.room_id)
+        ref = self.standing.state.get(("m.room.member", user_id))
+        return None if ref is None else ref.membership
+
+    def check_whole(self) -> None:
+        """Raises StillPartial in a room in which not all members are known."""
+        if self.room.partial is not None:
+            raise StillPartial(self.room.room_id)
+
+    def _check_known(self, template: Template) -> None:
+        """In a partial room nobody's membership is changed but that of who is in it, and who goes."""
+        if self.room.partial is None or template.type != "m.room.member":
+            return
+        if template.state_key != template.sender:
+            raise StillPartial(self.room.room_id)
+        ref = self.standing.state.get(("m.room.member", template.sender))
+        is_going = ref is not None and template.content.get("membership") == "leave"
+        if not is_going and (ref is None or ref.membership != "join"):
+            raise StillPartial(self.room.room_id)
+
+    def _is_ours(self, user_id: str) -> bool:
+        return user_id.partition(":")[2] == self._means.identity.server_name
 
     def power_levels(self) -> PowerLevels:
         """The room's power levels as they stand after the events added so far."""

@@ -153,7 +153,7 @@ class Directory:
         nid = accepted.room.nid
         if self._stale is None or nid in self._stale:
             return
-        keys = [change.key for new in accepted.events for change in new.changes]
+        keys = [change.key for change in accepted.all_changes()]
         keys += [(stored.event.type, stored.event.state_key or "") for stored in accepted.redacted]
         # A room that is just being made may be published in the same transaction.
         concerned = nid in self._known or self._reading is not None or ("m.room.create", "") in keys

@@ -133,7 +133,8 @@ class History:
 
     async def context(self, room_id: str, user_id: str, event_id: str, limit: int, filter: EventFilter) -> Context:
         """An event with up to `limit` neighbours. Raises Forbidden for the room, NotFound for the event."""
-        access = await self.access.reader(room_id, user_id)
+        reader = self.access.reader if filter.lazy_load_members else self.access.reader_of_whole
+        access = await reader(room_id, user_id)
         await self.visibility.prepare([access.room])
         around_it = _Around(access.room, event_id, limit, filter, await self.ignoring.of(user_id))
         viewer = self.visibility.viewer(access.room, user_id)

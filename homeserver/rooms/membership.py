@@ -197,6 +197,13 @@ class Memberships:
                 return
             if room.membership_of(user_id) == "join":
                 return
+            if room.partial is not None:
+                # Whether the user is banned, say, is known to those who know everybody.
+                if is_guest:
+                    await self._check_guest(room)
+                content = await member_content(self.profiles, user_id, "join", more)
+                await self.elsewhere.join(room_id, user_id, content, via)
+                return
             try:
                 admission = await self._admission(room, user_id, is_guest)
             except (UnableToGrant, UnableToAuthorise) as unable:
@@ -280,7 +287,8 @@ class Memberships:
 
         def check(draft: Draft) -> None:
             in_room(sender)(draft)
-            if _membership(draft, target) not in ("join", "invite", "knock"):
+            draft.check_whole()
+            if draft.membership_of(target) not in ("join", "invite", "knock"):
                 raise Forbidden(f"{target} is not in this room")
 
         content = {"membership": "leave", **_with_reason(reason)}
@@ -298,7 +306,8 @@ class Memberships:
 
         def check(draft: Draft) -> None:
             in_room(sender)(draft)
-            if _membership(draft, target) != "ban":
+            draft.check_whole()
+            if draft.membership_of(target) != "ban":
                 raise Forbidden(f"{target} is not banned from this room")
 
         content = {"membership": "leave", **_with_reason(reason)}
@@ -309,7 +318,7 @@ class Memberships:
         content = await member_content(self.profiles, user_id, "knock", _with_reason(reason))
         _check_room_id(room_id)
         room = await self.rooms.get(room_id)
-        if room is None or await self._is_elsewhere(room, user_id):
+        if room is None or room.partial is not None or await self._is_elsewhere(room, user_id):
             await self.elsewhere.knock(room_id, user_id, content, via)
             return
         await self.door.send(room_id, [_member(user_id, user_id, content)])
@@ -417,14 +426,9 @@ def _user(user_id: str) -> str:
         raise InvalidParam(f"`user_id`: {error}") from None
 
 
-def _membership(draft: Draft, user_id: str) -> str | None:
-    ref = draft.standing.state.get((MEMBER, user_id))
-    return None if ref is None else ref.membership
-
-
 def _not_in_room(user_id: str) -> Check:
     def check(draft: Draft) -> None:
-        if _membership(draft, user_id) == "join":
+        if draft.membership_of(user_id) == "join":
             raise _AlreadyJoining
 
     return check
@@ -434,7 +438,7 @@ def in_room(user_id: str) -> Check:
     """A check that refuses those who are not in the room before anything else is said of it."""
 
     def check(draft: Draft) -> None:
-        if _membership(draft, user_id) != "join":
+        if draft.membership_of(user_id) != "join":
             raise Forbidden(NOT_IN_ROOM)
 
     return check

@@ -13,7 +13,8 @@ from federation.room.identifiers import InvalidIdentifier, parse_room_id
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.errors import Forbidden
 from homeserver.rooms.events import EventCache
-from homeserver.rooms.live import LiveRoom, Standing
+from homeserver.rooms.live import LiveRoom, Standing, StillPartial
+from homeserver.rooms.waiting import PATIENCE_S, Waiting
 from homeserver.streams.hub import Hub
 from storage import rooms as room_rows
 from storage.database import Database
@@ -49,6 +50,7 @@ class Rooms:
         """Their sum."""
         self._added = 0
         self._condemned: set[int] = set()
+        self._waiting = Waiting(hub.timers)
 
     def peek(self, room_id: str) -> LiveRoom | None:
         """The room if it is in use. Never waits."""
@@ -75,6 +77,21 @@ class Rooms:
         if room is None:
             raise Forbidden(NOT_IN_ROOM)
         return room
+
+    async def whole(self, room: LiveRoom, patience_s: float = PATIENCE_S) -> LiveRoom:
+        """The room once all of its members are known, which it waits for. Raises StillPartial if that takes too long.
+
+        A partial room that nobody here is in any more is given as it is: nothing will make it whole.
+        """
+        while room.partial is not None:
+            if not await self._waiting.for_room(room.nid, patience_s):
+                raise StillPartial(room.room_id)
+            room = await self.require(room.room_id)
+        return room
+
+    def stay_ended(self, room: LiveRoom) -> None:
+        """A partial room became whole, or was left: whoever waits for that looks again."""
+        self._waiting.wake(room.nid)
 
     async def get_many(self, nids: Iterable[int]) -> dict[int, LiveRoom]:
         """Rooms by nid, read in one go where they are not in use. Unknown nids are left out.
@@ -203,6 +220,8 @@ class Rooms:
                 # Newer than the hub knows: committed by a write of which nobody could be told (`CommitUnknown`).
                 known = max(floor, loaded.row.newest)
                 room = LiveRoom(loaded.nid, version, create.event, standing, known, self._server_name)
+                room.whole_since = loaded.row.whole_since
+                room.recall_stays(loaded.stays)
                 found[room.nid] = room
                 self.add(room)
         finally:

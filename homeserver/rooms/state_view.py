@@ -58,7 +58,7 @@ class StateView:
 
     async def whole(self, room_id: str, user_id: str) -> list[StoredEvent]:
         """All state events. Raises Forbidden."""
-        access = await self.access.reader(room_id, user_id)
+        access = await self.access.reader_of_whole(room_id, user_id)
         if access.left is not None:
             return await self.database.run(_state_after, access.left)
         return await self._load([ref.nid for ref in access.room.visible.state.values()])
@@ -66,6 +66,8 @@ class StateView:
     async def piece(self, room_id: str, user_id: str, key: StateKey) -> StoredEvent:
         """One state event. Raises Forbidden, or NotFound where the room has none of that type and key."""
         access = await self.access.reader(room_id, user_id)
+        if access.room.partial is not None and not self._is_known(access.room, key):
+            access = await self.access.reader_of_whole(room_id, user_id)
         found: StoredEvent | None = None
         if access.left is not None:
             found = await self.database.run(_piece_after, access.left, key)
@@ -79,7 +81,7 @@ class StateView:
 
     async def members(self, room_id: str, user_id: str, ask: MembersAsk) -> list[StoredEvent]:
         """Member events. Raises Forbidden."""
-        access = await self.access.reader(room_id, user_id)
+        access = await self.access.reader_of_whole(room_id, user_id)
         room = access.room
         if access.left is None and (ask.at is None or _same_members_since(room, ask.at)):
             return await self._load([ref.nid for _, ref in room.members() if ask.admits(ref.membership)])
@@ -88,9 +90,13 @@ class StateView:
 
     async def joined_members(self, room_id: str, user_id: str) -> dict[str, MemberProfile]:
         """Who is joined, with names and pictures. Raises Forbidden for everybody who is not joined."""
-        room = await self.access.member(room_id, user_id)
+        room = await self.access.member_of_whole(room_id, user_id)
         events = await self._load([ref.nid for _, ref in room.members() if ref.membership == "join"])
         return {stored.event.state_key or "": _profile(stored.event.content) for stored in events}
+
+    def _is_known(self, room: LiveRoom, key: StateKey) -> bool:
+        """Whether a partial room's word on a piece of state counts: it does, but for other servers' people."""
+        return key[0] != "m.room.member" or key[1] in room.local_joined
 
     async def _load(self, nids: Sequence[int]) -> list[StoredEvent]:
         found = await self.events.get_many(nids)

@@ -82,7 +82,7 @@ class Upgrades:
         if version is None:
             raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", f"This server has no room version {new_version!r}")
         creators = _creators(additional_creators) if version.privileged_creators else []
-        old = await self.access.member(room_id, user_id)
+        old = await self.access.member_of_whole(room_id, user_id)
         if not _may_send(await self.door.power_levels(old), user_id, TOMBSTONE):
             raise Forbidden("You may not upgrade this room")
         state = await self._state(old)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from federation.room.auth import PowerLevels
+from federation.room.identifiers import server_of
 from homeserver.errors import Forbidden, MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.live import JOIN_RULES, LiveRoom
@@ -98,9 +99,10 @@ class Vouching:
             other = await self.rooms.get(other_id)
             if other is None or not other.local_joined:
                 continue
-            known += 1
             if other.membership_of(user_id) == "join":
                 return True
+            # Of other servers' people a partial room can't tell that they are not in it.
+            known += other.partial is None or server_of(user_id) == self.door.identity.server_name
         return None if named and not known else False
 
 

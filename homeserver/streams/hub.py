@@ -95,6 +95,7 @@ class Hub:
 
     def __init__(self, clock: Clock, position: int) -> None:
         self._clock = clock
+        self.timers = clock.timers
         self.position = position
         """Everything up to here is committed and visible."""
         self.serial = clock.now_ms()

@@ -125,7 +125,7 @@ class Sync:
         wants = [
             Want(room, Span(after.position if since else 0, upto.position), True, 0)
             for nid, room in live.items()
-            if nid in feed.joined
+            if nid in feed.joined and not _is_hidden(room, manner)
         ]
         data = await self.account_data.everything(feed.user_id)
         for want in wants:
@@ -183,12 +183,17 @@ class Sync:
         receipts: dict[int, int] = {}
         for nid, room in (await self._live(nids)).items():
             joined_at = feed.joined.get(nid)
-            if joined_at is None:
+            if joined_at is None or _is_hidden(room, manner):
                 continue  # left: `outside` has it
-            is_new = joined_at > since.position
+            # A room that was hidden from the reader is shown as if the reader had just come in.
+            is_revealed = not manner.lazy and room.whole_since > since.position
+            is_new = joined_at > since.position or is_revealed
             after = 0 if is_new else since.position
             want = Want(room, Span(after, upto.position), is_new, after, is_entered=is_new)
-            want.account_data.extend(data.get(nid, ()))
+            if is_revealed:
+                want.account_data.extend((await self.account_data.everything(feed.user_id)).rooms.get(nid, ()))
+            else:
+                want.account_data.extend(data.get(nid, ()))
             wants.append(want)
             receipts[nid] = after
         await self._add_ephemeral(feed, wants, since, upto, receipts, stirred)
@@ -256,6 +261,13 @@ class Sync:
             dict.fromkeys(joined, since.position), feed.user_id, upto.position
         )
         return [*changed, *(nid for nid in with_receipts if nid not in changed)]
+
+
+def _is_hidden(room: LiveRoom, manner: Manner) -> bool:
+    """A client that does not load members lazily takes the members that it is told of for all there are: it is not
+    shown a room before that is so. COMPAT Synapse, which does the same.
+    """
+    return room.partial is not None and not manner.lazy
 
 
 def _events(name: str, filter: EventFilter, events: Sequence[bytes]) -> dict[str, bytes]:

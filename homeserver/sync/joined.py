@@ -359,7 +359,8 @@ class RoomSections:
         )
         if part.sticky:
             json += b',"msc4354_sticky":{"events":[%b]}' % b",".join([manner.copy(one) for one in part.sticky])
-        is_news = bool(timeline.events or timeline.limited or state or want.full)
+        # That members came who were left out shows in their number only, to who loads them lazily.
+        is_news = bool(timeline.events or timeline.limited or state or want.full or part.news.counts)
         return Core(json, is_news, part.news, personal if timeline.limited or want.full else ())
 
     def _is_personal(self, want: Want, core: Core, manner: Manner) -> bool:

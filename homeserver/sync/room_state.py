@@ -92,7 +92,7 @@ def summary(room: LiveRoom, user_id: str, news: SummaryNews) -> dict[str, object
     Spec: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
     """
     found: dict[str, object] = {}
-    if news.counts:
+    if news.counts and room.joined_count is not None:  # in a partial room nobody can tell
         found["m.joined_member_count"] = room.joined_count
         found["m.invited_member_count"] = room.invited_count
     if news.heroes:
@@ -108,7 +108,10 @@ def heroes(room: LiveRoom, user_id: str) -> list[str]:
 
 
 def eldest_of(room: LiveRoom) -> Eldest:
-    """The room's first members: remembered, because finding them costs as much as there are members."""
+    """The room's first members: remembered, because finding them costs as much as there are members.
+
+    A partial room came with those by whom it is known, if it has no name.
+    """
     if room.eldest is None:
         present = _first(room, PRESENT)
         room.eldest = Eldest(present, _first(room, FORMER) if Eldest.needs_former(present) else ())
@@ -116,5 +119,5 @@ def eldest_of(room: LiveRoom) -> Eldest:
 
 
 def _first(room: LiveRoom, memberships: tuple[str, ...]) -> tuple[str, ...]:
-    members = ((ref.nid, member) for member, ref in room.members() if ref.membership in memberships)
+    members = ((ref.nid, member) for member, ref in room.known_members() if ref.membership in memberships)
     return tuple(member for _, member in heapq.nsmallest(Eldest.SIZE, members))

@@ -171,7 +171,9 @@ def lies() -> dict[str, Callable[[dict[str, Any]], None]]:
         "no rules": without("m.room.join_rules"),
         "other rules": ban,
         "not JSON events": lambda answer: answer.update(state=[1, None, {}, "x"]),
-        "members left out": lambda answer: answer.update(members_omitted=True),
+        "members left out, of nobody knows where": lambda answer: answer.update(
+            members_omitted=True, servers_in_room=[]
+        ),
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 from federation.outbound.transport import Refused, Request, Response
 from federation.room.build import build_event
 from federation.room.event import Event
+from federation.room.parse import parse_pdu
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.app import read_key
 from homeserver.errors import MatrixError
@@ -209,6 +210,51 @@ def test_members_are_left_out_when_asked(fleet: Fleet) -> None:
     assert [event["state_key"] for event in answer["auth_chain"] if event["type"] == "m.room.member"] == [
         "@alice:a.example"
     ]
+
+
+def handover(a: Member, b: Member, room_id: str, name: str = "bob") -> dict[str, Any]:
+    """What somebody's join is answered with, members left out."""
+    template = b.ask(a, "GET", f"{V1}/make_join/{room_id}/@{name}:b.example", ver="10")["event"]
+    join = member_event(b, name, template, "10")
+    path = f"/_matrix/federation/v2/send_join/{room_id}/{join.event_id}"
+    answer: dict[str, Any] = b.ask(a, "PUT", path, orjson.loads(join.raw), omit_members="true")
+    return answer
+
+
+def members_in(answer: dict[str, Any]) -> list[str]:
+    return [event["state_key"] for event in answer["state"] if event["type"] == "m.room.member"]
+
+
+def test_by_whom_a_room_without_a_name_is_known_is_not_left_out(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+    names = ["alice", *(f"m{n}" for n in range(6))]
+    for name in names[1:]:
+        a.enter(name, room_id)
+    a.leave("m1", room_id)
+    a.invite("alice", "@bob:b.example", room_id)
+    answer = handover(a, b, room_id)
+    # The first five who are there: who left is none of them, nor is who joins.
+    assert members_in(answer) == [f"@{name}:a.example" for name in ("alice", "m0", "m2", "m3", "m4")]
+    assert answer["members_omitted"] is True and answer["servers_in_room"] == ["a.example"]
+    named = {event_id for event in answer["state"] for event_id in event["auth_events"]}
+    given = {event.event_id for part in ("state", "auth_chain") for event in parsed(answer[part])}
+    assert named <= given and not {event.event_id for event in parsed(answer["auth_chain"])} & {
+        event.event_id for event in parsed(answer["state"])
+    }
+
+
+def test_nobody_is_left_out_of_a_small_room(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+    a.enter("amy", room_id)
+    answer = handover(a, b, room_id)
+    assert answer["members_omitted"] is False and len(members_in(answer)) == 2
+    assert handover(a, b, room_id, "beth")["servers_in_room"] == ["a.example", "b.example"]
+
+
+def parsed(pdus: list[dict[str, Any]]) -> list[Event]:
+    return [parse_pdu(ROOM_VERSIONS["10"], pdu) for pdu in pdus]
 
 
 @pytest.mark.parametrize("version", ["1", "11", "12"])

@@ -37,6 +37,7 @@ from storage import (
     memberships,
     one_time_keys,
     openid,
+    partial,
     people,
     presence,
     previews,
@@ -97,6 +98,7 @@ WHOLE_TABLES = (
     "SELECT DISTINCT destination FROM owed",  # at start, and from owed_devices
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
+    "SELECT r.room_id FROM partial_stays p",  # at start; few ever
     "SELECT DISTINCT destination FROM to_device_out",  # at start
     "SELECT user_id FROM remote_device_lists WHERE missed",  # at start
     "SELECT nid FROM rooms WHERE newest",  # at start
@@ -134,6 +136,10 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     room_key = RoomKey(room.room_id, "s", True, 0, 0, b"{}")
     waiting = delayed.Delayed("d", ALICE, "PHONE", "t", room.room_id, "m.x", None, b"{}", None, False, 5, 0, 5)
     sought = search.Wanted([Phrase(("a",), True)], [room.nid], [search.BODY], 99, [ALICE], [BOB])
+
+    def one_of(cursor: Cursor) -> StoredEvent:
+        return events.load_events(cursor, nids[:1])[nids[0]]
+
     return [
         lambda cursor: events.load_events(cursor, nids),
         lambda cursor: events.load_events(cursor, list(range(1, 1000))),
@@ -227,6 +233,15 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: gaps.missing_prev(cursor, room.nid),
         lambda cursor: events.nearest(cursor, room.nid, (5, 5), 3, backwards=False),
         lambda cursor: events.nearest(cursor, room.nid, (5, 5), 3, backwards=True),
+        lambda cursor: partial.begin(cursor, one_of(cursor), "a", []),
+        lambda cursor: partial.end(cursor, one_of(cursor)),
+        lambda cursor: partial.stays_of(cursor, room.nid),
+        lambda cursor: partial.note_failure(cursor, room.nid, 5, 1, 7),
+        lambda cursor: partial.finish(cursor, room.nid, 5, 9),
+        lambda cursor: partial.rooms_under_way(cursor),
+        lambda cursor: partial.rewrite_verdicts(cursor, [one_of(cursor)]),
+        lambda cursor: events.placed_after(cursor, room.nid, 3, 10),
+        lambda cursor: events.state_entries(cursor, room.nid, ids),
         lambda cursor: rooms.correct_room(cursor, NewRoom(room.nid, room.room_id, "12", ALICE)),
         lambda cursor: memberships.rooms_of(cursor, BOB, ["join"]),
         lambda cursor: memberships.membership_of(cursor, room.nid, BOB),

@@ -28,5 +28,5 @@ def speaks_for(origin: str, user_id: str) -> bool:
 
 
 def speaks_for_member(origin: str, user_id: str, room: LiveRoom) -> bool:
-    """Whether somebody belongs to that server, and is in the room."""
-    return room.membership_of(user_id) == "join" and speaks_for(origin, user_id)
+    """Whether somebody belongs to that server, and is in the room; or may be, where not all members are known yet."""
+    return room.may_be_joined(user_id) and speaks_for(origin, user_id)

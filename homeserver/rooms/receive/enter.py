@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from attrs import define, frozen
@@ -18,14 +18,28 @@ from homeserver.errors import MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import CREATE, LiveRoom, Standing
-from homeserver.rooms.receive.judge import Judge
-from homeserver.rooms.receive.receiver import cited_first
+from homeserver.rooms.receive.judge import Judge, Powers
+from homeserver.rooms.receive.outliers import cited_first
 from homeserver.rooms.receive.states import StateAt, changes_of, ref_of
 from homeserver.rooms.registry import Rooms
 from storage import events as event_rows
+from storage import partial as partial_rows
 from storage import rooms as room_rows
 from storage.database import Database
+from storage.partial import PartialStay
 from storage.ports import Cursor, NewEvent, NewRoom, NewSnapshot, RoomHead, StateRef, StoredEvent
+
+MEMBER = "m.room.member"
+
+
+@frozen
+class LeftOut:
+    """What is said of members that were left out of a handover."""
+
+    via: str
+    """Who left them out."""
+    servers: Sequence[str]
+    """That are in the room, `via` among them."""
 
 
 @frozen
@@ -37,6 +51,8 @@ class Handover:
     state: Sequence[Event]
     """The state before the join."""
     auth_chain: Sequence[Event]
+    left_out: LeftOut | None = None
+    """None: the state is whole."""
 
 
 @define
@@ -83,18 +99,36 @@ class Entrance:
             found = stored.get(event.event_id)
             if found is not None and not found.rejected and event.state_key is not None:
                 refs[event.type, event.state_key] = ref_of(found)
+        if handover.left_out is not None:
+            self._add_known_members(handover, threshold, stored, refs)
         join = handover.join
-        lookup = {key: stored[ref.event_id].event for key, ref in refs.items()}
+        lookup = {key: stored[ref.event_id].event for key, ref in refs.items() if ref.event_id in stored}
         verdict = self.judge.against(live, join, lookup)
         if isinstance(verdict, Refused):
             raise MatrixError(403, "M_FORBIDDEN", f"The room does not allow this join: {verdict.why}")
         before = self._snapshot(threshold.advance, StateAt(0, Map()), refs)
-        self._place(threshold, join, before)
-        await self._append(handover, threshold.advance, create, is_new=room_nid is None)
+        placed = self._place(threshold, join, before)
+        await self._append(handover, threshold.advance, create, placed, is_new=room_nid is None)
         return live
 
-    async def _append(self, handover: Handover, advance: Advance, create: Event, *, is_new: bool) -> None:
-        room = advance.room
+    async def _append(
+        self, handover: Handover, advance: Advance, create: Event, join: StoredEvent, *, is_new: bool
+    ) -> None:
+        room, left_out = advance.room, handover.left_out
+        also: list[Callable[[Cursor], None]] = []
+        if left_out is not None:
+            also.append(partial(partial_rows.begin, join=join, via=left_out.via, servers=left_out.servers))
+        elif room.stay is not None:
+            also.append(partial(partial_rows.end, join=join))
+
+        def show(position: int) -> None:
+            if left_out is None:
+                room.end_stay(join.position)
+            else:
+                servers = tuple(left_out.servers)
+                room.begin_stay(PartialStay(join.position, None, join.nid, left_out.via, servers))
+
+        advance.on_show = show
         room_type = create.content.get("type")
         row = NewRoom(
             room.nid,
@@ -104,19 +138,41 @@ class Entrance:
             room_type if isinstance(room_type, str) else None,
         )
         if is_new:
-            await self.door.append(advance, new_room=row)
+            await self.door.append(advance, new_room=row, also=also)
             return
         # Whoever invited us may have said of the room what is not so.
-        durable = self.door.append(advance, also=[partial(room_rows.correct_room, row=row)])
+        durable = self.door.append(advance, also=[partial(room_rows.correct_room, row=row), *also])
         if self.rooms.peek_nid(room.nid) is None:
             self.rooms.add(room)
         await durable
+
+    def _add_known_members(
+        self,
+        handover: Handover,
+        threshold: _Threshold,
+        stored: Mapping[str, StoredEvent],
+        refs: dict[StateKey, StateRef],
+    ) -> None:
+        """Members that were left out and are known all the same: those whom the join cites, and our own people who
+        left in an earlier stay: they may read what was said until then.
+        """
+        for event_id in handover.join.auth_events:
+            found = stored.get(event_id)
+            if found is None or found.rejected or found.event.type != MEMBER:
+                continue
+            if found.event.state_key is not None:
+                refs.setdefault((MEMBER, found.event.state_key), ref_of(found))
+        ours = ":" + self.door.identity.server_name
+        for key, ref in threshold.advance.standing.state.items():
+            if key[0] == MEMBER and key[1].endswith(ours) and ref.membership in ("leave", "ban"):
+                refs.setdefault(key, ref)
 
     def _outliers(self, threshold: _Threshold, handover: Handover) -> dict[str, StoredEvent]:
         advance = threshold.advance
         room = advance.room
         events = {event.event_id: event for event in [*handover.auth_chain, *handover.state]}
         stored: dict[str, StoredEvent] = {}
+        powers: Powers = {}
         for event in cited_first(events):
             if any(event_id not in stored for event_id in event.auth_events):
                 continue  # it can't be judged, so it is not taken on trust
@@ -124,7 +180,7 @@ class Entrance:
             if known is not None and (known.position or known.rejected):
                 stored[event.event_id] = known
                 continue
-            verdict = self.judge.by_auth_events(room, event, stored)
+            verdict = self.judge.by_auth_events(room, event, stored, powers)
             outlier = self._stored(room, event, known, rejected=isinstance(verdict, Refused))
             stored[event.event_id] = outlier
             advance.new.append(NewEvent(outlier, is_outlier=True, was_outlier=known is not None))
@@ -156,7 +212,7 @@ class Entrance:
         advance.snapshots.append(NewSnapshot(nid, base.snapshot, delta))
         return StateAt(nid, base.state.update(refs))
 
-    def _place(self, threshold: _Threshold, join: Event, before: StateAt) -> None:
+    def _place(self, threshold: _Threshold, join: Event, before: StateAt) -> StoredEvent:
         advance = threshold.advance
         known = threshold.known.get(join.event_id)
         stored = self._stored(advance.room, join, known)
@@ -171,6 +227,7 @@ class Entrance:
         here = {event_id for event_id, found in threshold.known.items() if found.position}
         advance.missing_prev = [event_id for event_id in join.prev_events if event_id not in here]
         advance.standing = standing
+        return stored
 
 
 def _find_create(handover: Handover) -> Event:

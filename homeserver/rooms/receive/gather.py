@@ -8,10 +8,10 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrievin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
@@ -40,6 +40,18 @@ class Budget:
 
 
 @frozen
+class Delivered:
+    """Events that a peer gave, by id."""
+
+    events: Mapping[str, Event] = field(factory=dict)
+    spoilt: frozenset[str] = frozenset()
+    """Those that are not validly signed, or whose keys can't be had."""
+
+    def with_more(self, more: Delivered) -> Delivered:
+        return Delivered({**self.events, **more.events}, self.spoilt | more.spoilt)
+
+
+@frozen
 class Gatherer:
     """Asks, checks format, signatures and hashes, and gives events or nothing."""
 
@@ -48,25 +60,9 @@ class Gatherer:
 
     async def check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         """Steps 1 to 3 for each: the event (redacted where its content hash does not match), or why it is dropped."""
-        parsed: list[Event | str] = []
-        for raw in raws:
-            try:
-                parsed.append(parse_pdu(version, raw))
-            except BadEvent as error:
-                parsed.append(f"not an event: {error}")
-        events = [event for event in parsed if isinstance(event, Event)]
-        faults = iter(await self.verifier.verify(version, events))
-        checked: list[Event | str] = []
-        for event in parsed:
-            if isinstance(event, str):
-                checked.append(event)
-                continue
-            fault = next(faults)
-            if fault is not None:
-                checked.append(fault)
-            else:
-                checked.append(event if content_hash_matches(event) else redact_event(version, event))
-        return checked
+        parsed = _parse(version, raws)
+        checked = iter(await self._verify(version, [event for event in parsed if isinstance(event, Event)]))
+        return [event if isinstance(event, str) else next(checked) for event in parsed]
 
     async def missing_before(
         self,
@@ -85,7 +81,7 @@ class Gatherer:
         except PeerError as error:
             log.info("no missing events", peer=server, room=room_id, why=str(error))
             return [] if isinstance(error, BadAnswer) else None
-        return await self._good(version, room_id, raws[:MAX_MISSING])
+        return list((await self.sift(version, room_id, raws[:MAX_MISSING])).events.values())
 
     async def state_ids(self, server: str, room_id: str, event_id: str) -> StateIds | None:
         try:
@@ -96,9 +92,9 @@ class Gatherer:
 
     async def fetch(
         self, server: str, version: RoomVersion, room_id: str, event_ids: Collection[str], budget: Budget
-    ) -> dict[str, Event]:
+    ) -> Delivered:
         """Single events by id. Those that can't be had, or that are not what was asked for, are left out."""
-        found: dict[str, Event] = {}
+        found = Delivered()
         for event_id in sorted(event_ids):
             if budget.events <= 0:
                 break
@@ -108,21 +104,53 @@ class Gatherer:
             except PeerError as error:
                 log.info("no such event", peer=server, event_id=event_id, why=str(error))
                 continue
-            for event in await self._good(version, room_id, [raw]):
-                if event.event_id == event_id:
-                    found[event_id] = event
+            one = await self.sift(version, room_id, [raw])
+            if event_id in one.events or event_id in one.spoilt:
+                found = found.with_more(one)
         return found
 
-    async def whole_state(self, server: str, version: RoomVersion, room_id: str, event_id: str) -> dict[str, Event]:
-        """The state before an event and its auth chain, in one answer; empty if it can't be had."""
+    async def whole_state(
+        self, server: str, version: RoomVersion, room_id: str, event_id: str, known: Collection[str] = ()
+    ) -> Delivered:
+        """The state before an event and its auth chain, in one answer; nothing if it can't be had. What is `known`
+        (a set of ids) is left out.
+        """
         try:
             told = await self.peers.state(server, room_id, event_id)
         except PeerError as error:
             log.info("no state", peer=server, room=room_id, event_id=event_id, why=str(error))
-            return {}
-        good = await self._good(version, room_id, [*told.auth_chain, *told.state])
-        return {found.event_id: found for found in good}
+            return Delivered()
+        return await self.sift(version, room_id, [*told.auth_chain, *told.state], known)
 
-    async def _good(self, version: RoomVersion, room_id: str, raws: Sequence[bytes]) -> list[Event]:
-        checked = await self.check(version, raws)
-        return [event for event in checked if isinstance(event, Event) and event.room_id == room_id]
+    async def sift(
+        self, version: RoomVersion, room_id: str, raws: Sequence[bytes], known: Collection[str] = ()
+    ) -> Delivered:
+        """What of the events that a peer gave is good, and what is not, by id; without what is `known`.
+
+        An event's id covers its content, so what has the id of a known event need not be looked at again.
+        """
+        fresh = {
+            event.event_id: event
+            for event in _parse(version, raws)
+            if isinstance(event, Event) and event.event_id not in known and event.room_id == room_id
+        }
+        checked = await self._verify(version, list(fresh.values()))
+        good = {event.event_id: event for event in checked if isinstance(event, Event)}
+        return Delivered(good, frozenset(fresh.keys() - good.keys()))
+
+    async def _verify(self, version: RoomVersion, events: Sequence[Event]) -> list[Event | str]:
+        faults = await self.verifier.verify(version, events)
+        return [
+            fault or (event if content_hash_matches(event) else redact_event(version, event))
+            for event, fault in zip(events, faults, strict=True)
+        ]
+
+
+def _parse(version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
+    parsed: list[Event | str] = []
+    for raw in raws:
+        try:
+            parsed.append(parse_pdu(version, raw))
+        except BadEvent as error:
+            parsed.append(f"not an event: {error}")
+    return parsed

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from federation.room.auth import Refused, Verdict, auth_types_of, check_auth, check_auth_events
+from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
 from federation.room.format import is_oversized
 from homeserver.rooms.events import EventCache
-from homeserver.rooms.live import CREATE, LiveRoom, State
+from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from storage.ports import StoredEvent
+
+Powers = dict[tuple[str, str], PowerLevels]
+"""Power levels that were read, by the ids of the create event and of the power levels: for one batch of events."""
 
 
 @frozen
@@ -25,8 +28,10 @@ class Judge:
 
     events: EventCache
 
-    def by_auth_events(self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent]) -> Verdict:
-        """Step 4. `cited` holds every auth event of the event."""
+    def by_auth_events(
+        self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], powers: Powers | None = None
+    ) -> Verdict:
+        """Step 4. `cited` holds every auth event of the event. `powers`: for many events that cite the same."""
         if not room.version.strict_sizes and is_oversized(event.type, event.state_key):
             return Refused("size", "its type or state key is too long")
         chosen = [cited[event_id] for event_id in event.auth_events]
@@ -40,7 +45,11 @@ class Judge:
                 state[stored.event.type, stored.event.state_key] = stored.event
         if room.version.room_id_is_hash:
             state[CREATE] = room.create
-        return self.against(room, event, state)
+        if powers is None:
+            return self.against(room, event, state)
+        return check_auth(
+            room.version, event, lambda event_type, key: state.get((event_type, key)), _power(room, state, powers)
+        )
 
     async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
         """Steps 5 and 6: against a state of the room."""
@@ -63,3 +72,12 @@ class Judge:
     def against(self, room: LiveRoom, event: Event, state: Mapping[StateKey, Event]) -> Verdict:
         """Against a state whose events are at hand."""
         return check_auth(room.version, event, lambda event_type, key: state.get((event_type, key)))
+
+
+def _power(room: LiveRoom, state: Mapping[StateKey, Event], powers: Powers) -> PowerLevels:
+    create, event = state.get(CREATE), state.get(POWER_LEVELS)
+    key = ("" if create is None else create.event_id, "" if event is None else event.event_id)
+    found = powers.get(key)
+    if found is None:
+        found = powers[key] = PowerLevels.parse(room.version, create, event)
+    return found

@@ -32,6 +32,12 @@ class KnownEvents:
             found.update(await self.database.run(event_rows.load_by_ids, missing))
         return found
 
+    async def ids(self, room: LiveRoom, event_ids: Collection[str]) -> set[str]:
+        """Which of these events this server has, without reading them."""
+        if room.queued:
+            await self.database.write(_nothing)
+        return set(await self.database.run(event_rows.find_nids, list(dict.fromkeys(event_ids))))
+
     async def cited(self, room: LiveRoom, event: Event) -> dict[str, StoredEvent]:
         """The auth events that this server has."""
         found: dict[str, StoredEvent] = {}

@@ -5,7 +5,7 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar
 
 import structlog
@@ -14,7 +14,6 @@ from attrs import evolve, field, frozen
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
-from federation.room.identifiers import server_of
 from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
@@ -23,17 +22,16 @@ from homeserver.rooms.receive.gap import Gaps
 from homeserver.rooms.receive.gather import Budget, Gatherer
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
+from homeserver.rooms.receive.outliers import Outliers
 from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
+from homeserver.rooms.receive.told import ToldStates
+from homeserver.rooms.receive.vague import VagueStates
 from homeserver.rooms.registry import Rooms
 from homeserver.turns import OneAtATime
-from storage import auth_chains
 from storage import gaps as gap_rows
 from storage.database import RoomPoisoned
 from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
-
-MANY = 50
-"""Missing events of a state past which the whole state is asked for instead of each one."""
 
 UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
 """The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
@@ -79,6 +77,9 @@ class Receiver:
     endorser: Endorser = field(factory=NoEndorser)
     redactions: Redactions = field(init=False)
     gaps: Gaps = field(init=False)
+    vague: VagueStates = field(init=False)
+    outliers: Outliers = field(init=False)
+    told: ToldStates = field(init=False)
     _turns: OneAtATime = field(factory=OneAtATime)
 
     @redactions.default
@@ -88,6 +89,18 @@ class Receiver:
     @gaps.default
     def _make_gaps(self) -> Gaps:
         return Gaps(self.known, self.gatherer)
+
+    @vague.default
+    def _make_vague(self) -> VagueStates:
+        return VagueStates(self.door.identity.server_name, self.states, self.known.database)
+
+    @outliers.default
+    def _make_outliers(self) -> Outliers:
+        return Outliers(self.door, self.rooms, self.known, self.judge)
+
+    @told.default
+    def _make_told(self) -> ToldStates:
+        return ToldStates(self.gatherer, self.known, self.outliers)
 
     async def receive(self, origin: str, room_id: str, raws: Sequence[bytes]) -> list[Verdict]:
         """Take events that a peer sent, in its order. Raises NotFound-like Forbidden for an unknown room."""
@@ -132,7 +145,14 @@ class Receiver:
             event = known.event  # it was redacted before it had a place
         verdict = self.judge.by_auth_events(room, event, cited)
         if not isinstance(verdict, Refused):
-            verdict = await self.judge.by_state(room, event, before.at.state)
+            state = before.at.state
+            if before.at.is_partial:
+                state = await self.vague.to_judge_by(room, event, before.at, cited)
+            verdict = await self.judge.by_state(room, event, state)
+        if before.at.is_partial and not isinstance(verdict, Refused):
+            at, snapshot = self.vague.learn(room, event, before.at, cited)
+            if snapshot is not None:
+                before = evolve(before, at=at, snapshots=(*before.snapshots, snapshot))
         unwanted = None
         if not isinstance(verdict, Refused) and may_have_policy(room):
             event, unwanted = await self._review(room, event, before)
@@ -151,7 +171,7 @@ class Receiver:
         if not event.prev_events:
             return _Before(await self.states.get(room, 0))
         if set(event.prev_events) == set(room.standing.head.extremities):
-            return _Before(StateAt(room.standing.head.snapshot, room.standing.state))
+            return _Before(self.states.current(room))
         found = await self._placed(room, event.prev_events)
         if len(found) < len(event.prev_events) and not from_gap:
             gap = await self.gaps.before(origin, room, event)
@@ -163,9 +183,9 @@ class Receiver:
                 # The peer tells of what came last, but not of what came just before that, or nothing that makes sense.
                 return None
         missing = [event_id for event_id in event.prev_events if event_id not in found]
-        if missing:
+        if missing or any(room.is_lost(stored.position) for stored in found.values()):
             return await self._on_word(origin, room, event, found, missing, budget)
-        states = [await self.states.get(room, stored.after) for stored in found.values()]
+        states = [await self.states.after(room, stored) for stored in found.values()]
         at, snapshot = await self.states.resolve(room, states)
         return _Before(at, () if snapshot is None else (snapshot,))
 
@@ -185,19 +205,25 @@ class Receiver:
     ) -> _Before | None:
         """The gap is too wide: take the state behind it on the peer's word, every event of it judged on its own.
 
-        That is the state after each event that is missing; or else, where such an event can't be had, the state before
-        the one that follows it.
+        That is the state after each event that is missing; or else, where such an event can't be had, or where what
+        is here of the others may lack members, the state before the one that follows it.
         """
-        behind = [await self._state_after(origin, room, event_id, budget) for event_id in missing]
+        states = [await self.states.after(room, stored) for stored in found.values()]
+        behind: list[dict[StateKey, StateRef] | None] = [UNHEARD_OF]
+        if not any(at.is_partial for at in states):
+            behind = [await self._state_after(origin, room, event_id, budget) for event_id in missing]
         if any(refs is UNHEARD_OF for refs in behind):
+            states = [at for at in states if not at.is_partial]
             behind = [await self.state_before(origin, room, event.event_id, budget)]
-        states = [await self.states.get(room, stored.after) for stored in found.values()]
         snapshots: list[NewSnapshot] = []
-        base = StateAt(room.standing.head.snapshot, room.standing.state)
         for refs in behind:
             if refs is None or refs is UNHEARD_OF:
                 return None
-            at, snapshot = self.states.laid_over(base, refs)
+            at, snapshot = self.states.told(room, refs)
+            if room.partial is not None and snapshot is not None:
+                await self.outliers.write(room, (), [snapshot])
+                self.states.keep_told(room, at)
+                snapshot = None
             states.append(at)
             if snapshot is not None:
                 snapshots.append(snapshot)
@@ -220,14 +246,14 @@ class Receiver:
         stored = await self.known.find(room, [event_id])
         if event_id not in stored:
             fetched = await self.gatherer.fetch(origin, room.version, room.room_id, [event_id], budget)
-            if not fetched:
+            if not fetched.events:
                 return UNHEARD_OF
-            await self.keep(room, fetched, stored)
+            await self.outliers.keep(room, fetched.events, stored)
         itself = stored.get(event_id)
         if itself is None or itself.room_nid != room.nid:
             return None
         if itself.event.state_key is not None and not itself.rejected:
-            await self.anchor(room, [itself])
+            await self.outliers.anchor(room, [itself])
             refs[itself.event.type, itself.event.state_key] = ref_of(itself)
         return refs
 
@@ -241,25 +267,8 @@ class Receiver:
         told = None if budget.states < 0 else await self.gatherer.state_ids(origin, room.room_id, event_id)
         if told is None:
             return None
-        event_ids = [*told.auth_chain, *told.state]
-        stored = await self.known.find(room, event_ids)
-        missing = [event_id for event_id in event_ids if event_id not in stored]
-        if len(missing) > MANY:
-            budget.events -= len(missing)
-            fetched = await self.gatherer.whole_state(origin, room.version, room.room_id, event_id)
-        else:
-            fetched = await self.gatherer.fetch(origin, room.version, room.room_id, missing, budget)
-        if not set(told.state) <= stored.keys() | fetched.keys():
-            return None
-        await self.keep(room, {key: other for key, other in fetched.items() if key not in stored}, stored)
-        refs: dict[StateKey, StateRef] = {}
-        for state_id in sorted(told.state):
-            found = stored.get(state_id)
-            # What a peer names may be an event of another room, which is in no state of this one.
-            if found is None or found.rejected or found.room_nid != room.nid or found.event.state_key is None:
-                continue
-            refs[found.event.type, found.event.state_key] = ref_of(found)
-        return refs
+        delivered = await self.told.fetch(origin, room, event_id, told, budget)
+        return None if delivered is None else await self.told.take(room, told, delivered)
 
     # -- what it cites ----------------------------------------------------------------------------------------
 
@@ -270,87 +279,24 @@ class Receiver:
         fetched: dict[str, Event] = {}
         while wanted:
             found = await self.gatherer.fetch(origin, room.version, room.room_id, wanted, budget)
-            if len(found) < len(wanted):
+            if len(found.events) < len(wanted):
                 return None
-            fetched.update(found)
-            next_ids = {event_id for other in found.values() for event_id in other.auth_events} - set(fetched)
+            fetched.update(found.events)
+            next_ids = {event_id for other in found.events.values() for event_id in other.auth_events} - set(fetched)
             known = await self.known.find(room, next_ids - set(stored))
             stored.update(known)
             wanted = sorted(next_ids - set(stored))
-        await self.keep(room, fetched, stored)
+        await self.outliers.keep(room, fetched, stored)
         return stored
-
-    async def keep(self, room: LiveRoom, fetched: dict[str, Event], stored: dict[str, StoredEvent]) -> None:
-        """Judge fetched events by what they cite, those that are cited first, and write them as outliers.
-
-        They are written before the event for whose sake they were fetched: resolution finds them in the database.
-        """
-        await self.anchor(room, stored.values())
-        outliers: list[StoredEvent] = []
-        for event in cited_first(fetched):
-            known = await self.known.find(room, [other for other in event.auth_events if other not in stored])
-            stored.update(known)
-            if any(event_id not in stored for event_id in event.auth_events):
-                continue
-            verdict = self.judge.by_auth_events(room, event, stored)
-            outlier = self._outlier(room, event, self._next_nid(), rejected=isinstance(verdict, Refused))
-            stored[event.event_id] = outlier
-            outliers.append(outlier)
-        await self._write(room, outliers)
-
-    async def anchor(self, room: LiveRoom, known: Iterable[StoredEvent]) -> None:
-        """Give a place in the auth graph to invitations and knocks of people here that were kept before this server had
-        the room, so that resolution can weigh them.
-        """
-        own = self.door.identity.server_name
-        stray = [
-            stored
-            for stored in known
-            if not stored.position
-            and stored.event.type == "m.room.member"
-            and server_of(stored.event.state_key or "") == own
-        ]
-        if not stray:
-            return
-        unplaced = await self.known.database.run(auth_chains.without_place, [stored.nid for stored in stray])
-        for stored in stray:
-            if stored.nid in unplaced:
-                cited = await self.known.find(room, stored.event.auth_events)
-                if len(cited) == len(set(stored.event.auth_events)):
-                    advance = Advance(await self.rooms.require(room.room_id))
-                    advance.new = [NewEvent(stored, is_outlier=True, was_outlier=True)]
-                    await self.door.append(advance)
-
-    def _outlier(self, room: LiveRoom, event: Event, nid: int, *, rejected: bool = False) -> StoredEvent:
-        return StoredEvent(
-            nid=nid,
-            position=0,
-            room_nid=room.nid,
-            event=event,
-            before=0,
-            after=0,
-            rejected=rejected,
-            received_ts=self.door.clock.now_ms(),
-        )
-
-    async def _write(self, room: LiveRoom, outliers: Sequence[StoredEvent]) -> None:
-        """Keep events that have no place in the timeline, without moving the room."""
-        if outliers:
-            advance = Advance(await self.rooms.require(room.room_id))
-            advance.new = [NewEvent(stored, is_outlier=True) for stored in outliers]
-            await self.door.append(advance)
-
-    def _next_nid(self) -> int:
-        counters = self.door.means.counters
-        counters.event += 1
-        return counters.event - 1
 
     # -- where it leaves the room -----------------------------------------------------------------------------
 
     async def _review(self, room: LiveRoom, event: Event, before: _Before) -> tuple[Event, Refused | None]:
         """The policy server's word. It is not bothered with what the room does not allow any more."""
-        if isinstance(await self.judge.by_state(room, event, await self._current(room, before)), Refused):
-            return event, None
+        if room.partial is None:
+            now = await self.judge.by_state(room, event, await self._current(room, before))
+            if isinstance(now, Refused):
+                return event, None
         event, why = await self.endorser.review(room, event)
         return event, None if why is None else Refused("policy", why)
 
@@ -366,8 +312,8 @@ class Receiver:
         refused = verdict if isinstance(verdict, Refused) else None
         effect = NONE
         if refused is None:
-            effect = await self.redactions.effect_of(await self.rooms.require(event.room_id), event, before.at.state)
-        nid = self._next_nid() if known is None else known.nid
+            effect = await self.redactions.effect_of(await self.rooms.require(event.room_id), event, before.at)
+        nid = self.outliers.next_nid() if known is None else known.nid
         is_kept = False
         is_followed = await self._is_followed(await self.rooms.require(event.room_id), event)
         while True:
@@ -379,13 +325,13 @@ class Receiver:
                 # our people's events may have made the fork just now.)
                 is_kept = True
                 if known is None:
-                    known = self._outlier(room, event, nid)
-                    await self._write(room, [known])
+                    known = self.outliers.make(room, event, nid)
+                    await self.outliers.write(room, [known])
                 else:
-                    await self.anchor(room, [known])
+                    await self.outliers.anchor(room, [known])
                 continue
-            soft = None
-            if refused is None and not is_followed:
+            soft = unwanted if refused is None and not is_followed else None
+            if refused is None and not is_followed and room.partial is None:
                 now = await self.judge.by_state(room, event, await self._current(room, before))
                 soft = now if isinstance(now, Refused) else unwanted
             after, snapshots = self._after(event, nid, before, refused is not None)
@@ -434,7 +380,7 @@ class Receiver:
         """The room as it is now. Behind a gap it is not known what it is: there, what lies before the event counts too,
         or everybody who came in the gap would be a stranger.
         """
-        standing = StateAt(room.standing.head.snapshot, room.standing.state)
+        standing = self.states.current(room)
         if not before.missing_prev:
             return standing.state
         merged, _ = await self.states.resolve(room, [standing, before.at])
@@ -464,7 +410,7 @@ class Receiver:
         states = [] if after is None else [after]
         if others:
             found = await self.known.find(room, others)
-            states = [*[await self.states.get(room, stored.after) for stored in found.values()], *states]
+            states = [*[await self.states.after(room, stored) for stored in found.values()], *states]
         current, snapshot = states[0], None
         if len(states) > 1:
             current, snapshot = await self.states.resolve(room, states)
@@ -481,23 +427,3 @@ def _replaced(standing: Standing, event: Event) -> int:
         return 0
     ref = standing.state.get((event.type, event.state_key))
     return 0 if ref is None else ref.nid
-
-
-def cited_first(events: dict[str, Event]) -> list[Event]:
-    """Events in an order in which what is cited comes before what cites it. A cycle, which only a lie can make, is
-    left out."""
-    ordered: list[Event] = []
-    done: set[str] = set()
-    waiting = dict(sorted(events.items()))
-    while waiting:
-        ready = [
-            event_id
-            for event_id, event in waiting.items()
-            if all(other in done or other not in events for other in event.auth_events)
-        ]
-        if not ready:
-            break
-        for event_id in ready:
-            ordered.append(waiting.pop(event_id))
-            done.add(event_id)
-    return ordered

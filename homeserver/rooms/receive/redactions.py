@@ -17,9 +17,9 @@ from federation.room.identifiers import server_of
 from federation.room.redaction import redact_event
 from homeserver.rooms.awaited import AwaitedRedactions
 from homeserver.rooms.events import EventCache
-from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
+from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom
 from homeserver.rooms.receive.known import KnownEvents
-from homeserver.rooms.receive.states import RoomStates
+from homeserver.rooms.receive.states import RoomStates, StateAt
 from storage import events as event_rows
 from storage import redactions as rows
 from storage.database import Database
@@ -84,8 +84,12 @@ class Redactions:
     states: RoomStates
     awaited: AwaitedRedactions
 
-    async def effect_of(self, room: LiveRoom, event: Event, before: State) -> Effect:
-        """What comes of an event that is accepted; `before` is the state before it."""
+    async def effect_of(self, room: LiveRoom, event: Event, before: StateAt) -> Effect:
+        """What comes of an event that is accepted; `before` is the state before it.
+
+        What was taken out of an event does not come back. Where it is not certain who is in the room, people redact
+        what is their own server's; the rest is done once the room is whole, when the redaction is judged again.
+        """
         effect = Effect()
         if event.redacts is not None and event.redacts != event.event_id:
             target = (await self.known.find(room, [event.redacts])).get(event.redacts)
@@ -109,19 +113,23 @@ class Redactions:
             redaction = found.get(nid)
             if redaction is None or redaction.rejected or redaction.soft_failed:
                 continue
-            before = await self.states.get(room, redaction.before)
+            before = await self.states.before(room, redaction)
             target = StoredEvent(0, 0, room.nid, event, 0, 0)
-            if await self._may(room, redaction.event, before.state, target):
+            if await self._may(room, redaction.event, before, target):
                 return redaction
         return None
 
-    async def _may(self, room: LiveRoom, redaction: Event, before: State, target: StoredEvent) -> bool:
+    async def _may(self, room: LiveRoom, redaction: Event, before: StateAt, target: StoredEvent) -> bool:
         """Whether a redaction holds: for the target's own server, and for whom the room gives the power."""
         if target.room_nid != room.nid or target.rejected:
             return False
-        if room.version.redaction_auth or server_of(redaction.sender) == server_of(target.event.sender):
+        if server_of(redaction.sender) == server_of(target.event.sender):
             return True
-        ref = before.get(POWER_LEVELS)
+        if before.is_partial:
+            return False
+        if room.version.redaction_auth:
+            return True
+        ref = before.state.get(POWER_LEVELS)
         stored = None if ref is None else await self.events.get(ref.nid)
         levels = PowerLevels.parse(room.version, room.create, None if stored is None else stored.event)
         return levels.user(redaction.sender) >= levels.redact

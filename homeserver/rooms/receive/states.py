@@ -25,11 +25,17 @@ MAX_STATES = 20
 """How many states are kept in memory that can't be derived from a room's present one: they may be of big rooms."""
 
 
+MAX_TOLD = 5
+"""Partial rooms of which a whole state is kept for comparison."""
+
+
 class StateAt(msgspec.Struct, frozen=True, gc=False):
     """One state of a room, as memory and as the database know it."""
 
     snapshot: int
     state: State
+    is_partial: bool = False
+    """Members of other servers may be missing in it, and what it says of them may be outdated."""
 
 
 class RoomStates:
@@ -40,6 +46,8 @@ class RoomStates:
         self._counters = means.counters
         self._lineage = means.lineage
         self._held: OrderedDict[int, State] = OrderedDict()
+        self._told: OrderedDict[int, StateAt] = OrderedDict()
+        """By partial room (nid): the whole state that a peer told of it last."""
 
     def follow(self, base: StateAt, changes: Sequence[StateChange]) -> tuple[StateAt, NewSnapshot]:
         """A state that differs from `base` as said, and the snapshot that is to be written of it."""
@@ -51,7 +59,7 @@ class RoomStates:
                 with_changes[change.key] = change.new
         nid = self._counters.snapshot
         self._counters.snapshot += 1
-        after = StateAt(nid, with_changes.finish())
+        after = StateAt(nid, with_changes.finish(), base.is_partial)
         if not self._lineage.note(nid, base.snapshot, changes):
             self._put(after)
         delta = [(change.key, 0 if change.new is None else change.new.nid) for change in changes]
@@ -77,13 +85,33 @@ class RoomStates:
         self._held.move_to_end(snapshot)
         return StateAt(snapshot, held)
 
+    def current(self, room: LiveRoom) -> StateAt:
+        """The room as its writer has it."""
+        return StateAt(room.standing.head.snapshot, room.standing.state, room.partial is not None)
+
+    async def after(self, room: LiveRoom, stored: StoredEvent) -> StateAt:
+        """The state after an event of that room which has its place."""
+        at = await self.get(room, stored.after)
+        if room.blurred and room.is_blurred(stored.position):
+            return msgspec.structs.replace(at, is_partial=True)
+        return at
+
+    async def before(self, room: LiveRoom, stored: StoredEvent) -> StateAt:
+        """The state before it."""
+        at = await self.get(room, stored.before)
+        if room.blurred and room.is_blurred(stored.position):
+            return msgspec.structs.replace(at, is_partial=True)
+        return at
+
     async def resolve(self, room: LiveRoom, states: Sequence[StateAt]) -> tuple[StateAt, NewSnapshot | None]:
-        """Merge states into one. The snapshot is to be written with the event that made it necessary, if there is one.
+        """Merge states into one, which is partial if any of them is. The snapshot is to be written with the event that
+        made it necessary, if there is one.
 
         Spec: https://spec.matrix.org/v1.19/server-server-api/#room-state-resolution
         """
+        is_partial = any(at.is_partial for at in states)
         by_snapshot = {at.snapshot: at for at in states}
-        forks = [by_snapshot[snapshot] for snapshot in sorted(by_snapshot)]
+        forks = [StateAt(snapshot, by_snapshot[snapshot].state, is_partial) for snapshot in sorted(by_snapshot)]
         disputed = disputed_keys(room.version, [at.state for at in forks], self._differing(forks))
         if not disputed:
             return self._merge(room, forks, {})
@@ -97,11 +125,28 @@ class RoomStates:
         keys = self._lineage.differing(before.head.snapshot, after.head.snapshot)
         return changes_of(before.state, after.state, keys)
 
+    def told(self, room: LiveRoom, wanted: Mapping[StateKey, StateRef]) -> tuple[StateAt, NewSnapshot | None]:
+        """A whole state that is known by its entries, written as what differs from the room's present one.
+
+        In a partial room that would be nearly all of it, each time: there it is what differs from the one that was
+        told before (`keep_told`).
+        """
+        base = self.current(room)
+        if base.is_partial:
+            base = self._told.get(room.nid, base)
+        return self.laid_over(base, wanted)
+
+    def keep_told(self, room: LiveRoom, at: StateAt) -> None:
+        """A state of a partial room was told, and is written."""
+        self._told[room.nid] = at
+        while len(self._told) > MAX_TOLD:
+            self._told.popitem(last=False)
+
     def laid_over(self, base: StateAt, wanted: Mapping[StateKey, StateRef]) -> tuple[StateAt, NewSnapshot | None]:
         """A whole state that is known by its entries, written as what differs from `base`."""
         delta: dict[StateKey, StateRef | None] = dict(_difference(base.state, wanted))
         delta.update({key: None for key in base.state if key not in wanted})
-        return self._changed(base, delta)
+        return self._changed(StateAt(base.snapshot, base.state), delta)
 
     def _merge(
         self, room: LiveRoom, forks: Sequence[StateAt], decided: Mapping[StateKey, StateRef | None]

@@ -15,6 +15,8 @@ from federation.room.signing import SigningKey
 from homeserver.rooms.accept import Door
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import Glimpses
+from homeserver.rooms.partial.completion import Completion
+from homeserver.rooms.partial.resync import Resync, Spawn
 from homeserver.rooms.policy.build import PolicyParts, build_policy
 from homeserver.rooms.policy.entry import PolicyEntry
 from homeserver.rooms.receive.enter import Entrance
@@ -59,11 +61,12 @@ class RemoteRooms:
     inbox: Inbox
     backfill: Backfill
     policy: PolicyParts
+    resync: Resync
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
         friends: list[object] = [
-            self.graph, self.handshake, self.invitations, self.inbox, self.receiver, self.policy.desk,
+            self.graph, self.handshake, self.invitations, self.inbox, self.receiver, self.policy.desk, self.resync,
         ]  # fmt: skip
         return {type(friend): friend for friend in friends}
 
@@ -81,6 +84,7 @@ def build_remote_rooms(
     outbox: Outbox,
     invitees: Invitees,
     charge_join: Callable[[str], None],
+    spawn: Spawn,
     policy_key: SigningKey | None = None,
 ) -> RemoteRooms:
     """Put everything together, and have the door's events delivered.
@@ -102,7 +106,9 @@ def build_remote_rooms(
     glimpses = Glimpses(events)
     outside = OutsideRooms(door, database, rooms, gatherer)
     entrance = Entrance(door, rooms, judge, database)
-    doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside)
+    completion = Completion(door, rooms, receiver)
+    resync = Resync(server_name, rooms, receiver, completion, database, door.clock, spawn)
+    doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside, resync)
     invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside, invitees)
     edus = Edus()
     return RemoteRooms(
@@ -128,4 +134,5 @@ def build_remote_rooms(
         inbox=Inbox(rooms, access, receiver, outside, edus),
         backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
+        resync=resync,
     )

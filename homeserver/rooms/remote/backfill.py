@@ -15,7 +15,7 @@ from federation.bounded import Bounded
 from federation.outbound.transport import PeerError
 from federation.room.event import Event
 from homeserver.clock import Clock
-from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.live import LiveRoom, StillPartial
 from homeserver.rooms.past import Moment
 from homeserver.rooms.remote.peers import RemotePeers
 from homeserver.rooms.remote.placing import Placer
@@ -25,6 +25,8 @@ from storage.gaps import Gap, find_gap
 BATCH = 100
 MOST_NAMED = 20
 """Missing events of one gap from which one question goes on."""
+PATIENCE_S = 10.0
+"""How long a reader of the past waits for a room to become whole."""
 MOST_SERVERS = 3
 """That are asked in turn."""
 FIRST_PAUSE_MS = 60_000
@@ -62,12 +64,12 @@ class Backfill:
         return bool(self._others(room)) and (pause is None or self.clock.now_ms() >= pause.until_ms)
 
     async def extend(self, room: LiveRoom, gap: Gap) -> bool:
-        if not self.can_extend(room, gap):
+        if not self.can_extend(room, gap) or not await self._is_whole(room):
             return False
         return await self.placer.receiver.alone(room.room_id, partial(self._extend, room, gap))
 
     async def reach(self, room: LiveRoom, gap: Gap, moment: Moment, closer_than_ms: int | None) -> bool:
-        if not self.can_extend(room, gap):
+        if not self.can_extend(room, gap) or not await self._is_whole(room):
             return False
         unheard = True
         for server in self._others(room)[:MOST_SERVERS]:
@@ -91,6 +93,15 @@ class Backfill:
         if unheard:
             self._pause((room.nid, gap.position))
         return False
+
+    async def _is_whole(self, room: LiveRoom) -> bool:
+        """Waits for the members of a partial room: they are a part of what has to be fetched for the past, too."""
+        if room.partial is not None:
+            try:
+                await self.placer.receiver.rooms.whole(room, PATIENCE_S)
+            except StillPartial:
+                return False
+        return True
 
     async def _extend(self, room: LiveRoom, gap: Gap) -> bool:
         # Somebody else may have fetched it meanwhile.

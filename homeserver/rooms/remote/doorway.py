@@ -22,13 +22,14 @@ from federation.room.build import build_event
 from federation.room.event import Event
 from federation.room.format import BadEvent
 from federation.room.hashing import encode_base64, reference_hash
-from federation.room.identifiers import server_of
+from federation.room.identifiers import InvalidIdentifier, parse_server_name, server_of
 from federation.room.versions import RoomVersion, get_room_version
 from federation.wire.rooms import MakeAnswer, SendJoinAnswer
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
 from homeserver.rooms.glimpse import find_create, read_glimpse, servers_in_glimpse
-from homeserver.rooms.receive.enter import Entrance, Handover
+from homeserver.rooms.partial.resync import Resync
+from homeserver.rooms.receive.enter import Entrance, Handover, LeftOut
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
@@ -38,6 +39,8 @@ from homeserver.rooms.remote.peers import Membership, RemotePeers
 
 MOST_SERVERS = 10
 """That are tried in turn."""
+MOST_TOLD = 20_000
+"""Servers that a room may be said to have: some three times as many as the largest had in 2026."""
 
 log = structlog.get_logger("homeserver.rooms.remote")
 
@@ -67,6 +70,7 @@ class Doorway:
     receiver: Receiver
     delivery: Delivery
     outside: OutsideRooms
+    resync: Resync
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         """Join through one of the servers that may help. Raises MatrixError: the answer that says most, if all fail."""
@@ -146,14 +150,16 @@ class Doorway:
             return
         version, event = await self._made(server, "join", room_id, user_id, content)
         answer = await self.peers.send_join(server, room_id, event.event_id, event.raw)
-        handover = await self._checked(server, version, event, answer)
+        is_there = room is not None and room.local_joined
         self.delivery.hand_over(event.event_id)
         try:
-            if room is None or not room.local_joined:
-                await self.entrance.enter(handover)
+            if not is_there:
+                handover = await self._checked(server, version, event, answer)
+                entered = await self.receiver.alone(room_id, partial(self.entrance.enter, handover))
+                self.resync.begin(entered)
                 return
-            # This server is there already, but had nobody to vouch for the user.
-            verdict = await self.receiver.take(server, handover.join)
+            # This server is there already, but had nobody to vouch for the user, or does not know who is banned.
+            verdict = await self.receiver.take(server, await self._countersigned(version, event, answer))
         finally:
             self.delivery.settle(event.event_id)
         if verdict.outcome not in ("accepted", "known"):
@@ -236,10 +242,17 @@ class Doorway:
             references=references if version.cites_with_hashes else None,
         )
 
+    async def _countersigned(self, version: RoomVersion, event: Event, answer: SendJoinAnswer) -> Event:
+        """Our join as the other server has it, with its signature where one was needed."""
+        raw = bytes(answer.event)
+        if raw in (b"", b"null"):
+            return event
+        checked = (await self.gatherer.check(version, [raw]))[0]
+        return checked if isinstance(checked, Event) and checked.event_id == event.event_id else event
+
     async def _checked(self, server: str, version: RoomVersion, event: Event, answer: SendJoinAnswer) -> Handover:
         """The room as it was handed over, without what is not validly signed."""
-        if answer.members_omitted:
-            raise BadAnswer(server, "members are left out that were not to be")
+        left_out = _read_left_out(server, answer) if answer.members_omitted else None
         signed = [raw for raw in (bytes(answer.event),) if raw not in (b"", b"null")]
         raws = [*signed, *(bytes(pdu) for pdu in answer.state), *(bytes(pdu) for pdu in answer.auth_chain)]
         checked = await self.gatherer.check(version, raws)
@@ -256,6 +269,7 @@ class Doorway:
             join,
             [one for one in state if one.room_id == room_id],
             [one for one in chain if one.room_id == room_id],
+            left_out,
         )
 
 
@@ -269,6 +283,22 @@ def _read_outline(server: str, membership: Membership, room_id: str, user_id: st
     if given != expected:
         raise BadAnswer(server, "a template of another event than was asked for")
     return outline
+
+
+def _read_left_out(server: str, answer: SendJoinAnswer) -> LeftOut:
+    """Raises BadAnswer without the servers in the room: who could be told of anything then?"""
+    if not answer.servers_in_room:
+        raise BadAnswer(server, "members are left out, and no servers named")
+    names = [name for name in answer.servers_in_room[:MOST_TOLD] if _is_server(name)]
+    return LeftOut(server, tuple(dict.fromkeys([server, *names])))
+
+
+def _is_server(name: str) -> bool:
+    try:
+        parse_server_name(name)
+    except InvalidIdentifier:
+        return False
+    return True
 
 
 def _hash(standing: Outsider) -> str:

@@ -97,9 +97,10 @@ class RemotePeers:
         return await self.client.get(server, path, into=MakeAnswer, timeout_s=ASK_TIMEOUT_S)
 
     async def send_join(self, server: str, room_id: str, event_id: str, raw: bytes) -> SendJoinAnswer:
+        """Most of the members may be left out of what comes."""
         return await self.client.put(
             server,
-            path_to(V2 + "/send_join/{}/{}", room_id, event_id),
+            path_to(V2 + "/send_join/{}/{}", room_id, event_id, query=[("omit_members", "true")]),
             into=SendJoinAnswer,
             body=raw,
             timeout_s=JOIN_TIMEOUT_S,

@@ -134,9 +134,9 @@ class Placer:
             for event_id, event in events.items()
             if event.state_key is not None and event_id not in batch.known
         }
-        await self.receiver.keep(room, unknown, dict(batch.known))
+        await self.receiver.outliers.keep(room, unknown, dict(batch.known))
         batch.known.update(await self.receiver.known.find(room, list(unknown)))
-        await self.receiver.anchor(room, batch.known.values())
+        await self.receiver.outliers.anchor(room, batch.known.values())
         budget = Budget(states=MOST_STATES)
         for event in sorted(events.values(), key=lambda event: (event.depth, event.event_id)):
             known = batch.known.get(event.event_id)
@@ -181,7 +181,7 @@ class Placer:
             batch.add_snapshot(snapshot)
             stored.after = after.snapshot
         if not is_rejected:
-            effect = await receiver.redactions.effect_of(room, event, before.state)
+            effect = await receiver.redactions.effect_of(room, event, before)
             if effect.awaited in batch.known:
                 effect.awaited = None  # of the same batch: whoever gave it gave it redacted
                 effect.is_vain = False
@@ -199,13 +199,13 @@ class Placer:
             return await states.get(room, 0)
         placed = [batch.known.get(event_id) for event_id in event.prev_events]
         here = [stored for stored in placed if stored is not None and stored.position]
+        here = [stored for stored in here if not room.is_blurred(stored.position)]
         found = [batch.after.get(stored.event.event_id) or await states.get(room, stored.after) for stored in here]
         if len(here) < len(placed):
             refs = await self.receiver.state_before(server, room, event.event_id, budget)
             if refs is None:
                 return None
-            base = StateAt(room.standing.head.snapshot, room.standing.state)
-            at, snapshot = states.laid_over(base, refs)
+            at, snapshot = states.told(room, refs)
             batch.add_snapshot(snapshot)
             found.append(at)
             batch.missing.update(

@@ -17,6 +17,19 @@ from storage.shared import Memory
 SERVER_ACL = ("m.room.server_acl", "")
 
 
+class Blurred(Forbidden):
+    """What is asked depends on members that this server has not fetched, or never had.
+
+    COMPAT Synapse: its code for it, of MSC3895, which no specification has yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server does not know everybody who was in the room then: ask another one",
+            "ORG.MATRIX.MSC3895_UNABLE_DUE_TO_PARTIAL_STATE",
+        )
+
+
 @frozen
 class PeerAccess:
     """Decides which rooms a peer may ask about."""
@@ -49,6 +62,15 @@ class PeerAccess:
         room = await self.room(origin, room_id)
         if origin not in room.servers:
             raise Forbidden("Your server is not in this room")
+        return room
+
+    async def whole(self, origin: str, room_id: str) -> LiveRoom:
+        """The same as `room`, for what needs all members. Raises NotFound where they are not all known here yet, so
+        that another server is asked.
+        """
+        room = await self.room(origin, room_id)
+        if room.partial is not None:
+            raise NotFound("This server is not fully in that room yet: ask another one")
         return room
 
     async def is_allowed(self, server: str, room: LiveRoom) -> bool:

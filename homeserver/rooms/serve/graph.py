@@ -19,7 +19,7 @@ from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.moments import FURTHEST, candidates, no_event
 from homeserver.rooms.past import Moment
-from homeserver.rooms.serve.access import PeerAccess
+from homeserver.rooms.serve.access import Blurred, PeerAccess
 from homeserver.rooms.serve.view import PeerView
 from storage import auth_chains, graph, state
 from storage import events as event_rows
@@ -130,6 +130,8 @@ class Graph:
         stored = (await self.database.run(event_rows.load_by_ids, [event_id])).get(event_id)
         if stored is None or stored.room_nid != room.nid or not stored.position:
             raise _no_event()
+        if room.is_blurred(stored.position):
+            raise Blurred()
         return stored
 
     async def _seen(self, origin: str, room: LiveRoom, events: Sequence[StoredEvent]) -> list[Event]:

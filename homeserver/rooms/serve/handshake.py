@@ -27,22 +27,18 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
 from homeserver.rooms.compose import MAX_PREV_EVENTS, Identity
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import Glimpses
-from homeserver.rooms.live import CANONICAL_ALIAS, NAME, LiveRoom
+from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.remote.delivery import Delivery
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.graph import pdus
+from homeserver.rooms.serve.handover import read_handover
 from homeserver.rooms.vouching import Vouching
-from storage import auth_chains, state
-from storage import events as event_rows
 from storage.database import Database
-from storage.ports import Cursor, StoredEvent
 
 Membership = Literal["join", "leave", "knock"]
-
-MOST_HEROES = 5
 
 
 @frozen
@@ -66,7 +62,7 @@ class Handshake:
     ) -> dict[str, Any]:
         """The template of a member event. `versions`: those that the peer knows; None where it was not asked."""
         _check_user(origin, user_id)
-        room = await self.access.room(origin, room_id)
+        room = await self.access.whole(origin, room_id)
         if versions is not None and room.version.identifier not in versions:
             raise MatrixError(
                 400,
@@ -86,16 +82,15 @@ class Handshake:
         self, origin: str, room_id: str, event_id: str, raw: bytes, *, omit_members: bool = False
     ) -> dict[str, Any]:
         """Take a join, and hand over the room."""
-        servers = sorted((await self.access.room(origin, room_id)).servers)
         _, event = await self._enter(origin, "join", room_id, event_id, raw)
-        found = await self.database.run(_read_handover, event.event_id, omit_members)
+        handover = await self.database.run(read_handover, event.event_id, omit_members)
         return {
             "origin": self.identity.server_name,
-            "members_omitted": omit_members,
-            "servers_in_room": servers,
+            "members_omitted": handover.members_omitted,
+            "servers_in_room": handover.servers,
             "event": orjson.Fragment(event.raw),
-            "state": pdus(stored.event for stored in found[0]),
-            "auth_chain": pdus(stored.event for stored in found[1]),
+            "state": pdus(stored.event for stored in handover.state),
+            "auth_chain": pdus(stored.event for stored in handover.auth_chain),
         }
 
     async def send_leave(self, origin: str, room_id: str, event_id: str, raw: bytes) -> None:
@@ -164,7 +159,7 @@ class Handshake:
     async def _enter(
         self, origin: str, membership: Membership, room_id: str, event_id: str, raw: bytes
     ) -> tuple[LiveRoom, Event]:
-        room = await self.access.room(origin, room_id)
+        room = await self.access.whole(origin, room_id)
         try:
             event = parse_pdu(room.version, raw)
         except BadEvent as error:
@@ -222,27 +217,3 @@ def _check_member(origin: str, membership: Membership, room_id: str, event_id: s
         raise InvalidParam("`state_key` is not the sender")
     if server_of(event.sender) != origin:
         raise InvalidParam("The event is not by one of your server's people")
-
-
-def _read_handover(cursor: Cursor, event_id: str, omit_members: bool) -> tuple[list[StoredEvent], list[StoredEvent]]:
-    """The state before a join, and what that and the join rest on."""
-    join = event_rows.load_by_ids(cursor, [event_id])[event_id]
-    before = state.read_state(cursor, join.before)
-    if omit_members:
-        before = _without_members(before)
-    nids = sorted(before.values())
-    cited = list(event_rows.find_nids(cursor, join.event.auth_events).values())
-    chain = auth_chains.auth_chain(cursor, sorted({*nids, *cited})) | set(cited)
-    if omit_members:
-        chain.difference_update(nids)
-    found = event_rows.load_events(cursor, [*nids, *chain.difference(nids)])
-    return [found[nid] for nid in nids], [found[nid] for nid in sorted(chain)]
-
-
-def _without_members(before: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """A state without its members, but for those by whom a room without a name is known."""
-    members = sorted(nid for key, nid in before.items() if key[0] == "m.room.member")
-    heroes: set[int] = set()
-    if NAME not in before and CANONICAL_ALIAS not in before:
-        heroes = set(members[:MOST_HEROES])
-    return {key: nid for key, nid in before.items() if key[0] != "m.room.member" or nid in heroes}

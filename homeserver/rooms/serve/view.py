@@ -15,6 +15,7 @@ from attrs import field, frozen
 from federation.room.event import Event
 from federation.room.redaction import redact_event
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.serve.access import Blurred
 from homeserver.rooms.tracing import INVITED, SHARED, WORLD_READABLE, setting_in, setting_of
 from storage.database import Database
 from storage.ports import Cursor, StoredEvent
@@ -33,10 +34,12 @@ class PeerView:
     """Snapshot and server → its people's memberships."""
 
     async def of(self, server: str, room: LiveRoom, events: Sequence[StoredEvent]) -> list[Event]:
-        """The events as that server may have them, in their order."""
+        """The events as that server may have them, in their order. Raises `Blurred` where this server can't tell."""
         hidden = self._recall(server, events)
         if hidden is None:
             hidden = await self.database.run(self.hidden, server, events)
+        if room.blurred and any(stored.nid in hidden and room.is_blurred(stored.position) for stored in events):
+            raise Blurred()  # a redacted form would stay for good where the whole event may be due
         return [redact_event(room.version, stored.event) if stored.nid in hidden else stored.event for stored in events]
 
     def _recall(self, server: str, events: Sequence[StoredEvent]) -> set[int] | None:
