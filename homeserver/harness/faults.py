@@ -13,6 +13,8 @@ class Kind(enum.Enum):
 
     DELAY = "delay"
     """It arrives `delay_ms` later."""
+    HOLD = "hold"
+    """It arrives when the fault is mended, and not before."""
     REFUSE = "refuse"
     """It does not arrive, and the connection ends at once, as when nobody listens there."""
     DROP = "drop"

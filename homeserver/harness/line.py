@@ -54,12 +54,26 @@ class Board:
     """By the name that was given to it: the fault, and how many requests it has met."""
     _passages: deque[Passage] = field(factory=lambda: deque(maxlen=REMEMBERED))
     _passed: int = 0
+    _held: list[tuple[Fault, Deferred[None]]] = field(factory=list)
+    """Requests that wait for the end of their fault."""
 
     def put(self, name: str, fault: Fault) -> None:
         self._faults[name] = (fault, 0)
 
     def mend(self, name: str) -> None:
-        self._faults.pop(name, None)
+        fault, _ = self._faults.pop(name, (None, 0))
+        held, self._held = self._held, []
+        for one, waiter in held:
+            if one is fault:
+                waiter.callback(None)
+            else:
+                self._held.append((one, waiter))
+
+    def hold(self, fault: Fault) -> Deferred[None]:
+        """Fires when the fault is mended."""
+        waiter: Deferred[None] = Deferred()
+        self._held.append((fault, waiter))
+        return waiter
 
     def passed(self, passage: Passage) -> None:
         self._passages.append(passage)
@@ -123,6 +137,8 @@ class Line(Resource):
             return None
         if fault is not None and kind is Kind.DELAY:
             await deferLater(self._reactor, fault.delay_ms / 1000, lambda: None)
+        if fault is not None and kind is Kind.HOLD:
+            await self._board.hold(fault)
         body = _body_of(request)
         if kind is Kind.CORRUPT and body:
             body = _another_byte(body)

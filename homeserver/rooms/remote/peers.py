@@ -64,12 +64,16 @@ class RemotePeers:
 
     async def state_ids(self, server: str, room_id: str, event_id: str) -> StateIds:
         path = path_to(V1 + "/state_ids/{}", room_id, query=[("event_id", event_id)])
-        answer = await self.client.get(server, path, into=StateIdsAnswer, max_bytes=MAX_STATE_BYTES)
+        answer = await self.client.get(
+            server, path, into=StateIdsAnswer, timeout_s=JOIN_TIMEOUT_S, max_bytes=MAX_STATE_BYTES
+        )
         return StateIds(answer.pdu_ids, answer.auth_chain_ids)
 
     async def state(self, server: str, room_id: str, event_id: str) -> WholeState:
         path = path_to(V1 + "/state/{}", room_id, query=[("event_id", event_id)])
-        answer = await self.client.get(server, path, into=StateAnswer, max_bytes=MAX_STATE_BYTES)
+        answer = await self.client.get(
+            server, path, into=StateAnswer, timeout_s=JOIN_TIMEOUT_S, max_bytes=MAX_STATE_BYTES
+        )
         return WholeState(_raws(answer.pdus), _raws(answer.auth_chain))
 
     async def event(self, server: str, event_id: str) -> bytes:
