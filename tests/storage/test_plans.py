@@ -240,6 +240,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: partial.finish(cursor, room.nid, 5, 9),
         lambda cursor: partial.rooms_under_way(cursor),
         lambda cursor: partial.rewrite_verdicts(cursor, [one_of(cursor)]),
+        lambda cursor: events.show_redaction(cursor, room.nid),
         lambda cursor: events.placed_after(cursor, room.nid, 3, 10),
         lambda cursor: events.state_entries(cursor, room.nid, ids),
         lambda cursor: rooms.correct_room(cursor, NewRoom(room.nid, room.room_id, "12", ALICE)),
