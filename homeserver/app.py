@@ -53,6 +53,7 @@ from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
 from homeserver.people.build import build_people
 from homeserver.people.directory import PeopleDirectory
+from homeserver.push.build import build_push
 from homeserver.queries.build import Asking, build_asking
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
@@ -305,6 +306,7 @@ def build(
     ignoring = Ignoring(database)
     invite_filter = InviteFilter(database, ignoring)
     account_data.listeners += [ignoring.data_changed, invite_filter.data_changed]
+    push = build_push(account_data)
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
@@ -486,6 +488,7 @@ def build(
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     collaborators.update(media.collaborators())
     collaborators.update(searching.collaborators())
+    collaborators.update(push.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())

@@ -89,6 +89,8 @@ class AccountData:
         self._floor = hub.position
         self.listeners: list[Callable[[str, AccountDatum], None]] = []
         """Told of every change by whose it is, once it is durable: must not wait and must not raise."""
+        self.from_birth: dict[str, Callable[[str], bytes]] = {}
+        """Global account data that everybody has though nobody has written it: type → its content, by whose it is."""
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._size_bytes = 0
 
@@ -104,11 +106,19 @@ class AccountData:
 
     async def everything(self, user_id: str) -> AccountChanges:
         """For a first sync."""
-        return await self.changes(user_id, 0, self._hub.position)
+        changes = await self.changes(user_id, 0, self._hub.position)
+        for event_type, content in self.from_birth.items():
+            end = b',"type":%b}' % orjson.dumps(event_type)
+            if not any(event.endswith(end) for event in changes.global_events):
+                changes.global_events.insert(0, event_json(event_type, content(user_id)))
+        return changes
 
     async def get(self, user_id: str, room_nid: int, event_type: str) -> bytes | None:
         """The content as JSON; None if it was never set."""
-        return await self._database.run(rows.get, user_id, room_nid, event_type)
+        content = await self._database.run(rows.get, user_id, room_nid, event_type)
+        if content is None and room_nid == GLOBAL and event_type in self.from_birth:
+            content = self.from_birth[event_type](user_id)
+        return content
 
     async def put(self, user_id: str, room_nid: int, event_type: str, content: Mapping[str, Any]) -> None:
         """Set the content. Durable when it answers."""

@@ -64,7 +64,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
             "old_sync",
             "peeking_events",
             "pusher",
-            "pushrules",
             "room_initial_sync",
         }
     ),

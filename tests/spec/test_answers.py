@@ -431,6 +431,25 @@ def test_reports(village: Village) -> None:
     village.call("reportUser", {"reason": "rude"}, who=village.carol)
 
 
+def test_push_rules(village: Village) -> None:
+    at = {"kind": "content", "ruleId": "cake"}
+    village.call("setPushRule", {"pattern": "cake", "actions": ["notify"]}, at=at)
+    village.call("setPushRule", {"pattern": "tea", "actions": []}, {"before": "cake"}, at={**at, "ruleId": "tea"})
+    village.call("setPushRuleEnabled", {"enabled": False}, at=at)
+    village.call("setPushRuleActions", {"actions": ["notify", {"set_tweak": "highlight"}]}, at=at)
+    rule = village.call("getPushRule", at=at)
+    actions = ["notify", {"set_tweak": "highlight"}]
+    assert rule == {"rule_id": "cake", "default": False, "enabled": False, "actions": actions, "pattern": "cake"}
+    assert village.call("isPushRuleEnabled", at=at) == {"enabled": False}
+    assert village.call("getPushRuleActions", at=at) == {"actions": actions}
+    whole = village.call("getPushRules")["global"]
+    assert [one["rule_id"] for one in whole["content"]] == ["tea", "cake"]
+    assert {"override", "underride"} <= {kind for kind, rules in whole.items() if rules}
+    assert village.call("getPushRulesGlobal") == whole
+    village.call("deletePushRule", at=at)
+    assert len(village.call("getPushRulesGlobal")["content"]) == 1
+
+
 def test_what_is_ones_own(village: Village) -> None:
     data = {"a": [1, {"b": None}]}
     village.call("setAccountData", data)

@@ -99,6 +99,8 @@ class Scene:
             "file_name": "a.png",
             "delay_id": "none",
             "action": "restart",
+            "rule_kind": "override",
+            "rule_id": "org.example.rule",
         }
 
     def _body(self, route: Route) -> Any:
@@ -174,6 +176,8 @@ BODY: Mapping[str, Any] = {
     "sessions": {"session": KEY},
     "device_id": "DEVICE",
     "device_data": {"algorithm": "x"},
+    "actions": ["notify"],
+    "enabled": True,
     "search_categories": {"room_events": {"search_term": "cake"}},
 }
 """Required member of a body → a value of the right kind."""
