@@ -70,7 +70,7 @@ def complete(user_id: str, content: Mapping[str, Any]) -> Rules:
         for rule in defaults:
             if (change := changed.get(rule["rule_id"])) is not None:
                 rule["enabled"], rule["actions"] = change["enabled"], change["actions"]
-        theirs = [rule for rule in own if not rule["default"]]
+        theirs = [dict(rule) for rule in own if not rule["default"]]
         first = defaults[:1] if defaults and defaults[0]["rule_id"] == MASTER else []
         found[kind] = [*first, *theirs, *defaults[len(first) :]]
     return found

@@ -166,3 +166,13 @@ def test_all_devices_hear_of_it(house: LivedInHouse) -> None:
     with pytest.raises(NotFound):
         house.wait(book.change(ann, lambda rules: remove(rules, "room", "!other:a.org")))
     assert told(house.sync("ann", since)) == []
+
+
+def test_every_kind_of_change_is_told(house: LivedInHouse) -> None:
+    book, ann = house.house.part(RuleBook), house.user("ann")
+    house.wait(book.change(ann, lambda rules: put(rules, new("content", "cake", pattern="cake"))))
+    for name, value in (("enabled", False), ("actions", []), ("enabled", True)):
+        since = house.sync("ann")["next_batch"]
+        house.wait(book.change(ann, lambda rules, new={name: value}: find(rules, "content", "cake").update(new)))  # type: ignore[misc]
+        assert find(house.wait(book.of(ann)), "content", "cake")[name] == value
+        assert "account_data" in house.sync("ann", since)
