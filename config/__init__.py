@@ -19,6 +19,7 @@ from config.presence import Presence
 from config.previews import Previews
 from config.rate_limits import RateLimit, RateLimits
 from config.registration import Registration
+from config.retention import Retention
 from config.rooms import Rooms
 from config.server import Server
 from config.sessions import Sessions
@@ -44,6 +45,7 @@ __all__ = [
     "RateLimit",
     "RateLimits",
     "Registration",
+    "Retention",
     "Rooms",
     "Server",
     "Sessions",

@@ -20,6 +20,7 @@ from config.presence import Presence
 from config.previews import Previews
 from config.rate_limits import RateLimits
 from config.registration import Registration
+from config.retention import Retention
 from config.rooms import Rooms
 from config.server import Server
 from config.sessions import Sessions
@@ -54,6 +55,7 @@ class Settings:
     passwords: Passwords = setting(factory=Passwords, doc="")
     sessions: Sessions = setting(factory=Sessions, doc="")
     rooms: Rooms = setting(factory=Rooms, doc="")
+    retention: Retention = setting(factory=Retention, doc="")
     presence: Presence = setting(factory=Presence, doc="")
     federation: Federation = setting(factory=Federation, doc="")
     web: Web = setting(factory=Web, doc="")

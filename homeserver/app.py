@@ -57,6 +57,7 @@ from homeserver.push.build import build_push
 from homeserver.queries.build import Asking, build_asking
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
+from homeserver.retention.expiry import Expiry
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import Aliases, NoRemoteAliases
@@ -107,7 +108,8 @@ from storage.ports import Counters
 
 GRACE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 60.0
-ROUNDS_A_DAY = 24 * 60
+ROUNDS_AN_HOUR = 60
+ROUNDS_A_DAY = 24 * ROUNDS_AN_HOUR
 
 T = TypeVar("T")
 
@@ -132,6 +134,7 @@ class House:
     indexer: Indexer
     sticky: StickyBoard
     clockwork: Clockwork
+    expiry: Expiry
     tasks: Tasks
     guilds: Guilds
     federation: Federation | None
@@ -182,6 +185,7 @@ class House:
         self.tasks.spawn("search.start", self.indexer.start())
         self.tasks.spawn("sticky.start", self.sticky.start())
         self.tasks.spawn("delayed.start", self.clockwork.start())
+        self.tasks.spawn("retention.start", self.expiry.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         if self.federation is not None:
@@ -208,6 +212,7 @@ class House:
             self._housekeeping.stop()
         self.typing.stop_timers()
         self.clockwork.close()
+        self.expiry.close()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
@@ -215,7 +220,7 @@ class House:
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
-        """One round of what is due every minute, and of what is due every day."""
+        """One round of what is due every minute, every hour or every day."""
         self.hub.close_idle_feeds()
         self.tasks.spawn("tidy files", self.media.tidy())
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
@@ -224,6 +229,8 @@ class House:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
             self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
             self.tasks.spawn("forget delayed events", self.clockwork.tidy())
+        if number % ROUNDS_AN_HOUR == 0:
+            self.tasks.spawn("take away what is over", self.expiry.sweep())
 
     async def _step(self, end: Callable[[], object]) -> None:
         try:
@@ -412,6 +419,8 @@ def build(
     )
     clockwork = Clockwork(database, rooms, sender, clock, tasks, settings.limits)
     door.observers.append(clockwork)
+    expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
+    door.observers.append(expiry)
     timelines = Timelines(database, visibility)
     sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky)
     feeds = FeedLoader(hub, database, clock)
@@ -476,7 +485,7 @@ def build(
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
-        Reports(database, history, clock), clockwork, Relays(settings.voip, clock),
+        Reports(database, history, clock), clockwork, expiry, Relays(settings.voip, clock),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
@@ -510,6 +519,7 @@ def build(
         indexer=searching.indexer,
         sticky=sticky,
         clockwork=clockwork,
+        expiry=expiry,
         tasks=tasks,
         guilds=guilds,
         federation=federation,

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from storage import auth_chains, media_refs, relations, search, state, sticky, strings
+from storage import auth_chains, media_refs, relations, retention, search, state, sticky, strings
 from storage.memberships import NUMBERS
 from storage.ports import Cursor, EventAppend, NewEvent, StateChange, StateRef, StoredEvent
 from storage.sql import among, to_blob
@@ -19,7 +19,10 @@ from storage.sql import among, to_blob
 REJECTED = 1
 SOFT_FAILED = 2
 UNAPPLIED = 4
-"""Bits of `events.flags`; nobody here is shown an event that has any of them."""
+EXPIRED = 8
+"""Bits of `events.flags`; nobody here is shown an event that has any of them. Of an expired one nothing is left to show
+(`storage.expiry`).
+"""
 
 MEMBER = "m.room.member"
 _OUT = f"{NUMBERS['leave']}, {NUMBERS['ban']}"
@@ -66,6 +69,7 @@ def append(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     relations.write(cursor, related, nids)
     search.note_past(cursor, appends)
     sticky.write(cursor, appends)
+    retention.write(cursor, appends)
     _write_gaps(cursor, appends)
     cursor.insert_many(
         "transactions",

@@ -10,7 +10,7 @@ import msgspec
 from federation.room.event import StateKey
 from federation.room.parse import load_event
 from federation.room.versions import ROOM_VERSIONS
-from storage import media_refs, relations, search, sticky, strings
+from storage import media_refs, relations, retention, search, sticky, strings
 from storage.append import REJECTED, SOFT_FAILED, UNAPPLIED
 from storage.memberships import NAMES
 from storage.ports import Cursor, StateRef, StoredEvent
@@ -189,6 +189,7 @@ def apply_redaction(cursor: Cursor, target_nid: int, raw: bytes, redacted_by: in
     media_refs.release_event(cursor, target_nid, raw)
     search.forget(cursor, target_nid)
     sticky.release(cursor, [target_nid])
+    retention.release(cursor, [target_nid])
     cursor.later("UPDATE events SET raw = ?, redacted_by = ? WHERE nid = ?", (raw, redacted_by, target_nid))
 
 

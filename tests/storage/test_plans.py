@@ -26,6 +26,7 @@ from storage import (
     device_lists,
     directory,
     events,
+    expiry,
     filters,
     gaps,
     graph,
@@ -48,6 +49,7 @@ from storage import (
     relations,
     remote_devices,
     reports,
+    retention,
     rooms,
     search,
     sessions,
@@ -106,6 +108,7 @@ WHOLE_TABLES = (
     "SELECT COUNT(*) FROM search_docs",  # by a verb of the command line
     "DELETE FROM search_docs",  # the same
     "DELETE FROM search_words",
+    "SELECT room_nid FROM retention_rooms",  # once an hour
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -180,6 +183,12 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: delayed.restart(cursor, "d", 5),
         lambda cursor: delayed.end(cursor, "d", delayed.SENT, 9),
         lambda cursor: delayed.forget(cursor, 5),
+        lambda cursor: retention.next_end(cursor),
+        lambda cursor: retention.ended(cursor, 5, 10),
+        lambda cursor: retention.rooms_that_say(cursor),
+        lambda cursor: expiry.all_rooms(cursor, 0, 10),
+        lambda cursor: expiry.messages_before(cursor, room.nid, 99, expiry.BEGINNING, 10),
+        lambda cursor: expiry.expire(cursor, room.nid, [relating[-1].nid]),
         lambda cursor: sticky.sticking(cursor, 5),
         lambda cursor: sticky.forget(cursor, 5),
         lambda cursor: sticky.release(cursor, nids),
