@@ -365,6 +365,7 @@ def build(
             verifier=federation.keyring,
             outbox=outbox,
             invitees=invite_filter,
+            tasks=tasks,
             charge_join=partial(limits.charge, "join_remote"),
             policy_key=read_policy_key(settings.federation.policy_key_path),
             spawn=tasks.spawn,

@@ -33,6 +33,10 @@ from storage import gaps as gap_rows
 from storage.database import RoomPoisoned
 from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
+MOST_FORKS = 10
+"""Ends of a room's graph that are one server's events. A server builds upon what it said before, so that more than a
+few can only be what is missing here in between, or a flood."""
+
 UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
 """The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
 NOTHING = Along()
@@ -403,6 +407,8 @@ class Receiver:
         """
         head = room.standing.head
         others = tuple(event_id for event_id in head.extremities if event_id not in event.prev_events)
+        if len(others) >= MOST_FORKS:
+            others = await self._without_flood(room, others, event)
         if after is None and (not others or others == head.extremities):
             return room.standing, []
         extremities = others if after is None else (*others, event.event_id)
@@ -416,6 +422,14 @@ class Receiver:
             current, snapshot = await self.states.resolve(room, states)
         standing = Standing(RoomHead(extremities, depth, current.snapshot), current.state)
         return standing, [] if snapshot is None else [snapshot]
+
+    async def _without_flood(self, room: LiveRoom, extremities: tuple[str, ...], event: Event) -> tuple[str, ...]:
+        """Extremities beside a new event, of which its server has not more than its share: the oldest are let go."""
+        server = server_of(event.sender)
+        found = await self.known.find(room, extremities)
+        own = [one for one in extremities if one in found and server_of(found[one].event.sender) == server]
+        gone = set(own[: max(0, len(own) + 1 - MOST_FORKS)])
+        return tuple(event_id for event_id in extremities if event_id not in gone)
 
 
 def _nothing(cursor: Cursor) -> None:

@@ -24,6 +24,7 @@ from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.ports import Verifier
+from homeserver.rooms.receive.questions import Questions
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.receive.states import RoomStates
 from homeserver.rooms.registry import Rooms
@@ -43,6 +44,7 @@ from homeserver.rooms.serve.inbox import Inbox
 from homeserver.rooms.serve.view import PeerView
 from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
+from homeserver.tasks import Tasks
 from homeserver.userdata.invite_filter import Invitees
 from storage.database import Database
 
@@ -83,6 +85,7 @@ def build_remote_rooms(
     verifier: Verifier,
     outbox: Outbox,
     invitees: Invitees,
+    tasks: Tasks,
     charge_join: Callable[[str], None],
     spawn: Spawn,
     policy_key: SigningKey | None = None,
@@ -93,7 +96,7 @@ def build_remote_rooms(
     """
     server_name = door.identity.server_name
     peers = RemotePeers(client)
-    gatherer = Gatherer(peers, verifier)
+    gatherer = Gatherer(Questions(peers, door.clock), verifier)
     judge = Judge(events)
     known = KnownEvents(database, events)
     states = RoomStates(database, door.means)
@@ -131,7 +134,7 @@ def build_remote_rooms(
             delivery,
         ),
         invitations=invitations,
-        inbox=Inbox(rooms, access, receiver, outside, edus),
+        inbox=Inbox(rooms, access, receiver, outside, edus, door.clock.timers, tasks),
         backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
         resync=resync,

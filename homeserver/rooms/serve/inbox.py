@@ -1,20 +1,24 @@
 """Transactions from peers: new events and what passes, taken once however often they are sent.
 
-One transaction of a server at a time; the rooms in it side by side, so that a slow one holds up no other.
+One transaction of a server at a time; the rooms in it side by side, so that a slow one holds up no other. A room that
+takes long, as it is being entered or has a gap that is hard to fill, holds up no other transaction either: the answer
+goes out without it, and what comes for that room next stands behind it in a line of its own.
 
 Spec: https://spec.matrix.org/v1.19/server-server-api/#transactions
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IReactorTime
 
 from federation.bounded import Bounded
 from federation.room.canonical import BadJson as NotCanonical
@@ -30,6 +34,8 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.outside import OutsideRooms
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.edus import Edus
+from homeserver.tasks import Tasks
+from homeserver.turns import OneAtATime
 from storage.errors import Outage
 
 MOST_PDUS = 50
@@ -38,6 +44,12 @@ MOST_QUEUED = 50
 """Transactions of one server that wait for the one before them."""
 REMEMBERED = 20
 """Answers kept for each server, for when it did not hear them."""
+
+ANSWER_AFTER_S = 10.0
+"""Time after which a transaction is answered, whatever is still going on in some of its rooms."""
+MOST_LATE = 20
+"""Pieces of transactions of one server that may go on after the answer. With more than that it has to wait."""
+MOST_LATE_OF_ALL = 500
 
 GUESSES = (ROOM_VERSIONS["12"], ROOM_VERSIONS["10"])
 """In a room that is not known here: by what rules its events would be called, with and without a hash as its id."""
@@ -90,7 +102,13 @@ class Inbox:
     receiver: Receiver
     outside: OutsideRooms
     edus: Edus
+    timers: IReactorTime
+    tasks: Tasks
     _senders: Bounded[str, _Sender] = field(factory=lambda: Bounded(5_000))
+    _lines: OneAtATime = field(factory=OneAtATime)
+    """By server and room: what is told about one room is taken in its order."""
+    _late: Counter[tuple[str, str]] = field(factory=Counter)
+    """How many pieces go on after the answer, by server and room."""
 
     async def take(self, origin: str, txn_id: str, body: bytes) -> dict[str, Any]:
         """Take a transaction, and tell what became of each event in it.
@@ -136,14 +154,58 @@ class Inbox:
                 continue  # it can't even be named in the answer
             by_room.setdefault(room_id, []).append(bytes(raw))
         results: dict[str, Result] = {}
-        work = [
-            Deferred.fromCoroutine(self._take_room(origin, room_id, raws, results)) for room_id, raws in by_room.items()
-        ]
+        work = {
+            room_id: Deferred.fromCoroutine(
+                self._lines.alone((origin, room_id), partial(self._take_room, origin, room_id, raws, results))
+            )
+            for room_id, raws in by_room.items()
+        }
         edus = Deferred.fromCoroutine(self._take_edus(origin, transaction.edus))
-        done = await DeferredList(work, consumeErrors=True)
-        if not await edus or not all(succeeded for succeeded, _ in done):
+        is_taken = await self._in_time(origin, work)
+        if not await edus or not is_taken:
             raise Unavailable(NOT_KEPT)
-        return {"pdus": results}
+        answer = dict(results)
+        for room_id, piece in work.items():
+            if not piece.called:
+                version = await self.outside.version_of(room_id) or GUESSES[":" in room_id]
+                answer.update({name: {} for raw in by_room[room_id] if (name := _name(version, raw))})
+                self._late[origin, room_id] += 1
+                self.tasks.spawn("late events", self._finish(origin, room_id, piece))
+        return {"pdus": answer}
+
+    async def _in_time(self, origin: str, work: Mapping[str, Deferred[None]]) -> bool:
+        """Wait until the rooms are done, but not longer than there is time. False where one of them failed."""
+        late = sum(count for (server, _), count in self._late.items() if server == origin)
+        is_full = late >= MOST_LATE or self._late.total() >= MOST_LATE_OF_ALL
+        awaited = [piece for room_id, piece in work.items() if is_full or not self._late[origin, room_id]]
+        outcomes: list[bool] = []
+        done: Deferred[None] = Deferred()
+
+        def end(outcome: Any, succeeded: bool) -> Any:
+            outcomes.append(succeeded)
+            if len(outcomes) == len(awaited) and not done.called:
+                done.callback(None)
+            return outcome if succeeded else None
+
+        for piece in awaited:
+            piece.addCallbacks(end, end, callbackArgs=(True,), errbackArgs=(False,))
+        if len(outcomes) < len(awaited):
+            timer = None if is_full else self.timers.callLater(ANSWER_AFTER_S, done.callback, None)
+            await done
+            if timer is not None and timer.active():
+                timer.cancel()
+        return all(outcomes)
+
+    async def _finish(self, origin: str, room_id: str, piece: Deferred[None]) -> None:
+        """See a piece to its end of which the answer did not tell. What fails is told again with what follows it."""
+        try:
+            await piece
+        except (Outage, Unavailable):
+            pass
+        finally:
+            self._late[origin, room_id] -= 1
+            if not self._late[origin, room_id]:
+                del self._late[origin, room_id]
 
     async def _take_edus(self, origin: str, raws: Sequence[msgspec.Raw]) -> bool:
         """One after the other; they don't wait for the events. False where one that must arrive could not be kept."""
