@@ -152,6 +152,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: events.timeline(cursor, room.nid, limit=10, after=3, upto=7, backwards=True),
         lambda cursor: events.recent_timelines(cursor, [room.nid], 10),
         lambda cursor: events.events_of_sender(cursor, ALICE),
+        lambda cursor: events.show_redaction(cursor, 1),
         lambda cursor: events.apply_redaction(cursor, 999, b"{}", 4),
         lambda cursor: events.events_of_sender(cursor, ALICE, room_nid=room.nid, after_nid=2),
         lambda cursor: spans.newest_in_spans(cursor, [(room.nid, 0, 10), (room.nid, 3, 10)], 10),
