@@ -188,6 +188,7 @@ class House:
         self.tasks.spawn("retention.start", self.expiry.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("encryption.start", self.encryption.start())
+        self.tasks.spawn("accounts.resume", self.accounts.changes.resume())
         if self.federation is not None:
             self.tasks.spawn("federation.start", self._start_federation())
         if self.sending is not None:

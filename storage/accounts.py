@@ -71,10 +71,28 @@ def set_password_hash(cursor: Cursor, user_id: str, password_hash: str | None, *
 
 
 def deactivate_account(cursor: Cursor, user_id: str, *, erase: bool) -> None:
-    """Close an account for good. Its sessions are a matter of `storage.sessions`."""
+    """Close an account for good, and remember that what goes with it has to be taken down. Its sessions are a matter of
+    `storage.sessions`.
+    """
     cursor.later(
         "UPDATE users SET password_hash = NULL, deactivated = 1, erased = ? WHERE user_id = ?", (int(erase), user_id)
     )
+    cursor.later(
+        "INSERT INTO departures (user_id, erase) VALUES (?, ?)"
+        " ON CONFLICT (user_id) DO UPDATE SET erase = excluded.erase",
+        (user_id, int(erase)),
+    )
+
+
+def departures(cursor: Cursor) -> list[tuple[str, bool]]:
+    """Closed accounts of which not everything is taken down, and whether it is to be erased."""
+    rows = cursor.execute("SELECT user_id, erase FROM departures ORDER BY user_id").fetchall()
+    return [(user_id, bool(erase)) for user_id, erase in rows]
+
+
+def end_departure(cursor: Cursor, user_id: str) -> None:
+    """All that went with a closed account is taken down."""
+    cursor.later("DELETE FROM departures WHERE user_id = ?", (user_id,))
 
 
 def count_accounts(cursor: Cursor) -> int:

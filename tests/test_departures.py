@@ -11,6 +11,7 @@ import pytest
 from homeserver import departures
 from homeserver.errors import Forbidden, NotFound
 from homeserver.userdata.profiles import Profiles
+from storage import accounts
 from storage import events as event_rows
 from storage import memberships as membership_rows
 from storage.ports import StoredEvent
@@ -119,6 +120,20 @@ def nothing_is_left(house: LivedInHouse, rooms: dict[str, str]) -> None:
     assert b"too many" in orjson.dumps(timeline(house, "alice", rooms["banned"]))
     with pytest.raises(NotFound):
         house.wait(house.house.part(Profiles).get(BOB))
+
+
+def test_what_a_crash_interrupts_is_taken_up_again(house: LivedInHouse, tmp_path: Path, database_url: str) -> None:
+    rooms = settle_in(house)
+    # The account is closed, and then the lights go out.
+    house.wait(house.house.database.write(accounts.deactivate_account, BOB, erase=True))
+    house.wait(house.house.close())
+    again = open_house(tmp_path, database_url)
+    try:
+        again.wait(again.house.accounts.changes.resume())
+        nothing_is_left(again, rooms)
+        assert again.wait(again.house.database.run(accounts.departures)) == []
+    finally:
+        again.wait(again.house.close())
 
 
 @on_sqlite

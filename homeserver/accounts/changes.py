@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from attrs import frozen
 
 from homeserver.accounts.interactive import PASSWORD, InteractiveAuth
@@ -12,8 +13,10 @@ from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.ports import Listeners
 from homeserver.accounts.sessions import Sessions
 from homeserver.http.route import Requester
-from storage.accounts import deactivate_account, set_password_hash
+from storage.accounts import deactivate_account, departures, end_departure, set_password_hash
 from storage.database import Database
+
+log = structlog.get_logger("homeserver.accounts")
 
 
 @frozen
@@ -51,9 +54,22 @@ class AccountChanges:
     async def deactivate(self, user_id: str, *, erase: bool) -> None:
         """Close an account for good. Its name stays taken.
 
-        Nobody can use it any more before anything of it is taken down, so that nothing grows back.
+        Nobody can use it any more before anything of it is taken down, so that nothing grows back. What a crash
+        interrupts is taken up at the next start.
         """
         await self._database.write(deactivate_account, user_id, erase=erase)
+        await self._take_down(user_id, erase=erase)
+
+    async def resume(self) -> None:
+        """Take down what was left of closed accounts when the server stopped."""
+        for user_id, erase in await self._database.run(departures):
+            try:
+                await self._take_down(user_id, erase=erase)
+            except Exception:  # then at the next start, and the others now
+                log.exception("a closed account could not be taken down", user=user_id)
+
+    async def _take_down(self, user_id: str, *, erase: bool) -> None:
         self._sessions.authenticate.forget_user(user_id)
         await self._sessions.end_all(user_id)
         await self._listeners.account_deactivated(user_id, erase=erase)
+        await self._database.write(end_departure, user_id)

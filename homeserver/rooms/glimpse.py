@@ -17,6 +17,7 @@ from federation.room.parse import parse_pdu
 from federation.room.versions import RoomVersion
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.receive.gather import Gatherer
 
 STRIPPED = (
     "m.room.create",
@@ -29,8 +30,8 @@ STRIPPED = (
 )
 """Types of state that are shown, beside memberships."""
 
-MOST_EVENTS = 30
-"""That a peer may show of a room."""
+MOST_SHOWN = 30
+"""Events that a peer may show of a room."""
 MOST_BYTES = 128 * 1024
 
 
@@ -65,7 +66,7 @@ def read_glimpse(given: Sequence[bytes]) -> bytes:
     """
     kept: list[StrippedEvent] = []
     size = 0
-    for raw in given[:MOST_EVENTS]:
+    for raw in given[:MOST_SHOWN]:
         size += len(raw)
         if size > MOST_BYTES:
             break
@@ -87,9 +88,20 @@ def servers_in_glimpse(glimpse: bytes) -> list[str]:
     return list(dict.fromkeys(servers))
 
 
+async def believable(gatherer: Gatherer, version: RoomVersion, room_id: str, shown: Sequence[bytes]) -> Sequence[bytes]:
+    """Of what a peer shows an outsider of a room: the events that are validly signed.
+
+    Before room version 12 servers still show events reduced to what people are told of them, which can't be checked.
+    """
+    if not version.room_id_is_hash:
+        return shown
+    checked = await gatherer.check(version, shown[:MOST_SHOWN])
+    return [one.raw for one in checked if isinstance(one, Event) and one.room_id == room_id]
+
+
 def find_create(version: RoomVersion, room_id: str, given: Sequence[bytes]) -> Event | None:
     """The room's create event among what a peer shows, if it is there whole. Its signatures are not verified."""
-    for raw in given[:MOST_EVENTS]:
+    for raw in given[:MOST_SHOWN]:
         try:
             event = parse_pdu(version, raw)
         except BadEvent:

@@ -260,7 +260,7 @@ def parsed(pdus: list[dict[str, Any]]) -> list[Event]:
 @pytest.mark.parametrize("version", ["1", "11", "12"])
 def test_invitations_handed_in_are_looked_at(fleet: Fleet, version: str) -> None:
     a, b = fleet.open("a", "b")
-    room_id = a.create("alice", preset="private_chat", room_version=version)
+    room_id = a.create("alice", preset="private_chat", room_version=version, name="Attic")
     bob = "@bob:b.example"
     caught: list[Request] = []
 
@@ -286,11 +286,24 @@ def test_invitations_handed_in_are_looked_at(fleet: Fleet, version: str) -> None
         create = next(event for event in body["invite_room_state"] if event["type"] == "m.room.create")
         stripped = {name: create[name] for name in ("type", "sender", "state_key", "content")}
         assert send(invite_room_state=[stripped]) == (400, "M_MISSING_PARAM")
+        assert send(invite_room_state=[{**create, "signatures": {}}]) == (400, "M_INVALID_PARAM")
+        assert send(invite_room_state=[create, {**stripped, "type": "m.room.name"}]) == (400, "M_INVALID_PARAM")
+        other = b.create("bob", name="Elsewhere", room_version=version)
+        stray = b.make(other, "bob", "m.room.topic", {"topic": "x"}, state_key="").to_json()
+        assert send(invite_room_state=[create, stray]) == (400, "M_INVALID_PARAM")
     event = body["event"]
     assert send(event={**event, "sender": "@carol:c.example"})[0] == 400
     assert send(event={**event, "content": {"membership": "join"}})[0] == 400
     assert send(event={**event, "signatures": {}})[0] == 400
     assert b.sync("bob").get("rooms", {}).get("invite", {}) == {}
+    if version == "12":
+        shown = [
+            {**one, "signatures": {}} if one["type"] == "m.room.name" else one for one in body["invite_room_state"]
+        ]
+        a.ask(b, "PUT", unquote(path), {**body, "invite_room_state": shown})
+        invited = b.sync("bob")["rooms"]["invite"][room_id]["invite_state"]["events"]
+        assert {"m.room.create", "m.room.member"} <= {event["type"] for event in invited}
+        assert "m.room.name" not in {event["type"] for event in invited}, "nobody vouches for that name"
 
 
 def test_a_server_that_does_not_sign_an_invitation(fleet: Fleet) -> None:

@@ -99,6 +99,7 @@ WHOLE_TABLES = (
     "SELECT server_name, failures, retry_at_ts FROM destinations",  # at start
     "SELECT DISTINCT destination FROM owed",  # at start, and from owed_devices
     "SELECT room_id FROM guilds_unsettled",  # at start
+    "SELECT user_id, erase FROM departures",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
     "SELECT r.room_id FROM partial_stays p",  # at start; few ever
     "SELECT DISTINCT destination FROM to_device_out",  # at start
@@ -152,7 +153,6 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: events.timeline(cursor, room.nid, limit=10, after=3, upto=7, backwards=True),
         lambda cursor: events.recent_timelines(cursor, [room.nid], 10),
         lambda cursor: events.events_of_sender(cursor, ALICE),
-        lambda cursor: events.show_redaction(cursor, 1),
         lambda cursor: events.apply_redaction(cursor, 999, b"{}", 4),
         lambda cursor: events.events_of_sender(cursor, ALICE, room_nid=room.nid, after_nid=2),
         lambda cursor: spans.newest_in_spans(cursor, [(room.nid, 0, 10), (room.nid, 3, 10)], 10),
@@ -283,6 +283,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: sessions.delete_devices(cursor, ALICE, ["TABLET"]),
         lambda cursor: sessions.delete_all_devices(cursor, ALICE),
         lambda cursor: accounts.deactivate_account(cursor, ALICE, erase=True),
+        lambda cursor: accounts.departures(cursor),
+        lambda cursor: accounts.end_departure(cursor, ALICE),
         lambda cursor: openid.add(cursor, b"o" * 32, ALICE, 9, 0),
         lambda cursor: openid.owner(cursor, b"o" * 32, 5),
         lambda cursor: registration_tokens.add_token(cursor, "t", 1, None),

@@ -27,7 +27,7 @@ from federation.room.versions import RoomVersion, get_room_version
 from federation.wire.rooms import MakeAnswer, SendJoinAnswer
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
-from homeserver.rooms.glimpse import find_create, read_glimpse, servers_in_glimpse
+from homeserver.rooms.glimpse import believable, find_create, read_glimpse, servers_in_glimpse
 from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.receive.enter import Entrance, Handover, LeftOut
 from homeserver.rooms.receive.gather import Gatherer
@@ -168,7 +168,8 @@ class Doorway:
     async def _knock(self, room_id: str, user_id: str, content: Mapping[str, Any], server: str) -> None:
         version, event = await self._made(server, "knock", room_id, user_id, content)
         answer = await self.peers.send_knock(server, room_id, event.event_id, event.raw)
-        shown = [bytes(pdu) for pdu in answer.knock_room_state]
+        given = [bytes(pdu) for pdu in answer.knock_room_state]
+        shown = await believable(self.gatherer, version, room_id, given)
         create = find_create(version, room_id, shown)
         await self.outside.record(version, event, read_glimpse(shown), create)
 

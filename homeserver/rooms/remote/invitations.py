@@ -25,7 +25,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Mis
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.endorsing import may_have_policy
-from homeserver.rooms.glimpse import Glimpses, find_create, read_glimpse
+from homeserver.rooms.glimpse import Glimpses, believable, find_create, read_glimpse
 from homeserver.rooms.membership import in_room
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.receiver import Receiver
@@ -147,7 +147,7 @@ class Invitations:
         room = await self.rooms.get(room_id)
         if room is not None and room.local_joined and not await self.access.is_allowed(origin, room):
             raise Forbidden("Your server is not allowed in this room")
-        create = await self._check_shown(version, room_id, shown)
+        create, shown = await self._check_shown(version, room_id, shown)
         checked = (await self.gatherer.check(version, [event.raw]))[0]
         if isinstance(checked, str):
             raise InvalidParam(checked)
@@ -174,20 +174,32 @@ class Invitations:
             raise InvalidParam("Who is invited is not on this server")
         return event
 
-    async def _check_shown(self, version: RoomVersion, room_id: str, shown: Sequence[bytes]) -> Event | None:
-        """The room's create event, which must be there whole where the room's id depends on it.
+    async def _check_shown(
+        self, version: RoomVersion, room_id: str, shown: Sequence[bytes]
+    ) -> tuple[Event | None, Sequence[bytes]]:
+        """The room's create event, which must be there whole where the room's id depends on it; and what may be
+        believed of the rest.
 
         Before room version 12 servers still show a reduced one, or none: that is let pass.
         """
-        create = find_create(version, room_id, shown)
-        if create is not None:
+        if version.room_id_is_hash:
+            if find_create(version, room_id, shown) is None:
+                raise MissingParam("`invite_room_state` lacks the room's `m.room.create` event")
+            for raw in shown:
+                try:
+                    is_of_room = parse_pdu(version, raw).room_id == room_id
+                except BadEvent as error:
+                    raise InvalidParam(f"`invite_room_state` has something that is no event: {error}") from None
+                if not is_of_room:
+                    raise InvalidParam("`invite_room_state` has an event of another room")
+        good = await believable(self.gatherer, version, room_id, shown)
+        create = find_create(version, room_id, good)
+        if create is None and version.room_id_is_hash:
+            raise InvalidParam("The `m.room.create` event in `invite_room_state` is not validly signed")
+        if create is not None and not version.room_id_is_hash:
             checked = (await self.gatherer.check(version, [create.raw]))[0]
             create = checked if isinstance(checked, Event) else None
-            if create is None and version.room_id_is_hash:
-                raise InvalidParam("The `m.room.create` event in `invite_room_state` is not validly signed")
-        elif version.room_id_is_hash:
-            raise MissingParam("`invite_room_state` lacks the room's `m.room.create` event")
-        return create
+        return create, good
 
 
 def _user(user_id: str) -> str:
