@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from federation.outbound.parcels import Changes, Newest, Owed, Pause
+from federation.outbound.transport import Request, Response
 from federation.room.hashing import event_id_of
 from homeserver.client.typing import SetTyping, set_typing
 from homeserver.ephemeral.typing import TypingBoard
@@ -145,6 +146,35 @@ def busy(any_fleet: Fleet) -> Fleet:
 
 class TestServers:
     """Whole servers, each with its own sender."""
+
+    @pytest.mark.parametrize("is_blamed", [False, True])
+    def test_an_event_that_was_not_taken_is_not_sent_again(self, busy: Fleet, is_blamed: bool) -> None:
+        """Whether the peer finds fault with it or just could not take it: whoever takes the next one asks for it."""
+        a, b = busy.open("a", "b")
+        room_id = a.create("ann", preset="public_chat")
+        b.enter("bob", room_id, a)
+        busy.run(1)
+        sent: list[list[str]] = []
+
+        def refuse(origin: str, request: Request) -> Request | Response:
+            if origin != A or "/send/" not in request.path:
+                return request
+            version = a.room(room_id).version
+            sent.append([event_id_of(version, pdu) for pdu in orjson.loads(request.body or b"")["pdus"]])
+            if len(sent) > 1:
+                return request
+            result = {"error": "its auth events are missing"} if is_blamed else {}
+            return Response(200, {}, orjson.dumps({"pdus": dict.fromkeys(sent[0], result)}))
+
+        busy.meddler = refuse
+        first = a.say("ann", room_id, "one")
+        busy.run(60, 2)
+        assert sent == [[first]] and b.texts("bob", room_id) == []
+        second = a.say("ann", room_id, "two")
+        busy.run(2)
+        assert sent == [[first], [second]]
+        assert b.texts("bob", room_id) == ["one", "two"]
+        assert owed_to(a, B) == []
 
     def test_an_outage_is_made_up_for(self, busy: Fleet) -> None:
         a, b = busy.open("a", "b")
