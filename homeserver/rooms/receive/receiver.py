@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
+from federation.room.identifiers import server_of
 from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
