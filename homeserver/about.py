@@ -19,13 +19,16 @@ from homeserver.voip import transports
 USER_AGENT = f"Guildhall/{homeserver.__version__}"
 """Of its own requests."""
 
-SPEC_VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2")
-"""What clients may take for granted. v1.3 would promise relations and server-side threads, on which Element then
-relies instead of counting by itself; the list grows when they are here. Parts of later versions that are here already
-have a flag of their own below."""
+SPEC_VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3")
+"""What clients may take for granted. v1.4 would promise counts of unread messages by thread, which come with push
+rules; the list grows when they are here. Parts of later versions that are here already have a flag of their own below.
+"""
 
 UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc2285.stable": True,  # private read receipts, v1.4
+    "org.matrix.msc3440.stable": True,  # threads, v1.4
+    "org.matrix.msc3856.stable": True,  # lists of them
+    "org.matrix.msc3715.stable": True,  # relations from the oldest on, v1.4
     "uk.tcpip.msc4133": True,  # custom profile fields, v1.16
     "uk.tcpip.msc4133.stable": True,
     "org.matrix.e2e_cross_signing": True,  # v1.1

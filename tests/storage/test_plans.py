@@ -184,7 +184,6 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: delayed.restart(cursor, "d", 5),
         lambda cursor: delayed.end(cursor, "d", delayed.SENT, 9),
         lambda cursor: delayed.forget(cursor, 5),
-        lambda cursor: events.show_redaction(cursor, nids[0]),
         lambda cursor: retention.next_end(cursor),
         lambda cursor: retention.ended(cursor, 5, 10),
         lambda cursor: retention.rooms_that_say(cursor),

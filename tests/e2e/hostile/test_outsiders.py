@@ -28,6 +28,7 @@ from tests.e2e.hostile.line import Line, describe, flaws, segment
 from tests.fixtures_server import Person, ServerProcess
 
 API = "/_matrix/client/v3"
+DELAYED = "/_matrix/client/v1/delayed_events"
 SETTINGS = ["world_readable", "shared", "invited", "joined"]
 TIMES = ["early", "while", "late"]
 HANGING = {"edit": "m.replace", "reply": "m.thread", "reference": "m.reference"}
@@ -41,7 +42,13 @@ OUTSIDERS = [*NEVER_IN, *ONCE_IN, *FORGOT]
 def may_read(who: str, setting: str) -> set[str]:
     """Which words an outsider may come upon."""
     if setting == "world_readable":
-        return {*TIMES, *(f"{time} {what}" for time in TIMES for what in ("state", *HANGING)), "buried", "reason"}
+        return {
+            *TIMES,
+            *(f"{time} {what}" for time in TIMES for what in ("state", *HANGING)),
+            "buried",
+            "sticky",
+            "reason",
+        }
     if who not in ONCE_IN:
         return set()
     # State was there to be seen by whoever was in the room, whenever it was set.
@@ -64,6 +71,8 @@ class Room:
     """What was said → event id."""
     tokens: dict[str, str] = field(factory=dict)
     """The owner's sync tokens, by time."""
+    delay_id: str = ""
+    """Of something that the owner says later."""
     own_tokens: dict[str, str] = field(factory=dict)
     """The outsiders' sync tokens from before it got late."""
 
@@ -144,6 +153,14 @@ def play(server: ServerProcess, setting: str) -> Room:
     owner.call("PUT", ignored, {"ignored_users": {room.outsiders["ignored"].user_id: {}}})
     room.own_tokens = {who: person.sync()["next_batch"] for who, person in room.outsiders.items()}
     room.speak("late")
+    stick = f"{room.path}/send/org.example.sticky/{secrets.token_hex(4)}"
+    sticky = {"org.matrix.msc4354.sticky_duration_ms": 3_600_000}
+    room.events["sticky"] = owner.call("PUT", stick, {"words": room.new_words("sticky")}, sticky)["event_id"]
+    wait = (
+        f"{API.replace('v3', 'v1')}/rooms/{segment(room.room_id)}/delayed_event/m.room.message/{secrets.token_hex(4)}"
+    )
+    later = {"delay_ms": 3_600_000, "content": {"msgtype": "m.text", "body": room.new_words("delayed")}}
+    room.delay_id = owner.call("PUT", wait, later)["delay_id"]
     room.new_words("reason")
     for event_id in spoiled:
         redact = f"{room.path}/redact/{segment(event_id)}/{secrets.token_hex(4)}"
@@ -213,6 +230,8 @@ def readings(room: Room, who: str) -> Iterator[tuple[str, str]]:
     yield "GET", f"{API}/sync?full_state=true&use_state_after=true&filter={leave}"
     for more in ("", "&full_state=true", f"&filter={leave}", "&use_state_after=true"):
         yield "GET", f"{API}/sync?since={quote(room.own_tokens[who], safe='')}{more}"
+    yield "GET", f"{DELAYED}"
+    yield "GET", f"{DELAYED}/{room.delay_id}"
     yield "GET", f"{API}/joined_rooms"
     yield "GET", f"{API}/publicRooms"
     yield "GET", f"{API}/presence/{segment(room.owner.user_id)}/status"
@@ -298,7 +317,12 @@ def test_nothing_is_changed(besieged: ServerProcess, line: Line, setting: str) -
             wrong += [describe((who, call), answer, f"{name} leaked") for name in room.found_in(answer.body.decode())]
             if answer.status not in (403, 404):
                 wrong.append(describe((who, call), answer, "not refused"))
+        for action in ("send", "cancel", "restart"):
+            answer = line.ask("POST", f"{DELAYED}/{room.delay_id}/{action}", {}, token=person.token)
+            if answer.status != 404:
+                wrong.append(describe((who, action), answer, "not refused"))
     after = {who: room.said_by(person.user_id) for who, person in room.outsiders.items()}
+    assert room.owner.call("GET", f"{DELAYED}/{room.delay_id}").get("outcome") is None
     assert not wrong, report(wrong)
     assert after == before
     assert room.owner.sync()["rooms"]["join"][room.room_id]["ephemeral"]["events"]
