@@ -1,6 +1,7 @@
 """What a server that is home to guilds keeps beside their rooms: marks of unfinished work, and the audit log.
 
 guilds_unsettled   room_id │ mark            an edit whose consequences in the guild's rooms are still to be sent
+guilds_closing     room_id                   a room out of which everybody is to be put
 guild_audit        nid │ room_nid │ ts │ user_id │ action │ target │ before │ after │ reason
 """
 
@@ -53,6 +54,21 @@ def set_settled(cursor: Cursor, guild_id: str, mark: int) -> None:
 def unsettled(cursor: Cursor) -> list[str]:
     """Every guild with a mark."""
     return [row[0] for row in cursor.execute("SELECT room_id FROM guilds_unsettled ORDER BY room_id").fetchall()]
+
+
+def set_closing(cursor: Cursor, room_id: str) -> None:
+    """Everybody is to be put out of a room."""
+    cursor.later("INSERT INTO guilds_closing (room_id) VALUES (?) ON CONFLICT DO NOTHING", (room_id,))
+
+
+def set_closed(cursor: Cursor, room_id: str) -> None:
+    """Nobody is left in a room."""
+    cursor.later("DELETE FROM guilds_closing WHERE room_id = ?", (room_id,))
+
+
+def closing(cursor: Cursor) -> list[str]:
+    """Every room that is being closed."""
+    return [row[0] for row in cursor.execute("SELECT room_id FROM guilds_closing ORDER BY room_id").fetchall()]
 
 
 def add_audit(cursor: Cursor, room_nid: int, entry: AuditEntry) -> None:

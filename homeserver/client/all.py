@@ -67,6 +67,7 @@ from homeserver.client.media import preview_url as media_preview_url
 from homeserver.client.media import thumbnail as media_thumbnail
 from homeserver.client.media import upload as media_upload
 from homeserver.client.media import waveform as media_waveform
+from homeserver.guilds.api.all import GUILD_ROUTES
 
 ALL_ROUTES: Sequence[ModuleType] = (
     account,
@@ -129,4 +130,5 @@ ALL_ROUTES: Sequence[ModuleType] = (
     voip,
     wellknown,
     whoami,
+    *GUILD_ROUTES,
 )

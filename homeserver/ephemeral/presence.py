@@ -206,6 +206,11 @@ class PresenceBoard:
                 _fill(person, saved)
         return self._content(person, self._clock.now_ms())
 
+    def peek(self, user_id: str) -> str:
+        """Whether somebody is online, as far as is in memory, for who shares a room with them. Never waits."""
+        person = self._people.get(user_id)
+        return OFFLINE if person is None else person.state
+
     # -- start and end -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 
 from attrs import frozen
 
+from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.book import GuildBook
+from homeserver.guilds.closing import Closer
 from homeserver.guilds.create import GuildMaker
 from homeserver.guilds.doors import GuildDoors
 from homeserver.guilds.editor import Editor
+from homeserver.guilds.invites import Invites
 from homeserver.guilds.reconcile import Reconciler
 from homeserver.guilds.rules import GuildRules
 from homeserver.guilds.steward import VIEW_RULE, add_steward, steward_of
@@ -38,16 +41,24 @@ class Guilds:
     editor: Editor
     attendance: Attendance
     reconciler: Reconciler
+    closer: Closer
+    desk: Desk
+    invites: Invites
     database: Database
+    tasks: Tasks
     door: Door
 
     async def start(self) -> None:
         """See to it that the steward is there, and take up what a crash left undone."""
         await self.database.write(add_steward, self.steward, self.door.clock.now_ms())
         await self.reconciler.start()
+        await self.closer.start()
 
     def collaborators(self) -> Mapping[type[Any], object]:
-        friends: list[object] = [self.book, self.maker, self.editor, self.attendance, self.reconciler]
+        friends: list[object] = [
+            self.book, self.maker, self.editor, self.attendance, self.reconciler, self.closer, self.desk,
+            self.invites,            self.database, self.tasks,
+        ]  # fmt: skip
         return {type(friend): friend for friend in friends}
 
 
@@ -69,9 +80,12 @@ def build_guilds(
     editor = Editor(steward, door, book, reconciler)
     attendance = Attendance(steward, door, rooms, book, editor, profiles, memberships.elsewhere)
     maker = GuildMaker(steward, door, database, founder, profiles)
-    doors = GuildDoors(steward, rooms, book, attendance, reconciler, tasks)
+    closer = Closer(steward, door, rooms, database)
+    doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, tasks)
     memberships.wardens.append(doors)
     memberships.vouching.grants[VIEW_RULE] = doors.may_view
     sender.rules.append(GuildRules(rooms, book, door.clock))
     door.observers.append(doors)
-    return Guilds(steward, book, maker, editor, attendance, reconciler, database, door)
+    desk = Desk(rooms, book, editor, door.events)
+    invites = Invites(database, door.clock, rooms, attendance)
+    return Guilds(steward, book, maker, editor, attendance, reconciler, closer, desk, invites, database, tasks, door)

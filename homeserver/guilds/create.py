@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.errors import InvalidParam, Unavailable
+from homeserver.guilds.editor import row_of
 from homeserver.guilds.model import (
     ADMIN,
     CATEGORY_TYPE,
@@ -39,7 +40,6 @@ from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.founding import Founder
 from homeserver.rooms.membership import AUTHORISER, MEMBER, MemberProfiles, member_content
 from storage.database import Database, DuplicateRow
-from storage.ports import NewRoom
 
 VERSION: Final = ROOM_VERSIONS["12"]
 MAX_ATTEMPTS = 5
@@ -127,7 +127,7 @@ class GuildMaker:
         and are known to nobody.
         """
         with self.database.together():
-            durable = [self.door.append(draft, new_room=_row(draft)) for draft in drafts]
+            durable = [self.door.append(draft, new_room=row_of(draft)) for draft in drafts]
         outcomes: list[object] = [outcome for _, outcome in await DeferredList(durable, consumeErrors=True)]
         for outcome in outcomes:
             if isinstance(outcome, Failure) and outcome.value is not None:
@@ -173,6 +173,10 @@ class GuildMaker:
         draft.add(state(self.steward, "m.room.history_visibility", {"history_visibility": "shared"}))
         draft.add(state(self.steward, "m.room.guest_access", {"guest_access": "forbidden"}))
 
+    def let_in(self, draft: Draft, user_id: str, content: Mapping[str, Any]) -> None:
+        """Add somebody of this server to a channel that it may view. `content`: of a join, with its profile."""
+        self._let_in(draft, user_id, content, is_guild=False)
+
     def _let_in(self, draft: Draft, user_id: str, content: Mapping[str, Any], *, is_guild: bool) -> None:
         if is_guild:
             draft.add(Template(MEMBER, self.steward, {**content, "membership": "invite"}, user_id))
@@ -196,9 +200,3 @@ def _role_content(role: FirstRole, position: int) -> dict[str, Any]:
     if role.color:
         content["color"] = role.color
     return content
-
-
-def _row(draft: Draft) -> NewRoom:
-    room = draft.room
-    kind = room.create.content.get("type")
-    return NewRoom(room.nid, room.room_id, room.version.identifier, room.create.sender, kind)

@@ -14,6 +14,7 @@ from attrs import frozen
 from homeserver.errors import Forbidden
 from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.book import GuildBook
+from homeserver.guilds.closing import Closer
 from homeserver.guilds.model import Channel, Guild
 from homeserver.guilds.permissions import VIEW_CHANNEL
 from homeserver.guilds.reconcile import Reconciler
@@ -34,6 +35,7 @@ class GuildDoors:
     book: GuildBook
     attendance: Attendance
     reconciler: Reconciler
+    closer: Closer
     tasks: Tasks
 
     async def takes(self, act: Act) -> bool:
@@ -79,7 +81,7 @@ class GuildDoors:
         if room.create.sender != self.steward:
             return
         guild_id = guild_id_of(room)
-        if guild_id is None:
+        if guild_id is None or room.room_id in self.closer.closing:
             return
         lost = [stored.event for stored in accepted.redacted if stored.event.state_key is not None]
         if any(event.sender == self.steward for event in lost):

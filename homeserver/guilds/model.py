@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from immutables import Map
 
+from federation.room.acl import ServerAcl
 from homeserver.guilds.permissions import (
     ADMINISTRATOR,
     EVERYONE,
@@ -41,7 +42,11 @@ CHILD_TYPE: Final = "m.space.child"
 IN_CATEGORY: Final = "chat.guildhall.category"
 """The key of an `m.space.child`'s content that says in which category a channel stands."""
 
-OWN_TYPES: Final = frozenset([GUILD_TYPE, ROLE_TYPE, MEMBER_TYPE, CATEGORY_TYPE, CHANNEL_TYPE, CHILD_TYPE])
+ACL_TYPE: Final = "m.room.server_acl"
+OPEN_TO_ALL: Final[Mapping[str, Any]] = {"allow": ["*"], "deny": [], "allow_ip_literals": True}
+"""The content of an access list that keeps nobody out."""
+
+OWN_TYPES: Final = frozenset([GUILD_TYPE, ROLE_TYPE, MEMBER_TYPE, CATEGORY_TYPE, CHANNEL_TYPE, CHILD_TYPE, ACL_TYPE])
 """The types of which a guild is made."""
 
 TEXT: Final = "text"
@@ -113,6 +118,18 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     category_id: str | None = None
 
 
+class Acl(msgspec.Struct, frozen=True, gc=False):
+    """`m.room.server_acl`: which servers may take part, in the guild's room and in its channels."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    allow_ip_literals: bool = True
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return {"allow": list(self.allow), "deny": list(self.deny), "allow_ip_literals": self.allow_ip_literals}
+
+
 NOBODY: Final = Member()
 
 
@@ -130,6 +147,7 @@ class Guild(msgspec.Struct, frozen=True):
     channels: Map[str, Channel] = Map()
     places: Map[str, Place] = Map()
     """By room id, of channels and maybe of other rooms that are in the space."""
+    acl: Acl | None = None
 
     # -- roles -------------------------------------------------------------------------------------------------
 
@@ -240,6 +258,8 @@ class Guild(msgspec.Struct, frozen=True):
                 return self._with("categories", self.categories, state_key, _read_category(state_key, content))
             case "chat.guildhall.channel":
                 return self._with("channels", self.channels, state_key, _read_channel(state_key, content))
+            case "m.room.server_acl" if state_key == "":
+                return msgspec.structs.replace(self, acl=_read_acl(content))
             case "m.space.child":
                 return self._with("places", self.places, state_key, _read_place(content))
         return self
@@ -332,6 +352,13 @@ def _read_settings(content: Mapping[str, Any]) -> Settings:
         policy=content.get("policy") is True,
         transcription=_text(content.get("transcription")),
     )
+
+
+def _read_acl(content: Mapping[str, Any]) -> Acl | None:
+    if not content:
+        return None
+    read = ServerAcl.parse(content)
+    return Acl(read.allow, read.deny, read.allow_ip_literals)
 
 
 def _read_role(role_id: str, content: Mapping[str, Any]) -> Role | None:

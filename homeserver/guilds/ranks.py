@@ -14,7 +14,12 @@ from homeserver.guilds.permissions import Permissions, permission_names
 
 def check_permission(guild: Guild, user_id: str, needed: Permissions, channel: Channel | None = None) -> None:
     """Raises Forbidden unless somebody holds all that is needed, in the guild or in a channel of it."""
-    missing = needed & ~guild.permissions(user_id, channel)
+    refuse_without(guild.permissions(user_id, channel), needed)
+
+
+def refuse_without(held: Permissions, needed: Permissions) -> None:
+    """Raises Forbidden naming what is needed and not among what is held."""
+    missing = needed & ~held
     if missing:
         raise Forbidden(f"You need the permission {' and '.join(f'`{name}`' for name in permission_names(missing))}")
 
@@ -41,7 +46,12 @@ def check_roles(guild: Guild, user_id: str, before: Collection[str], after: Coll
 
 def check_grant(guild: Guild, user_id: str, granted: Permissions, channel: Channel | None = None) -> None:
     """Raises Forbidden where somebody would grant or override what they lack themselves."""
-    missing = granted & ~guild.permissions(user_id, channel)
+    refuse_grant(guild.permissions(user_id, channel), granted)
+
+
+def refuse_grant(held: Permissions, granted: Permissions) -> None:
+    """Raises Forbidden naming what would be granted, or overridden, and is not held."""
+    missing = granted & ~held
     if missing:
         names = ", ".join(f"`{name}`" for name in permission_names(missing))
         raise Forbidden(f"You can't give or take what you don't have: {names}")

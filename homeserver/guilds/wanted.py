@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from federation.room.event import StateKey
-from homeserver.guilds.model import Channel, Guild
+from homeserver.guilds.model import ACL_TYPE, Channel, Guild
 from homeserver.guilds.projection import project
 from homeserver.guilds.steward import VIEW_RULE
 from homeserver.rooms.live import JOIN_RULES, POWER_LEVELS
@@ -27,7 +27,10 @@ def wanted_in_guild(guild: Guild) -> Mapping[StateKey, dict[str, Any]]:
 def wanted_in_channel(guild: Guild, channel: Channel) -> Mapping[StateKey, dict[str, Any]]:
     """State of a channel's room that follows from the guild."""
     kind = "m.room_membership" if guild.is_open(channel) else VIEW_RULE
-    return {
+    wanted: dict[StateKey, dict[str, Any]] = {
         POWER_LEVELS: project(guild, channel),
         JOIN_RULES: {"join_rule": "restricted", "allow": [{"type": kind, "room_id": guild.room_id}]},
     }
+    if guild.acl is not None:
+        wanted[ACL_TYPE, ""] = guild.acl.content
+    return wanted

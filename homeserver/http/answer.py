@@ -18,7 +18,7 @@ from homeserver.http.route import Reply
 
 CORS: Mapping[str, str] = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization",
     "Access-Control-Expose-Headers": "Retry-After",
 }

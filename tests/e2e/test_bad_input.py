@@ -123,7 +123,7 @@ def test_without_a_token(stage: Stage, row: Route) -> None:
 def test_other_methods(stage: Stage, row: Route) -> None:
     path = stage.fill(row.path)
     assert stage.server.request("OPTIONS", path).status == 204
-    answer = judge(stage.server.request("PATCH", path, b"{}", token=stage.mallory.token), 405)
+    answer = judge(stage.server.request("PROPFIND", path, b"{}", token=stage.mallory.token), 405)
     assert answer.json["errcode"] == "M_UNRECOGNIZED"
     assert row.method in answer.headers["Allow"]
     for wrong in (path + "/more/and/more", "/_matrix/client/v9" + path[19:]):

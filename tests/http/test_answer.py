@@ -62,7 +62,7 @@ def test_whole_answer() -> None:
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
         "Access-Control-Allow-Origin: *",
-        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         "Access-Control-Allow-Headers: X-Requested-With, Content-Type, Authorization",
         "Access-Control-Expose-Headers: Retry-After",
         "X-New: 1",

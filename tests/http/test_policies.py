@@ -59,4 +59,4 @@ def test_paths() -> None:
         assert (
             row.path.startswith(("/_matrix/", "/_synapse/", "/_guildhall/", "/.well-known/")) or row.path in UNLIMITED
         )
-        assert row.method in ("GET", "PUT", "POST", "DELETE")
+        assert row.method in ("GET", "PUT", "POST", "PATCH", "DELETE")

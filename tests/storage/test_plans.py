@@ -30,6 +30,7 @@ from storage import (
     filters,
     gaps,
     graph,
+    guild_invites,
     guilds,
     key_backups,
     loose_files,
@@ -70,6 +71,7 @@ from storage.dehydrated_devices import Dehydrated
 from storage.destinations import Attempts
 from storage.device_keys import CrossSigningKey, KeySignature
 from storage.device_lists import DeviceUpdate
+from storage.guild_invites import Invite
 from storage.guilds import AuditEntry
 from storage.key_backups import Backup, RoomKey
 from storage.media import Medium, Quota
@@ -100,6 +102,7 @@ WHOLE_TABLES = (
     "SELECT DISTINCT destination FROM owed",  # at start, and from owed_devices
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT user_id, erase FROM departures",  # at start
+    "SELECT room_id FROM guilds_closing",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
     "SELECT r.room_id FROM partial_stays p",  # at start; few ever
     "SELECT DISTINCT destination FROM to_device_out",  # at start
@@ -338,6 +341,17 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guilds.unsettled_at(cursor, room.room_id),
         lambda cursor: guilds.set_settled(cursor, room.room_id, 6),
         lambda cursor: guilds.unsettled(cursor),
+        lambda cursor: guild_invites.add(cursor, Invite("code", room.room_id, None, ALICE, 1, None, 5)),
+        lambda cursor: guild_invites.get_valid(cursor, "code", 5),
+        lambda cursor: guild_invites.valid_of_guild(cursor, room.room_id, 5),
+        lambda cursor: guild_invites.take_use(cursor, "code", 5),
+        lambda cursor: guild_invites.give_back(cursor, "code"),
+        lambda cursor: guild_invites.remove_invalid(cursor, room.room_id, 5),
+        lambda cursor: guild_invites.remove(cursor, room.room_id, "code"),
+        lambda cursor: guild_invites.remove_all(cursor, "!other"),
+        lambda cursor: guilds.set_closing(cursor, room.room_id),
+        lambda cursor: guilds.closing(cursor),
+        lambda cursor: guilds.set_closed(cursor, "!other"),
         lambda cursor: guilds.add_audit(cursor, room.nid, AuditEntry(3, 0, 5, ALICE, "role.update", "red", b"{}")),
         lambda cursor: guilds.read_audit(cursor, room.nid, None, 10),
         lambda cursor: guilds.read_audit(cursor, room.nid, (4, 1), 10),

@@ -22,6 +22,17 @@ ROUTES: list[Route] = [endpoint.route for endpoint in route_table().endpoints]
 _fresh = count(1)
 
 
+GUILDS = "/_guildhall/client/v1/guilds/"
+NO_GUILD: Mapping[str, str] = {
+    "guild_id": "!none",
+    "role_id": "admin",
+    "category_id": "none",
+    "target": "everyone",
+    "code": "none",
+    "shortcode": "party",
+}
+
+
 @frozen
 class Call:
     """A request before it is text: each part can be replaced by `attrs.evolve`."""
@@ -62,15 +73,19 @@ class Scene:
     alias: str
     media_id: str = "none"
     """Of a picture that the person uploaded."""
+    guild: Mapping[str, str] = field(factory=lambda: NO_GUILD)
+    """Path parameters of a guild of the person's."""
     more: dict[str, str] = field(factory=dict)
     """Path parameters to take instead of the usual ones."""
 
     def call(self, route: Route) -> Call:
         """A good call of a route. Raises KeyError where this file knows no example for a parameter."""
         values = self._values() | self.more
+        if route.path.startswith(GUILDS) and "guild_channel" in self.guild:
+            values["room_id"] = self.guild["guild_channel"]
         names = re.findall(r"\{(\w+)\}", route.path)
         query = {name: QUERY[name] for name in route.query if name in required_of(route)}
-        body = self._body(route) if route.method in ("PUT", "POST", "DELETE") else None
+        body = self._body(route) if route.method in ("PUT", "POST", "PATCH", "DELETE") else None
         return Call(route, {name: values[name] for name in names}, query, body)
 
     def _values(self) -> dict[str, str]:
@@ -101,6 +116,7 @@ class Scene:
             "action": "restart",
             "rule_kind": "override",
             "rule_id": "org.example.rule",
+            **self.guild,
         }
 
     def _body(self, route: Route) -> Any:
@@ -142,6 +158,7 @@ KEY = {"first_message_index": 0, "forwarded_count": 0, "is_verified": True, "ses
 """A backed up room key."""
 
 QUERY = {
+    "role": "everyone", "q": "alice",
     "dir": "b", "limit": "5", "from": "s1_2_3", "to": "s1_2_3", "filter": "{}", "at": "", "membership": "join",
     "version": "1", "not_membership": "leave", "server_name": "localhost", "via": "localhost", "since": "",
     "server": "localhost",
@@ -156,6 +173,10 @@ QUERY = {
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
+    "name": "A name",
+    "roles": [],
+    "layout": [],
+    "url": "mxc://localhost/a",
     "new_password": "another good password",
     "nonce": "x",
     "new_version": "11",

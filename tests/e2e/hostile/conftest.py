@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.hostile.calls import Scene
+from tests.e2e.hostile.calls import GUILDS, Scene
 from tests.e2e.hostile.line import Line, segment
 from tests.fixtures_db import PostgresServer
-from tests.fixtures_server import ServerProcess, running_servers
+from tests.fixtures_server import Person, ServerProcess, running_servers
 from tests.media.files import picture
 
 SECRET = "the-cake-is-in-the-cellar"
@@ -52,7 +52,25 @@ def new_scene(server: ServerProcess, version: str | None = None) -> Scene:
     made = alice.call("POST", f"/_matrix/client/v3/user/{segment(alice.user_id)}/filter", {"room": {}})
     uploaded = alice.request("POST", "/_matrix/media/v3/upload", picture())
     media_id = str(uploaded.json["content_uri"]).rpartition("/")[2]
-    return Scene(alice, room_id, event_id, bob, str(made["filter_id"]), f"#{name}:{server.name}", media_id)
+    scene = Scene(alice, room_id, event_id, bob, str(made["filter_id"]), f"#{name}:{server.name}", media_id)
+    scene.guild = new_guild(alice)
+    return scene
+
+
+def new_guild(owner: Person) -> dict[str, str]:
+    """A guild of somebody's, as path parameters; its name is secret."""
+    guild_id = owner.call("POST", GUILDS[:-1], {"name": SECRET})["guild_id"]
+    path = f"{GUILDS}{segment(guild_id)}"
+    whole = owner.call("GET", path)
+    return {
+        "guild_id": guild_id,
+        "guild_channel": whole["channels"][0]["room_id"],
+        "category_id": whole["categories"][0]["category_id"],
+        "role_id": owner.call("POST", f"{path}/roles", {"name": "A role"})["role_id"],
+        "target": "everyone",
+        "code": owner.call("POST", f"{path}/invites", {})["code"],
+        "shortcode": "party",
+    }
 
 
 def is_intact(scene: Scene) -> bool:

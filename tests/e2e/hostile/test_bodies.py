@@ -14,7 +14,8 @@ from tests.e2e.hostile.line import Line, describe, segment
 from tests.fixtures_server import ServerProcess
 from tests.spec.operations import complaints
 
-READING = [route for route in ROUTES if route.method in ("PUT", "POST", "DELETE") and not takes_bytes(route)]
+METHODS = ("PUT", "POST", "PATCH", "DELETE")
+READING = [route for route in ROUTES if route.method in METHODS and not takes_bytes(route)]
 DEEP = 10_000
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from homeserver.http.route import Route
-from tests.e2e.hostile.calls import QUERY, ROUTES, Call, Scene, evolve, operation_of
+from tests.e2e.hostile.calls import GUILDS, QUERY, ROUTES, Call, Scene, evolve, operation_of
 from tests.e2e.hostile.conftest import is_intact, new_scene
 from tests.e2e.hostile.line import Line, describe, segment
 from tests.e2e.hostile.test_bodies import read_everything
@@ -116,9 +117,12 @@ def test_odd_filters(line: Line, scene: Scene) -> None:
 
 def test_odd_paths(besieged: ServerProcess, line: Line, scene: Scene) -> None:
     wrong, tried = [], 0
+    turns = count()
     for route in ROUTES:
         for name in re.findall(r"\{(\w+)\}", route.path):
-            for text in SEGMENTS:
+            # The many calls of the guild API read their paths in the same few ways: each segment is tried in some.
+            segments = SEGMENTS[next(turns) % 6 :: 6] if route.path.startswith(GUILDS) else SEGMENTS
+            for text in segments:
                 call = scene.call(route)
                 mark = f"mark-{name}"
                 target = evolve(call, values={**call.values, name: mark}).target.replace(mark, text)
