@@ -125,7 +125,7 @@ def test_a_flood_of_forks(fleet: Fleet) -> None:
     assert len(a.room(room_id).visible.head.extremities) == 1
 
 
-@pytest.mark.parametrize("lie", ["junk", "refusal"])
+@pytest.mark.parametrize("lie", ["nothing", "junk", "refusal"])
 def test_a_server_that_does_not_have_what_it_speaks_of(fleet: Fleet, lie: str) -> None:
     """It is asked the same thing again now and then, and not for each of its events."""
     a, b = fleet.open("a", "b")
@@ -133,6 +133,7 @@ def test_a_server_that_does_not_have_what_it_speaks_of(fleet: Fleet, lie: str) -
     b.enter("bob", room_id, via=a)
     fleet.settle()
     answers = {
+        "nothing": Response(200, {}, b'{"events": [], "pdus": [], "pdu_ids": [], "auth_chain_ids": []}'),
         "junk": Response(200, {}, b'{"events": [{}], "pdus": [{}], "pdu_ids": ["$x"], "auth_chain_ids": ["$y"]}'),
         "refusal": Response(403, {}, b'{"errcode": "M_FORBIDDEN", "error": "no"}'),
     }

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from attrs import frozen
 
 from federation.room.event import StateKey
-from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.live import CREATE, LiveRoom
 from homeserver.rooms.receive.gather import Budget, Delivered, Gatherer
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.outliers import Outliers
@@ -60,7 +60,8 @@ class ToldStates:
         return None if withheld else delivered
 
     async def take(self, room: LiveRoom, told: StateIds, delivered: Delivered) -> dict[StateKey, StateRef] | None:
-        """Keep what was delivered, and give the state; None if it holds two events for one key.
+        """Keep what was delivered, and give the state; None if it holds two events for one key, or not the one with
+        which the room began: such a state no room ever had.
 
         To be called while nothing else comes into the room from peers.
         """
@@ -78,6 +79,8 @@ class ToldStates:
             if entry.key in refs:
                 return None
             refs[entry.key] = entry.ref
+        if CREATE not in refs:
+            return None
         await self.outliers.anchor_state(room, refs)
         return refs
 
