@@ -211,7 +211,8 @@ def _is_unknown(refused: Refused) -> bool:
     """Whether a server knows nothing of the endpoint: then it may know the one before."""
     if refused.errcode == "M_UNRECOGNIZED":
         return True
-    return refused.status in (404, 405) and refused.errcode == ""  # COMPAT proxies that answer for what they don't know
+    # COMPAT proxies that answer for what they don't know, and servers that take the path for another of theirs.
+    return refused.status in (400, 404, 405) and refused.errcode == ""
 
 
 def _refusal(refused: Refused) -> MatrixError:

@@ -88,6 +88,19 @@ def send(origin: Member, target: Member, edu_type: str, content: Mapping[str, An
 
 
 class TestLists:
+    def test_a_device_without_keys_is_no_news(self, both: Fleet) -> None:
+        a, b = both.open("a", "b")
+        ann, bob = enter(a, "ann"), Villager.enter(b, "bob")
+        ann.sync()
+        share_a_room(both, ann, bob)
+        assert "bob" in ann.lists()[0]
+        Villager.enter(b, "bob", "SECOND")
+        both.run(3)
+        assert ann.lists() == ([], [])
+        Villager.enter(b, "bob", "THIRD").upload(1)
+        both.run(3)
+        assert ann.lists() == (["bob"], [])
+
     def test_who_shares_a_room_is_kept_up_to_date(self, both: Fleet) -> None:
         a, b = both.open("a", "b")
         ann, bob = enter(a, "ann"), enter(b, "bob")

@@ -315,7 +315,10 @@ def test_a_thumbnail_that_is_too_large(one: Member) -> None:
 UNKNOWN = Response(404, {}, b'{"errcode": "M_UNRECOGNIZED", "error": "?"}')
 
 
-@pytest.mark.parametrize("refusal", [UNKNOWN, Response(404, {}, b"<html>nginx</html>"), Response(405, {}, b"")])
+@pytest.mark.parametrize(
+    "refusal",
+    [UNKNOWN, Response(404, {}, b"<html>nginx</html>"), Response(405, {}, b""), Response(400, {}, b"Invalid origin")],
+)
 def test_servers_of_old(one: Member, refusal: Response) -> None:
     old = Response(200, {"content-type": "image/png", "content-disposition": "inline; filename=x.png"}, picture())
     lies = Lies([refusal, old])

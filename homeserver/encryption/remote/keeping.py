@@ -88,12 +88,13 @@ def _gone(cursor: Cursor, user_id: str, answer: UserDevices) -> list[str]:
 def apply_update(cursor: Cursor, update: DeviceListUpdate) -> tuple[bool, bool]:
     """Take an update into the list that is here. Says whether clients have to ask again, and whether it is to be read.
 
-    Of whom there is no list, clients may still know something from elsewhere.
+    Of whom there is no list, clients may still know something from elsewhere; but a device without keys adds nothing to
+    that.
     """
     user_id = update.user_id
     known = rows.lists_of(cursor, [user_id]).get(user_id)
     if known is None:
-        return True, False
+        return update.deleted or update.keys is not None, False
     if update.stream_id == known.stream_id and not known.missed:
         return False, False
     if known.missed or set(update.prev_id) != {known.stream_id}:
