@@ -42,6 +42,7 @@ from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
 from homeserver.guilds.build import Guilds, build_guilds
+from homeserver.guilds.steward import LOCALPART, steward_of
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
@@ -311,8 +312,8 @@ def build(
         asking = build_asking(server_name, federation.client, clock)
         federation.gate.observers.append(asking.patience.heard_of)
     account_data = AccountData(hub, database)
-    ignoring = Ignoring(database)
-    invite_filter = InviteFilter(database, ignoring)
+    ignoring = Ignoring(database, [steward_of(server_name)])
+    invite_filter = InviteFilter(database, ignoring, [steward_of(server_name)])
     account_data.listeners += [ignoring.data_changed, invite_filter.data_changed]
     push = build_push(account_data)
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
@@ -444,7 +445,7 @@ def build(
         max_timeout_ms=settings.limits.max_sync_timeout_ms,
     )
 
-    accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists)
+    accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
     departures = Departures(
         database=database,
         rooms=rooms,
@@ -456,6 +457,7 @@ def build(
     )
     accounts.listeners.accounts += [
         clockwork,
+        guilds.heirs,
         departures,
         profiles,
         account_data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from attrs import define
@@ -37,6 +37,8 @@ class Registration:
     _interactive: InteractiveAuth
     _limits: RateLimiter
     _listeners: Listeners
+    _reserved: Collection[str] = ()
+    """Localparts that are the server's own, whether their accounts are there yet or not."""
 
     def check_open(self) -> None:
         """Raise `Forbidden` where people cannot register by themselves."""
@@ -117,6 +119,8 @@ class Registration:
     def _parse_name(self, username: str) -> UserId:
         try:
             localpart = parse_new_user_localpart(username.lower())
+            if localpart in self._reserved:
+                raise _name_in_use()
             if localpart.startswith("_"):
                 raise InvalidIdentifier("user name", "may not begin with _, which bridges' accounts do")
             return parse_user_id(f"@{localpart}:{self._server_name}", historical=False)

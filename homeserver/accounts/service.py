@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -76,8 +76,9 @@ def build_accounts(
     tasks: Tasks,
     reactor: IReactorFromThreads,
     book: DeviceBook,
+    reserved: Collection[str] = (),
 ) -> Accounts:
-    """Put the parts together. `reactor` is for the threads that hash passwords."""
+    """Put the parts together. `reactor` is for the threads that hash passwords; nobody registers what is `reserved`."""
     server_name = settings.server.name
     listeners = Listeners()
     passwords = Passwords(settings.passwords, reactor)
@@ -88,7 +89,7 @@ def build_accounts(
     stages: list[Stage] = [DummyStage(), PasswordStage(credentials), RegistrationTokenStage(tokens, limits)]
     interactive = InteractiveAuth(clock, {stage.type: stage for stage in stages})
     registration = Registration(
-        database, clock, settings.registration, server_name, passwords, tokens, interactive, limits, listeners
+        database, clock, settings.registration, server_name, passwords, tokens, interactive, limits, listeners, reserved
     )
     return Accounts(
         listeners=listeners,

@@ -13,7 +13,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from federation.room.identifiers import server_of
-from homeserver.errors import Forbidden
+from homeserver.errors import Forbidden, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
 from homeserver.guilds.model import MEMBER_TYPE, Channel, Guild
@@ -90,9 +90,11 @@ class Attendance:
         """Put somebody out of the guild and its channels."""
 
         def work(edit: Edit) -> None:
+            check_inside(edit, actor)
             check_permission(edit.guild, actor, KICK_MEMBERS)
             check_above(edit.guild, actor, target)
-            edit.require_member(target)
+            if edit.membership_of(target) not in ("join", "invite", "knock"):
+                raise NotFound(f"{target} is not in this guild")
             self._put_out(edit, "member.kick", target, "leave", reason)
 
         await self.editor.edit(guild_id, actor, work)
@@ -101,6 +103,7 @@ class Attendance:
         """Put somebody out, if they are in, and don't let them in again."""
 
         def work(edit: Edit) -> None:
+            check_inside(edit, actor)
             check_permission(edit.guild, actor, BAN_MEMBERS)
             check_above(edit.guild, actor, target)
             self._put_out(edit, "member.ban", target, "ban", reason)
@@ -109,6 +112,7 @@ class Attendance:
 
     async def unban(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
         def work(edit: Edit) -> None:
+            check_inside(edit, actor)
             check_permission(edit.guild, actor, BAN_MEMBERS)
             if edit.membership_of(target) != "ban":
                 raise Forbidden(f"{target} is not banned from this guild")
@@ -173,6 +177,12 @@ class Attendance:
     async def _is_in(self, room_id: str, user_id: str) -> bool:
         room = await self.rooms.get(room_id)
         return room is not None and room.membership_of(user_id) in ("join", "invite", "knock")
+
+
+def check_inside(edit: Edit, user_id: str) -> None:
+    """Raises Forbidden for who is not in the guild: what everybody there may do is not for those outside."""
+    if edit.membership_of(user_id) != "join":
+        raise Forbidden(NOT_IN_ROOM)
 
 
 def membership_in(draft: Draft, user_id: str) -> str | None:

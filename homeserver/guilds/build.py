@@ -18,6 +18,7 @@ from homeserver.guilds.closing import Closer
 from homeserver.guilds.create import GuildMaker
 from homeserver.guilds.doors import GuildDoors
 from homeserver.guilds.editor import Editor
+from homeserver.guilds.heirs import Heirs
 from homeserver.guilds.invites import Invites
 from homeserver.guilds.reconcile import Reconciler
 from homeserver.guilds.rules import GuildRules
@@ -44,6 +45,7 @@ class Guilds:
     closer: Closer
     desk: Desk
     invites: Invites
+    heirs: Heirs
     database: Database
     tasks: Tasks
     door: Door
@@ -88,4 +90,7 @@ def build_guilds(
     door.observers.append(doors)
     desk = Desk(rooms, book, editor, door.events)
     invites = Invites(database, door.clock, rooms, attendance)
-    return Guilds(steward, book, maker, editor, attendance, reconciler, closer, desk, invites, database, tasks, door)
+    heirs = Heirs(editor, book, database)
+    return Guilds(
+        steward, book, maker, editor, attendance, reconciler, closer, desk, invites, heirs, database, tasks, door
+    )

@@ -67,11 +67,14 @@ async def member_content(
     return content
 
 
+Kind = Literal["join", "invite", "leave", "kick", "ban", "unban"]
+
+
 @frozen
 class Act:
     """What a client asks for about a membership."""
 
-    kind: Literal["join", "invite", "leave", "kick", "ban", "unban"]
+    kind: Kind
     room_id: str
     actor: str
     target: str
@@ -247,6 +250,23 @@ class Memberships:
             raise Forbidden(NOT_IN_ROOM)
         return wording, None
 
+    async def is_done_by_warden(
+        self, room: LiveRoom, sender: str, target: str, content: Mapping[str, Any], is_guest: bool
+    ) -> bool:
+        """Whether what a client words as a piece of state was a warden's business, and is done as by the calls below.
+
+        Raises InvalidParam, Forbidden.
+        """
+        check_member(target, content)
+        kind = _kind_of(content.get("membership"), room.membership_of(target), is_own=sender == target)
+        if kind is None or is_guest or not self.wardens:
+            return False
+        if kind == "invite" and not self.is_invitation_afar(target, content):
+            await self.invitees.check(sender, target)
+        reason = content.get("reason")
+        act = Act(kind, room.room_id, sender, target, reason if isinstance(reason, str) else None)
+        return await self._is_taken(act)
+
     def is_invitation_afar(self, target: str, content: Mapping[str, Any]) -> bool:
         """Whether a member event invites somebody of another server, which has a say in it: `Elsewhere.invite`."""
         return content.get("membership") == "invite" and server_of(target) != self.door.identity.server_name
@@ -409,6 +429,22 @@ class _AlreadyJoining(Exception):
 
 
 def _nothing(cursor: Cursor) -> None: ...
+
+
+def _kind_of(membership: object, before: str | None, *, is_own: bool) -> Kind | None:
+    """What setting a membership amounts to; None for a change of profile, and for what nobody stands at a door for."""
+    match membership:
+        case "join" if is_own and before != "join":
+            return "join"
+        case "leave" if is_own and before in ("join", "invite"):
+            return "leave"
+        case "leave" if not is_own:
+            return "unban" if before == "ban" else "kick"
+        case "invite" if not is_own:
+            return "invite"
+        case "ban" if not is_own:
+            return "ban"
+    return None
 
 
 def _member(sender: str, target: str, content: dict[str, Any]) -> Template:

@@ -111,6 +111,9 @@ class Sender:
         room = await self.rooms.require(room_id)
         may: Check | None = in_room(sender)
         if event_type == MEMBER:
+            if await self.memberships.is_done_by_warden(room, sender, state_key, content, is_guest):
+                done = (await self.rooms.require(room_id)).visible.state[MEMBER, state_key]
+                return done.event_id
             content, may = await self.memberships.prepare(room, sender, state_key, content, is_guest)
         template = Template(event_type, sender, content, state_key, extra=_sticky(sticky_ms))
         if room.membership_of(sender) == "join":

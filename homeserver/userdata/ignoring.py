@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import orjson
@@ -27,8 +27,9 @@ class Ignorance(Protocol):
 class Ignoring(Known[frozenset[str]]):
     """The lists of this server's people."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, IGNORED, parse_ignored)
+    def __init__(self, database: Database, never: Collection[str] = ()) -> None:
+        """`never`: accounts of the server's own, which nobody can ignore."""
+        super().__init__(database, IGNORED, lambda content: parse_ignored(content).difference(never))
 
 
 def parse_ignored(content: bytes | None) -> frozenset[str]:

@@ -6,7 +6,7 @@ MSC4155: https://github.com/matrix-org/matrix-spec-proposals/pull/4155 (lists of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -97,7 +97,9 @@ class Wishes:
 class InviteFilter:
     """Knows the wishes of this server's people. A listener of `AccountData`."""
 
-    def __init__(self, database: Database, ignoring: Ignorance) -> None:
+    def __init__(self, database: Database, ignoring: Ignorance, never: Collection[str] = ()) -> None:
+        """`never`: accounts of the server's own, which nobody can invite."""
+        self._never = frozenset(never)
         self._ignoring = ignoring
         self._configs = Known(database, CONFIG, _parse)
         self._unstable = Known(database, CONFIG_UNSTABLE, InviteConfig.parse)
@@ -112,7 +114,7 @@ class InviteFilter:
             raise Forbidden(f"{invitee} does not want to be invited", "M_INVITE_BLOCKED")
 
     async def refuses(self, inviter: str, invitee: str) -> bool:
-        return (await self.of(invitee)).judge(inviter) == "block"
+        return invitee in self._never or (await self.of(invitee)).judge(inviter) == "block"
 
     def data_changed(self, user_id: str, datum: AccountDatum) -> None:
         self._configs.data_changed(user_id, datum)
