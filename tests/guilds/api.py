@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +12,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 from attrs import define
+from jsonschema import Draft202012Validator
 
 from homeserver.errors import MatrixError
+from homeserver.guilds.api.openapi import whole_document
 from homeserver.http.answer import answer_of
 from homeserver.http.route import RequestInfo
 from tests.guilds.fixtures import GuildHouse, open_guild_house
@@ -36,7 +39,10 @@ class ApiHouse(GuildHouse):
         ask = None if endpoint.reader is None else endpoint.reader.read(match.values, query, raw)
         info = RequestInfo("127.0.0.1", "test", "1")
         who = None if name is None else self.who(name)
-        return orjson.loads(answer_of(self.wait(endpoint.call(who, ask, info))).body)
+        answer = orjson.loads(answer_of(self.wait(endpoint.call(who, ask, info))).body)
+        complaints = list(answers_of(method, endpoint.route.path).iter_errors(answer))
+        assert not complaints, complaints[:3]
+        return answer
 
     def refused(self, name: str | None, method: str, path: str, body: Any = None) -> str:
         """Call an endpoint that must refuse: `STATUS ERRCODE: words`."""
@@ -67,6 +73,14 @@ class ApiHouse(GuildHouse):
     def roles(self, guild_id: str) -> list[str]:
         """Names, highest first."""
         return [role["name"] for role in self.call("ann", "GET", at("guilds", guild_id, "roles"))["roles"]]
+
+
+@cache
+def answers_of(method: str, path: str) -> Draft202012Validator:
+    """What the OpenAPI document says of an operation's answers."""
+    document = whole_document()
+    schema = document["paths"][path][method.lower()]["responses"]["200"]["content"]["application/json"]["schema"]
+    return Draft202012Validator({**schema, "components": document["components"]})
 
 
 def at(*parts: str) -> str:

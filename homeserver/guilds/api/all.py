@@ -1,34 +1,11 @@
-"""Every module of the guild API, for the route table: a new file is served once it stands here."""
+"""Every module of the guild API, for the route table: its features, and what describes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
 
-from homeserver.guilds.api import (
-    attendance,
-    audit,
-    categories,
-    channels,
-    emoji,
-    guilds,
-    invites,
-    layout,
-    members,
-    permissions,
-    roles,
-)
+from homeserver.guilds.api import docs, openapi
+from homeserver.guilds.api.features import FEATURES
 
-GUILD_ROUTES: Sequence[ModuleType] = (
-    attendance,
-    audit,
-    categories,
-    channels,
-    emoji,
-    guilds,
-    invites,
-    layout,
-    members,
-    permissions,
-    roles,
-)
+GUILD_ROUTES: Sequence[ModuleType] = (*FEATURES, docs, openapi)

@@ -1,0 +1,34 @@
+"""Every feature of the guild API: a new file is served, and described, once it stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from homeserver.guilds.api import (
+    attendance,
+    audit,
+    categories,
+    channels,
+    emoji,
+    guilds,
+    invites,
+    layout,
+    members,
+    permissions,
+    roles,
+)
+
+FEATURES: Sequence[ModuleType] = (
+    attendance,
+    audit,
+    categories,
+    channels,
+    emoji,
+    guilds,
+    invites,
+    layout,
+    members,
+    permissions,
+    roles,
+)
