@@ -15,7 +15,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help setup synapse run dev test acceptance check format fuzz bench docs lock clean
+.PHONY: help setup synapse run dev test acceptance simulate check format fuzz bench docs lock clean
 
 help: ## tell what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -64,6 +64,9 @@ test: check synapse ## everything that the project promises, in two processes: s
 
 acceptance: setup synapse ## scenarios with a real Synapse: every mix of servers, role and room version; half an hour
 	ACCEPTANCE=1 $(BIN)/python -m pytest tests/scenarios -n 2 --dist worksteal
+
+simulate: setup ## servers against an adversary, in one process and on one clock: SEEDS=100 from FIRST=1, or the story of one SEED
+	$(BIN)/python -m tests.simulation $(if $(SEED),replay $(SEED),run --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1))
 
 fuzz: setup ## hostile bytes against parsers and the HTTP edge, for FUZZ_SECONDS (60) in all
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/fuzz

@@ -101,8 +101,8 @@ class Elsewhere(Protocol):
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         """Knock at a room by a server that is in it."""
 
-    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
-        """Decline an invitation, or take back a knock, that `holds`."""
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
+        """Decline an invitation, or take back a knock, that `holds`; False if it does not hold any more."""
 
     async def forget(self, room_id: str, user_id: str) -> bool:
         """Forget what is over in a room that this server is not in. False if there is nothing of the kind."""
@@ -126,7 +126,7 @@ class NoElsewhere:
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         raise NotFound("No room of that id is known here")
 
-    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
         raise Forbidden(NOT_IN_ROOM)
 
     async def forget(self, room_id: str, user_id: str) -> bool:
@@ -292,8 +292,9 @@ class Memberships:
         content = {"membership": "leave", **_with_reason(reason)}
         room = await self.rooms.get(room_id)
         if (room is None or not room.local_joined) and await self.elsewhere.holds(room_id, user_id) is not None:
-            await self.elsewhere.leave(room_id, user_id, content)
-            return
+            if await self.elsewhere.leave(room_id, user_id, content):
+                return
+            room = await self.rooms.get(room_id)
         membership = None if room is None else room.membership_of(user_id)
         if membership == "leave":
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import orjson
+
+from federation.outbound.transport import Request
 from homeserver.rooms.receive.receiver import Receiver
 from tests.fixtures_fleet import Fleet
 
@@ -30,3 +33,36 @@ def test_a_branch_missed_for_long(fleet: Fleet) -> None:
     placed = fleet.wait(b.house.part(Receiver).known.find(b.room(room_id), [*missed, now]))
     assert {event_id for event_id, stored in placed.items() if stored.position > 0} == {*missed, now}
     assert b.state_of(room_id) == a.state_of(room_id)
+
+
+def test_what_can_not_be_placed_yet_is_tried_again(fleet: Fleet) -> None:
+    """b hears of a's newest event, but can't ask for what came before; its sender believes that all is well."""
+    fleet.has_couriers = True
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.run(3)
+
+    def no_events(origin: str, request: Request) -> Request | None:
+        return None if origin == a.name else request
+
+    fleet.meddler = no_events
+    missed = [a.say("alice", room_id, f"missed {number}") for number in range(2)]
+    fleet.run(0.5)
+    newest = a.house.part(Receiver).known
+    raw = fleet.wait(newest.find(a.room(room_id), [missed[1]]))[missed[1]].event.raw
+
+    def one_way(origin: str, request: Request) -> Request | None:
+        return None if origin == b.name else request
+
+    fleet.meddler = one_way
+    body = {"origin": a.name, "origin_server_ts": 0, "pdus": [orjson.loads(raw)]}
+    answer = a.ask(b, "PUT", "/_matrix/federation/v1/send/by-hand", body)
+    assert answer == {"pdus": {missed[1]: {}}}
+    # The line works again, but a does not say anything more.
+    fleet.meddler = lambda origin, request: None if "/send/" in request.path else request
+    fleet.run(20)
+    placed = fleet.wait(b.house.part(Receiver).known.find(b.room(room_id), missed))
+    assert {event_id for event_id, stored in placed.items() if stored.position > 0} == set(missed)
+    fleet.run(400)
+    assert "events again" not in b.house.tasks.names

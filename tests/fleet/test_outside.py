@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
-from federation.outbound.transport import Refused
+from federation.outbound.transport import Refused, Request
 from federation.room.hashing import encode_base64
 from federation.room.signing import SigningKey, sign_json
 from homeserver.errors import MatrixError
@@ -249,3 +250,24 @@ def test_only_who_invited_takes_an_invitation_back(fleet: Fleet) -> None:
     a.kick("alice", BOB, room_id)
     fleet.settle()
     assert section(b, "bob", "invite", room_id) is None
+
+
+def test_declining_while_the_join_is_under_way(fleet: Fleet) -> None:
+    """Whoever gives up waiting leaves the room that was just entered, and both servers know it."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="private_chat")
+    a.invite("alice", BOB, room_id)
+    declined: list[Deferred[None]] = []
+
+    def meddle(origin: str, request: Request) -> Request:
+        if "/make_join/" in request.path:
+            declined.append(Deferred.fromCoroutine(b.memberships.leave(room_id, BOB)))
+        return request
+
+    fleet.meddler = meddle
+    b.enter("bob", room_id)
+    (leaving,) = declined
+    b.wait(leaving)
+    fleet.settle()
+    assert a.membership(BOB, room_id) == b.membership("bob", room_id) == "leave"
+    assert section(b, "bob", "leave", room_id) is None and section(b, "bob", "join", room_id) is None

@@ -41,6 +41,7 @@ from homeserver.rooms.serve.edus import Edus
 from homeserver.rooms.serve.graph import Graph
 from homeserver.rooms.serve.handshake import Handshake
 from homeserver.rooms.serve.inbox import Inbox
+from homeserver.rooms.serve.later import Later
 from homeserver.rooms.serve.view import PeerView
 from homeserver.rooms.vouching import Vouching
 from homeserver.streams.hub import Hub
@@ -134,7 +135,16 @@ def build_remote_rooms(
             delivery,
         ),
         invitations=invitations,
-        inbox=Inbox(rooms, access, receiver, outside, edus, door.clock.timers, tasks),
+        inbox=Inbox(
+            rooms,
+            access,
+            receiver,
+            outside,
+            edus,
+            door.clock.timers,
+            tasks,
+            Later(rooms, receiver, tasks, door.clock),
+        ),
         backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
         resync=resync,

@@ -85,9 +85,18 @@ class Doorway:
         servers = await self._servers(room_id, await self.outside.find(room_id, user_id), via)
         await self._through(servers, partial(self._knock, room_id, user_id, content))
 
-    async def leave(self, standing: Outsider, user_id: str, content: Mapping[str, Any]) -> None:
-        """Decline an invitation or take back a knock. If nobody there can be reached, it ends here all the same."""
-        room_id = standing.room.room_id
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
+        """Decline an invitation or take back a knock. If nobody there can be reached, it ends here all the same.
+
+        False if there is nothing of the kind any more: it may have been accepted while this waited for its turn.
+        """
+        return await self.outside.alone(room_id, partial(self._end, room_id, user_id, content))
+
+    async def _end(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
+        room = await self.rooms.get(room_id)
+        standing = await self.outside.find(room_id, user_id)
+        if standing is None or (room is not None and room.local_joined):
+            return False
         servers = await self._servers(room_id, standing, ())
         try:
             await self._through(servers, partial(self._leave, room_id, user_id, content))
@@ -103,7 +112,8 @@ class Doorway:
                 depth=standing.event.depth + 1,
                 references={standing.event.event_id: _hash(standing)},
             )
-            await self.outside.record(standing.version, event, None, None)
+            await self.outside.record_alone(standing.version, event, None, None)
+        return True
 
     # -- one server after another ------------------------------------------------------------------------------
 
@@ -176,7 +186,7 @@ class Doorway:
     async def _leave(self, room_id: str, user_id: str, content: Mapping[str, Any], server: str) -> None:
         version, event = await self._made(server, "leave", room_id, user_id, content)
         await self.peers.send_leave(server, room_id, event.event_id, event.raw)
-        await self.outside.record(version, event, None, None)
+        await self.outside.record_alone(version, event, None, None)
 
     # -- events ------------------------------------------------------------------------------------------------
 

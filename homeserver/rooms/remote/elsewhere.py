@@ -7,10 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
-from homeserver.errors import Forbidden, InvalidParam
+from homeserver.errors import InvalidParam
 from homeserver.rooms.compose import Template
 from homeserver.rooms.membership import Check
-from homeserver.rooms.registry import NOT_IN_ROOM
 from homeserver.rooms.remote.doorway import Doorway
 from homeserver.rooms.remote.invitations import Invitations
 from homeserver.rooms.remote.outside import OutsideRooms
@@ -44,11 +43,8 @@ class RemoteElsewhere:
         self.charge_join(user_id)
         await self.doorway.knock(room_id, user_id, content, via)
 
-    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
-        standing = await self.outside.find(room_id, user_id)
-        if standing is None:
-            raise Forbidden(NOT_IN_ROOM)
-        await self.doorway.leave(standing, user_id, content)
+    async def leave(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
+        return await self.doorway.leave(room_id, user_id, content)
 
     async def forget(self, room_id: str, user_id: str) -> bool:
         found = await self.database.run(_membership, room_id, user_id)

@@ -88,7 +88,7 @@ class OutsideRooms:
 
     async def record(self, version: RoomVersion, event: Event, glimpse: bytes | None, create: Event | None) -> None:
         """Keep a member event of a local user, checked, as what holds now; `glimpse` is what came with it."""
-        await self.alone(event.room_id, partial(self._record, version, event, glimpse, create))
+        await self.alone(event.room_id, partial(self.record_alone, version, event, glimpse, create))
 
     async def take_end(self, origin: str, version: RoomVersion, room_id: str, raw: bytes) -> bool:
         """Hear from a peer that somebody's invitation or knock came to its end. False if it is nothing of the kind."""
@@ -111,7 +111,10 @@ class OutsideRooms:
         await self.record(version, checked, None, None)
         return True
 
-    async def _record(self, version: RoomVersion, event: Event, glimpse: bytes | None, create: Event | None) -> None:
+    async def record_alone(
+        self, version: RoomVersion, event: Event, glimpse: bytes | None, create: Event | None
+    ) -> None:
+        """The same for who has the turn already."""
         user_id = event.state_key
         assert user_id is not None
         room_nid, known, old = await self.database.run(_read, event.room_id, event.event_id, user_id)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from federation.bounded import Bounded
@@ -34,6 +34,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.outside import OutsideRooms
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.rooms.serve.edus import Edus
+from homeserver.rooms.serve.later import Later
 from homeserver.tasks import Tasks
 from homeserver.turns import OneAtATime
 from storage.errors import Outage
@@ -104,6 +105,7 @@ class Inbox:
     edus: Edus
     timers: IReactorTime
     tasks: Tasks
+    later: Later
     _senders: Bounded[str, _Sender] = field(factory=lambda: Bounded(5_000))
     _lines: OneAtATime = field(factory=OneAtATime)
     """By server and room: what is told about one room is taken in its order."""
@@ -238,12 +240,18 @@ class Inbox:
                 names = [_name(room.version, raw) for raw in raws]
                 results.update({name: _error("Your server is not allowed in this room") for name in names if name})
                 return
-            for raw, verdict in zip(raws, await self.receiver.receive(origin, room_id, raws), strict=True):
+            verdicts = await self.receiver.receive(origin, room_id, raws)
+            unfounded = [raw for raw, verdict in zip(raws, verdicts, strict=True) if verdict.outcome == "unfounded"]
+            if unfounded:
+                self.later.keep(origin, room_id, unfounded)
+            for raw, verdict in zip(raws, verdicts, strict=True):
                 name = verdict.event_id or _name(room.version, raw)
                 if name is not None:
                     # COMPAT Complement, Synapse: what is missing is nothing that this event could be blamed for.
                     is_well = verdict.outcome in ("accepted", "known", "soft-failed", "unfounded")
                     results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
+        except CancelledError:
+            raise  # this server is going down
         except (Outage, Unavailable) as error:
             log.warning("no events can be taken now", peer=origin, room=room_id, why=str(error))
             raise
