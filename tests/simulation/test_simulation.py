@@ -1,16 +1,12 @@
-"""Some seeds of the simulation, that a seed is the same each time, and that known mistakes are found."""
+"""Some seeds of the simulation, and that a seed is the same each time."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.simulation.planted import PLANTED
 from tests.simulation.simulation import run_seed
 
-SEEDS = range(1, 31)
-
-FOUND_BY = {"off-by-one": 0, "soft-failed-extremity": 0, "lost-catch-up": 0}
-"""A seed of those that find it; see docs/simulation.md for how many do."""
+SEEDS = range(1, 26)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -23,10 +19,3 @@ def test_a_seed_is_the_same_each_time() -> None:
     first, second = run_seed(4711), run_seed(4711)
     assert "\n".join(first.story).encode() == "\n".join(second.story).encode()
     assert (first.digest, first.steps) == (second.digest, second.steps)
-
-
-@pytest.mark.parametrize("mistake", sorted(PLANTED))
-def test_a_planted_mistake_is_found(mistake: str) -> None:
-    seed = FOUND_BY[mistake]
-    assert not run_seed(seed).faults
-    assert run_seed(seed, sabotage=PLANTED[mistake]).faults
