@@ -20,6 +20,7 @@ from storage import rooms as room_rows
 from storage.ports import FREE_IN_A_GAP, Cursor
 from tests.simulation.people import Broken, Person, Seen
 from tests.simulation.reference import Reference
+from tests.simulation.trouble import EVIL
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -198,9 +199,7 @@ def at_rest(simulation: Simulation) -> list[str]:
         }
         if house.sending is not None:
             sender = house.sending.sender
-            seen["destinations"] = [
-                name for name in sender.states() if name in simulation.machines and name != "evil.example"
-            ]
+            seen["destinations"] = [name for name in sender.states() if name in simulation.machines and name != EVIL]
             seen["queued events"] = sender.queued_pdus
             seen["queued bytes"] = sender.queued_bytes
             seen["sending"] = sender.sending
@@ -264,7 +263,8 @@ def _same_events(simulation: Simulation, version: RoomVersion, copies: list[Copy
             faults.append(f"{copy.machine.name} has not accepted {', '.join(told)}")
         reference = _reference_of(version, copy)
         entered = simulation.network.entries
-        lost = sorted(copy.welcome - copy.graph)
+        # A flood of forks by one server does not make that many ends of the room: what is left out then is its own loss.
+        lost = [one for one in sorted(copy.welcome - copy.graph) if _server(copy.events[one][0].sender) != EVIL]
         stray = [one for one in lost if _was_there(reference, copy.machine.name, one, entered)]
         if stray:
             told = [_told(copy.events[event_id][0]) for event_id in stray]
