@@ -263,7 +263,7 @@ def _same_events(simulation: Simulation, version: RoomVersion, copies: list[Copy
             faults.append(f"{copy.machine.name} has not accepted {', '.join(told)}")
         reference = _reference_of(version, copy)
         entered = simulation.network.entries
-        # A flood of forks by one server does not make that many ends of the room: what is left out then is its own loss.
+        # A flood of forks by one server does not make that many ends of the room: what is left out is its own loss.
         lost = [one for one in sorted(copy.welcome - copy.graph) if _server(copy.events[one][0].sender) != EVIL]
         stray = [one for one in lost if _was_there(reference, copy.machine.name, one, entered)]
         if stray:
