@@ -365,9 +365,12 @@ async def _check_person(simulation: Simulation, person: Person, faults: list[str
         if not is_in:
             continue
         seen = person.rooms[room_id]
-        page = [event["event_id"] for event in reversed(await person.read_all(room_id))]
+        read = await person.read_all(room_id)
+        page = [event["event_id"] for event in reversed(read)]
         # What was fetched later has its place before what follows it, and nobody was shown it as news.
         past = _fetched_later(person.machine, await member.house.database.run(_positions, room_id))
+        # And a redaction is shown to nobody before what it redacts is here.
+        past |= {event["event_id"] for event in read if event["type"] == "m.room.redaction"}
         past -= set(seen.timeline)
         page = [event_id for event_id in page if event_id not in past]
         if len(set(page)) < len(page):
