@@ -54,7 +54,7 @@ from homeserver.observe.metrics import Metrics
 from homeserver.observe.shell import open_shell
 from homeserver.people.build import build_people
 from homeserver.people.directory import PeopleDirectory
-from homeserver.push.build import build_push
+from homeserver.push.build import Push, build_push
 from homeserver.queries.build import Asking, build_asking
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
@@ -133,6 +133,7 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     indexer: Indexer
+    push: Push
     sticky: StickyBoard
     clockwork: Clockwork
     expiry: Expiry
@@ -184,6 +185,7 @@ class House:
         self.tasks.spawn("presence.start", self.presence.start())
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("search.start", self.indexer.start())
+        self.tasks.spawn("push.start", self.push.start())
         self.tasks.spawn("sticky.start", self.sticky.start())
         self.tasks.spawn("delayed.start", self.clockwork.start())
         self.tasks.spawn("retention.start", self.expiry.start())
@@ -218,7 +220,7 @@ class House:
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
-        for part in (self.presence, self.indexer, self.encryption, *others, self.database):
+        for part in (self.presence, self.indexer, self.push, self.encryption, *others, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
     def _keep_house(self, number: int) -> None:
@@ -315,10 +317,10 @@ def build(
     ignoring = Ignoring(database, [steward_of(server_name)])
     invite_filter = InviteFilter(database, ignoring, [steward_of(server_name)])
     account_data.listeners += [ignoring.data_changed, invite_filter.data_changed]
-    push = build_push(account_data)
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
+    push = build_push(account_data, receipts, door, database=database, hub=hub, rooms=rooms, clock=clock, tasks=tasks)
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     devices = build_devices(settings, database, hub)
     encryption = build_encryption(
@@ -425,7 +427,7 @@ def build(
     expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
     door.observers.append(expiry)
     timelines = Timelines(database, visibility)
-    sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky)
+    sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky, push.ledger)
     feeds = FeedLoader(hub, database, clock)
     sync = Sync(
         clock=clock,
@@ -478,7 +480,7 @@ def build(
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
-    accounts.listeners.accounts.append(media.care)
+    accounts.listeners.accounts += [media.care, push.watch]
     if federation is not None:
         federation.gate.observers.append(media.patience.heard_of)
 
@@ -521,6 +523,7 @@ def build(
         typing=typing,
         presence=presence,
         indexer=searching.indexer,
+        push=push,
         sticky=sticky,
         clockwork=clockwork,
         expiry=expiry,

@@ -29,6 +29,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     ts: int
     """When it was said, in ms since 1970."""
     position: int
+    place: int = 0
+    """Where the event stands in its room's order, where that is said along with a new receipt."""
 
 
 def place_of(cursor: Cursor, room_nid: int, event_id: str) -> int | None:

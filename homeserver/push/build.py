@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from homeserver.clock import Clock
+from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.push.book import RuleBook, first_rules
+from homeserver.push.ledger import Ledger
+from homeserver.push.listing import Notifications
+from homeserver.push.people import People
+from homeserver.push.ports import no_roles
 from homeserver.push.rules import TYPE
+from homeserver.push.watch import Watch
+from homeserver.rooms.accept import Door
+from homeserver.rooms.registry import Rooms
+from homeserver.streams.hub import Hub
+from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
+from storage.database import Database
 
 
 @frozen
@@ -14,12 +26,38 @@ class Push:
     """The services of `homeserver.push`."""
 
     book: RuleBook
+    ledger: Ledger
+    watch: Watch
+    notifications: Notifications
+
+    async def start(self) -> None:
+        await self.watch.start()
+
+    async def close(self) -> None:
+        await self.watch.close()
 
     def collaborators(self) -> dict[type, object]:
         """What handlers ask for, by type."""
-        return {type(one): one for one in (self.book,)}
+        return {type(one): one for one in (self.book, self.ledger, self.watch, self.notifications)}
 
 
-def build_push(account_data: AccountData) -> Push:
+def build_push(
+    account_data: AccountData,
+    receipts: ReceiptBoard,
+    door: Door,
+    *,
+    database: Database,
+    hub: Hub,
+    rooms: Rooms,
+    clock: Clock,
+    tasks: Tasks,
+) -> Push:
+    """Its listeners take their places; `accounts.listeners` gets `watch` where they are made."""
     account_data.from_birth[TYPE] = first_rules
-    return Push(RuleBook(account_data))
+    people = People()
+    ledger = Ledger(database, clock.timers, tasks, people)
+    watch = Watch(database, hub, rooms, door.events, people, ledger, door.identity.server_name, no_roles)
+    account_data.listeners.append(watch.data_changed)
+    receipts.listeners.append(ledger)
+    door.observers.append(watch)
+    return Push(RuleBook(account_data), ledger, watch, Notifications(database, door.events, people, ledger))

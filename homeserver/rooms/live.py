@@ -279,6 +279,10 @@ class LiveRoom:
             self._power = (nid, PowerLevels.parse(self.version, self.create, event))
         return self._power[1]
 
+    def known_power_levels(self, nid: int) -> PowerLevels | None:
+        """Those of the event with that nid if they are the ones that are remembered."""
+        return self._power[1] if self._power is not None and self._power[0] == nid else None
+
     def forget_power_levels(self) -> None:
         """The power levels' content changed under the same id: they were redacted."""
         self._power = None

@@ -10,6 +10,7 @@ import orjson
 from attrs import field, frozen
 
 from federation.room.event import StateKey
+from homeserver.push.ledger import Ledger, Unread
 from homeserver.relations.bundles import NOTHING, Bundled, Bundles
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.lineage import Lineage
@@ -165,6 +166,7 @@ class RoomSections:
     lineage: Lineage
     bundles: Bundles
     sticky: StickyBoard
+    ledger: Ledger
 
     async def make(self, wants: Sequence[Want], manner: Manner) -> dict[str, bytes]:
         """Room id → JSON, for the rooms of which there is something to say. At most a few crossings for all of them."""
@@ -179,11 +181,14 @@ class RoomSections:
                 cold.append(want)
         if cold:
             cores.update(await self._make_cold(cold, manner))
+        told = [want for want in wants if _is_told(want, cores[want.room.room_id])]
+        here = [want.room for want in told if not want.is_left]
+        unread = await self.ledger.of(manner.reader.user_id, here) if here else {}
+        by_thread = manner.filter.unread_thread_notifications
         found: dict[str, bytes] = {}
-        for want in wants:
-            section = _assemble(want, cores[want.room.room_id], manner.reader.user_id)
-            if section is not None:
-                found[want.room.room_id] = section
+        for want in told:
+            counts = _unread(unread[want.room.nid], by_thread) if want.room.nid in unread else None
+            found[want.room.room_id] = _assemble(want, cores[want.room.room_id], manner.reader.user_id, counts)
         return found
 
     async def _make_cold(self, wants: Sequence[Want], manner: Manner) -> dict[str, Core]:
@@ -396,15 +401,37 @@ def _personal_events(events: Iterable[tuple[StoredEvent, str]], manner: Manner) 
     return any(membership != "join" or is_personal(stored, manner.reader.user_id) for stored, membership in events)
 
 
-def _assemble(want: Want, core: Core, user_id: str) -> bytes | None:
-    """The whole section; None where there is nothing to say."""
-    if not (core.is_news or want.ephemeral or want.account_data):
-        return None
+def _is_told(want: Want, core: Core) -> bool:
+    """Whether there is anything to say of the room."""
+    return bool(core.is_news or want.ephemeral or want.account_data)
+
+
+def _unread(unread: Unread, by_thread: bool) -> bytes:
+    """The members that count what is unread.
+
+    Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync_response-200_unread-notification-counts
+    """
+    shown = unread.main if by_thread else unread.total
+    counted = b'{"highlight_count":%d,"notification_count":%d}'
+    told = b'"unread_notifications":' + counted % (shown.highlights, shown.notifications)
+    if by_thread and unread.threads:
+        threads = [
+            orjson.dumps(thread) + b":" + counted % (one.highlights, one.notifications)
+            for thread, one in unread.threads.items()
+        ]
+        told += b',"unread_thread_notifications":{%b}' % b",".join(threads)
+    return told
+
+
+def _assemble(want: Want, core: Core, user_id: str, unread: bytes | None) -> bytes:
+    """The whole section."""
     fields = [core.json]
     if core.news is not NO_NEWS and (told := summary(want.room, user_id, core.news)):
         fields.append(b'"summary":' + orjson.dumps(told))
     # COMPAT Complement, as Synapse has it: this section is there even if it is empty.
     fields.append(b'"ephemeral":{"events":[%b]}' % b",".join(want.ephemeral))
+    if unread is not None:
+        fields.append(unread)
     if want.account_data:
         fields.append(b'"account_data":{"events":[%b]}' % b",".join(want.account_data))
     return b"{" + b",".join(fields) + b"}"

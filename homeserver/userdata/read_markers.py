@@ -126,7 +126,7 @@ def _move(
         if mark.type == FULLY_READ:
             datum = _move_fully_read(cursor, room_nid, user_id, mark.event_id, place, position) or datum
         else:
-            receipt = Receipt(room_nid, user_id, mark.type, mark.thread, mark.event_id, ts, position)
+            receipt = Receipt(room_nid, user_id, mark.type, mark.thread, mark.event_id, ts, position, place)
             if receipt_rows.move(cursor, receipt, place):
                 receipts.append(receipt)
     notice.settle(receipts, datum)

@@ -60,7 +60,6 @@ BY_ID = {operation.id: operation for operation in OPERATIONS}
 NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
     "messaging: relations, encryption, search, media, push, spaces": frozenset(
         {
-            "notifications",
             "old_sync",
             "peeking_events",
             "pusher",

@@ -450,6 +450,32 @@ def test_push_rules(village: Village) -> None:
     assert len(village.call("getPushRulesGlobal")["content"]) == 1
 
 
+def test_notifications(village: Village) -> None:
+    alice, bob = village.alice, village.bob
+    room_id = alice.call("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"})["room_id"]
+    bob.call("POST", f"/_matrix/client/v3/join/{quote(room_id)}", {})
+    send = f"/_matrix/client/v3/rooms/{quote(room_id)}/send/m.room.message/"
+    said = {"msgtype": "m.text", "body": "Alice!", "m.mentions": {"user_ids": [alice.user_id]}}
+    bob.call("PUT", f"{send}one", {"msgtype": "m.text", "body": "usual"})
+    loud = bob.call("PUT", f"{send}two", said)["event_id"]
+    newest = village.call("getNotifications", query={"limit": "1"})
+    (told,) = newest["notifications"]
+    assert (told["event"]["event_id"], told["read"], told["room_id"]) == (loud, False, room_id)
+    assert {"set_tweak": "highlight"} in told["actions"]
+    (usual,) = village.call("getNotifications", query={"limit": "1", "from": newest["next_token"]})["notifications"]
+    assert (usual["event"]["content"]["body"], usual["actions"]) == (
+        "usual",
+        ["notify", {"set_tweak": "sound", "value": "default"}],
+    )
+    only = village.call("getNotifications", query={"only": "highlight"})["notifications"]
+    assert loud in [one["event"]["event_id"] for one in only]
+    assert all({"set_tweak": "highlight"} in one["actions"] for one in only)
+    (section,) = [
+        one for one in alice.call("GET", "/_matrix/client/v3/sync")["rooms"]["join"].items() if one[0] == room_id
+    ]
+    assert section[1]["unread_notifications"] == {"highlight_count": 1, "notification_count": 2}
+
+
 def test_what_is_ones_own(village: Village) -> None:
     data = {"a": [1, {"b": None}]}
     village.call("setAccountData", data)

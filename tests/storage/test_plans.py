@@ -44,6 +44,7 @@ from storage import (
     presence,
     previews,
     profiles,
+    push,
     receipts,
     redactions,
     registration_tokens,
@@ -113,6 +114,8 @@ WHOLE_TABLES = (
     "DELETE FROM search_docs",  # the same
     "DELETE FROM search_words",
     "SELECT room_nid FROM retention_rooms",  # once an hour
+    "SELECT user_id, type, content, position FROM account_data WHERE type = CAST",  # at start: an index of them only
+    "SELECT user_id, room_id, position FROM push_turns",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -139,6 +142,13 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     ids = [ref.event_id for ref in room.state.values()]
     member = ("m.room.member", BOB)
     pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
+    pushed = push.Batch(
+        [push.LogEntry(room.nid, 3, nids[0], "main", True, b"[]")],
+        [push.OwnEntry(ALICE, room.nid, 3, nids[0], "main", 0, 1, True, b"[]")],
+        {(ALICE, room.nid, "main"): 3},
+        {(ALICE, room.room_id): 3},
+        {room.nid: 1},
+    )
     backup = Backup(1, "m.megolm", b"{}", 0, 0)
     room_key = RoomKey(room.room_id, "s", True, 0, 0, b"{}")
     waiting = delayed.Delayed("d", ALICE, "PHONE", "t", room.room_id, "m.x", None, b"{}", None, False, 5, 0, 5)
@@ -301,6 +311,16 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: receipts.newest(cursor, [room.nid], 0, 9, 10),
         lambda cursor: receipts.of_user(cursor, [room.nid], ALICE),
         lambda cursor: receipts.delete_private(cursor, ALICE),
+        lambda cursor: push.save(cursor, pushed, 5),
+        lambda cursor: push.judged_upto(cursor),
+        lambda cursor: push.heeded(cursor),
+        lambda cursor: push.turns(cursor),
+        lambda cursor: push.log_of(cursor, room.nid, 10),
+        lambda cursor: push.places_of(cursor, ALICE, [room.nid], 10),
+        lambda cursor: push.told_to_all(cursor, [room.nid], 9, 10, True),
+        lambda cursor: push.told_to(cursor, ALICE, 9, 10, False),
+        lambda cursor: push.told_to(cursor, ALICE, 9, 10, True),
+        lambda cursor: push.forget_person(cursor, ALICE),
         lambda cursor: profiles.put(cursor, ALICE, "displayname", b'"Alice"', 65536),
         lambda cursor: profiles.read(cursor, ALICE),
         lambda cursor: profiles.delete(cursor, ALICE, "displayname"),

@@ -1,0 +1,90 @@
+"""What single people want of push, in memory: of those only who have changed something, or ignore somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+from attrs import define, field
+
+from homeserver.push.compiled import DEFAULT, Wishes, compile_rules
+from homeserver.push.rules import TYPE, complete
+from homeserver.userdata.ignoring import IGNORED, parse_ignored
+from storage.account_data import GLOBAL, AccountDatum
+
+EVERYWHERE = ""
+"""Stands for all rooms in `Turn`."""
+
+Turn = tuple[str, str]
+"""(user id, room id or `EVERYWHERE`): where somebody's usual messages began or ceased to be told of."""
+
+
+@define(eq=False)
+class People:
+    """A listener of `AccountData`."""
+
+    wishes: dict[str, Wishes] = field(factory=dict)
+    ignored: dict[str, frozenset[str]] = field(factory=dict)
+    turns: dict[Turn, int] = field(factory=dict)
+    """Positions of the stream. What was said before that does not count any more."""
+    turned: dict[Turn, int] = field(factory=dict)
+    """Those of them that are not written down yet."""
+    _heard: set[tuple[str, str]] = field(factory=set)
+
+    def load(self, heeded: Iterable[tuple[str, AccountDatum]], turns: Mapping[Turn, int]) -> None:
+        """What the database holds. What changed meanwhile is known better already."""
+        for user_id, datum in heeded:
+            if (user_id, datum.type) not in self._heard:
+                self._heed(user_id, datum)
+        for turn, position in turns.items():
+            self.turns.setdefault(turn, position)
+
+    def data_changed(self, user_id: str, datum: AccountDatum) -> None:
+        """Somebody's account data changed."""
+        if datum.room_nid == GLOBAL and datum.type in (TYPE, IGNORED):
+            before = self.wishes_of(user_id)
+            self._heard.add((user_id, datum.type))
+            self._heed(user_id, datum)
+            self._note_turns(user_id, before, self.wishes_of(user_id), datum.position)
+
+    def wishes_of(self, user_id: str) -> Wishes:
+        return self.wishes.get(user_id, DEFAULT)
+
+    def is_special(self, user_id: str) -> bool:
+        """Whether there is anything about the person here."""
+        return user_id in self.wishes or user_id in self.ignored
+
+    def is_plain(self, user_id: str, room_id: str) -> bool:
+        """Whether the person is told of usual messages in a room as everybody is."""
+        wishes = self.wishes.get(user_id)
+        return wishes is None or (wishes.is_plain and room_id not in wishes.rooms)
+
+    def since(self, user_id: str, room_id: str) -> int:
+        """From where on that holds."""
+        return max(self.turns.get((user_id, EVERYWHERE), 0), self.turns.get((user_id, room_id), 0))
+
+    def forget(self, user_id: str) -> None:
+        """The account is no more."""
+        self.wishes.pop(user_id, None)
+        self.ignored.pop(user_id, None)
+
+    def _heed(self, user_id: str, datum: AccountDatum) -> None:
+        if datum.type == IGNORED:
+            if ignored := parse_ignored(datum.content):
+                self.ignored[user_id] = ignored
+            else:
+                self.ignored.pop(user_id, None)
+            return
+        wishes = compile_rules(user_id, complete(user_id, orjson.loads(datum.content)))
+        if wishes.base is DEFAULT.base and not wishes.rooms and not wishes.senders:
+            self.wishes.pop(user_id, None)
+        else:
+            self.wishes[user_id] = wishes
+
+    def _note_turns(self, user_id: str, before: Wishes, after: Wishes, position: int) -> None:
+        rooms = before.rooms.keys() ^ after.rooms.keys()
+        turned = [(user_id, room_id) for room_id in sorted(rooms)]
+        if before.is_plain != after.is_plain:
+            turned.append((user_id, EVERYWHERE))
+        for turn in turned:
+            self.turns[turn] = self.turned[turn] = position

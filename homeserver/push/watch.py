@@ -1,0 +1,248 @@
+"""Judges every event that comes, once for everybody here whom it may concern, as soon as it is committed.
+
+Those who have changed nothing and are not meant by it are one case. Single people are looked at where the event is
+about them, where they have rules of their own, or where somebody has to be told of it on their behalf.
+
+Spec: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-12
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import structlog
+from attrs import define, field
+
+from federation.room.auth import PowerLevels
+from federation.room.event import Event
+from federation.room.relations import THREAD, relation_of
+from homeserver.ephemeral.threads import MAIN, MAX_HOPS
+from homeserver.push.compiled import DEFAULT, QUIET, Verdict
+from homeserver.push.conditions import Me
+from homeserver.push.facts import Facts
+from homeserver.push.ledger import Ledger
+from homeserver.push.people import People
+from homeserver.push.ports import Listener, RoleMentions
+from homeserver.rooms.accept import Accepted
+from homeserver.rooms.events import EventCache
+from homeserver.rooms.live import POWER_LEVELS, LiveRoom
+from homeserver.rooms.registry import Rooms
+from homeserver.streams.hub import Hub
+from storage import push as rows
+from storage.account_data import AccountDatum
+from storage.database import Database
+from storage.events import timeline
+from storage.ports import Cursor, StoredEvent
+from storage.push import LogEntry, OwnEntry
+from storage.search import rooms_with_news
+
+PAGE = 500
+MANY = 1_000_000
+"""How many are in a room whose members are yet to be fetched, as far as rules are concerned."""
+
+log = structlog.get_logger("homeserver.push")
+
+
+@define(eq=False)
+class Watch:
+    """An observer of the door (`homeserver.rooms.accept.Observer`). One per process."""
+
+    database: Database
+    hub: Hub
+    rooms: Rooms
+    events: EventCache
+    people: People
+    ledger: Ledger
+    server_name: str
+    roles: RoleMentions
+    listeners: list[Listener] = field(factory=list, init=False)
+    _started: bool = field(default=False, init=False)
+
+    async def start(self) -> None:
+        """Read what people want, and judge what a crash left out. What comes before that is done is found then."""
+        heeded, turns, upto = await self.database.run(_read)
+        self.people.load(heeded, turns)
+        if upto is None:
+            upto = self.hub.position  # whatever was said before there was push is read
+        while upto < (until := self.hub.position):
+            await self._walk(upto, until)
+            upto = until
+        self.ledger.judged = upto
+        self._started = True
+        await self.database.write(rows.set_upto, upto)
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._started:
+            await self.ledger.flush()
+
+    def accepted(self, accepted: Accepted) -> None:
+        """Something was committed."""
+        if not self._started:
+            return
+        for new in accepted.events:
+            stored = new.stored
+            if stored.rejected or stored.soft_failed or stored.unapplied:
+                continue
+            if accepted.standing is not None and stored.position > 0:
+                self._judge(accepted.room, stored)
+        self.ledger.judged = max(self.ledger.judged, accepted.position)
+
+    def data_changed(self, user_id: str, datum: AccountDatum) -> None:
+        """Somebody's account data changed."""
+        self.people.data_changed(user_id, datum)
+        if self.people.turned:
+            self.ledger.note_turns()
+
+    async def account_registered(self, user_id: str, displayname: str | None) -> None:
+        """A new account has nothing yet (`homeserver.accounts.ports.AccountListener`)."""
+
+    async def account_deactivated(self, user_id: str, *, erase: bool) -> None:
+        """The account is closed: nobody counts for it any more."""
+        self.people.forget(user_id)
+        await self.ledger.flush()
+        await self.database.write(rows.forget_person, user_id)
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    async def _walk(self, after: int, upto: int) -> None:
+        """Judge what is in the database of those positions, by the rooms as they are now."""
+        for nid in await self.database.run(rooms_with_news, after):
+            begin = after
+            while page := await self.database.run(timeline, nid, after=begin, upto=upto, limit=PAGE):
+                begin = page[-1].position
+                room = (await self.rooms.get_many([nid])).get(nid)
+                for stored in page if room is not None else ():
+                    self._judge(room, stored)  # type: ignore[arg-type]
+
+    def _judge(self, room: LiveRoom, stored: StoredEvent) -> None:
+        event = stored.event
+        thread = self._thread_of(room, event)
+        is_ours = event.sender.partition(":")[2] == self.server_name
+        if event.type == "m.room.member" and event.state_key is not None:
+            self.ledger.forget_place(event.state_key, room.nid)
+        elif is_ours:
+            self.ledger.read(event.sender, room.nid, thread, stored.position)
+        mentioned = self._mentioned(room, event)
+        count = MANY if room.joined_count is None else room.joined_count
+        facts = Facts(event, count, lambda: self._levels(room), mentioned)
+        usual = DEFAULT.base.judge(facts, None, None, None)
+        if usual.notify and room.local_joined:
+            self.ledger.log(LogEntry(room.nid, stored.position, stored.nid, thread, usual.highlight, usual.actions))
+        decided = self._decide(room, facts, usual)
+        for user_id, verdict in decided.items():
+            self._note(user_id, room, stored, thread, verdict, usual)
+        for listener in self.listeners:
+            for user_id in listener.concerns(room):
+                verdict = decided.get(user_id, usual if user_id in room.local_joined else QUIET)
+                if verdict.notify and user_id != event.sender:
+                    listener.notified(user_id, room, stored, verdict)
+
+    def _decide(self, room: LiveRoom, facts: Facts, usual: Verdict) -> dict[str, Verdict]:
+        """What it is for those for whom it may be something else than usual."""
+        event, local = facts.event, room.local_joined
+        meant = {user_id for user_id in facts.mentioned if user_id in local}
+        if event.state_key is not None and self._is_invited(room, event.state_key):
+            meant.add(event.state_key)
+        special = set(self._special_in(local))
+        special |= meant
+        special.discard(event.sender)
+        decided: dict[str, Verdict] = {}
+        known: dict[tuple[int, Verdict | None, Verdict | None], Verdict] = {(id(DEFAULT.base), None, None): usual}
+        for user_id in sorted(special):
+            if event.sender in self.people.ignored.get(user_id, ()):
+                decided[user_id] = QUIET
+                continue
+            wishes = self.people.wishes_of(user_id)
+            room_wish, sender_wish = wishes.rooms.get(event.room_id), wishes.senders.get(event.sender)
+            if user_id in meant or wishes.base.knows_names:
+                me = Me(user_id, self._name_of(room, user_id) if wishes.base.knows_names else None)
+                decided[user_id] = wishes.base.judge(facts, me, room_wish, sender_wish)
+                continue
+            key = (id(wishes.base), room_wish, sender_wish)
+            if key not in known:
+                known[key] = wishes.base.judge(facts, None, room_wish, sender_wish)
+            decided[user_id] = known[key]
+        return decided
+
+    def _special_in(self, local: Collection[str]) -> Collection[str]:
+        """Whoever of these has anything of their own: by whichever is the shorter list."""
+        wishes, ignored = self.people.wishes, self.people.ignored
+        if len(local) < len(wishes) + len(ignored):
+            return [user_id for user_id in local if user_id in wishes or user_id in ignored]
+        return [user_id for user_id in (*wishes, *ignored) if user_id in local]
+
+    def _note(
+        self, user_id: str, room: LiveRoom, stored: StoredEvent, thread: str, verdict: Verdict, usual: Verdict
+    ) -> None:
+        expected = QUIET
+        if user_id in room.local_joined and self.people.is_plain(user_id, room.room_id):
+            expected = usual
+        if verdict != expected:
+            self.ledger.own(
+                OwnEntry(
+                    user_id,
+                    room.nid,
+                    stored.position,
+                    stored.nid,
+                    thread,
+                    verdict.notify - expected.notify,
+                    verdict.highlight - expected.highlight,
+                    verdict.highlight,
+                    verdict.actions,
+                )
+            )
+
+    def _is_invited(self, room: LiveRoom, user_id: str) -> bool:
+        ref = room.visible.state.get(("m.room.member", user_id))
+        is_ours = user_id.partition(":")[2] == self.server_name
+        return is_ours and ref is not None and ref.membership in ("invite", "join")
+
+    def _mentioned(self, room: LiveRoom, event: Event) -> frozenset[str]:
+        told = event.content.get("m.mentions")
+        if not isinstance(told, dict):
+            return frozenset()
+        named = told.get("user_ids")
+        users = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+        return frozenset([*users, *self.roles(room, event)])
+
+    def _levels(self, room: LiveRoom) -> PowerLevels | None:
+        ref = room.visible.state.get(POWER_LEVELS)
+        if ref is None:
+            return room.power_levels(0, None)
+        known = room.known_power_levels(ref.nid)
+        if known is None and (stored := self.events.peek(ref.nid)) is not None:
+            known = room.power_levels(ref.nid, stored.event)
+        return known
+
+    def _name_of(self, room: LiveRoom, user_id: str) -> str | None:
+        ref = room.visible.state.get(("m.room.member", user_id))
+        stored = None if ref is None else self.events.peek(ref.nid)
+        name = None if stored is None else stored.event.content.get("displayname")
+        return name if isinstance(name, str) else None
+
+    def _thread_of(self, room: LiveRoom, event: Event) -> str:
+        """The thread that an event is in by its relations, as far as what it hangs on was said of late."""
+        current = event
+        for _ in range(MAX_HOPS + 1):
+            relation = relation_of(current)
+            if relation is None:
+                break
+            if relation.rel_type == THREAD:
+                return relation.parent
+            parent = next(
+                (
+                    entry.stored.event
+                    for entry in reversed(room.window)
+                    if entry.stored is not None and entry.stored.event.event_id == relation.parent
+                ),
+                None,
+            )
+            if parent is None:
+                break
+            current = parent
+        return MAIN
+
+
+def _read(cursor: Cursor) -> tuple[list[tuple[str, AccountDatum]], dict[tuple[str, str], int], int | None]:
+    return rows.heeded(cursor), rows.turns(cursor), rows.judged_upto(cursor)
