@@ -312,6 +312,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: receipts.of_user(cursor, [room.nid], ALICE),
         lambda cursor: receipts.delete_private(cursor, ALICE),
         lambda cursor: push.save(cursor, pushed, 5),
+        lambda cursor: push.set_upto(cursor, 6),
         lambda cursor: push.judged_upto(cursor),
         lambda cursor: push.heeded(cursor),
         lambda cursor: push.turns(cursor),
