@@ -320,7 +320,9 @@ def build(
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
-    push = build_push(account_data, receipts, door, database=database, hub=hub, rooms=rooms, clock=clock, tasks=tasks)
+    push = build_push(
+        settings, web, account_data, receipts, door, database=database, hub=hub, rooms=rooms, clock=clock, tasks=tasks
+    )
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     devices = build_devices(settings, database, hub)
     encryption = build_encryption(
@@ -469,7 +471,7 @@ def build(
         encryption,
     ]
     profiles.listeners += [memberships, presence]
-    accounts.listeners.devices += [departures, sync]
+    accounts.listeners.devices += [departures, sync, push.pushers]
 
     people = build_people(server_name, database, events, profiles, tasks)
     door.observers.append(people.directory)
@@ -480,7 +482,7 @@ def build(
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
-    accounts.listeners.accounts += [media.care, push.watch]
+    accounts.listeners.accounts += [media.care, push.watch, push.pushers]
     if federation is not None:
         federation.gate.observers.append(media.patience.heard_of)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from config import Settings
+from federation.outbound.web import Web
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.push.book import RuleBook, first_rules
+from homeserver.push.delivery import Delivery
 from homeserver.push.ledger import Ledger
 from homeserver.push.listing import Notifications
 from homeserver.push.people import People
 from homeserver.push.ports import no_roles
+from homeserver.push.pushers import Pushers
 from homeserver.push.rules import TYPE
 from homeserver.push.watch import Watch
 from homeserver.rooms.accept import Door
@@ -29,19 +33,24 @@ class Push:
     ledger: Ledger
     watch: Watch
     notifications: Notifications
+    pushers: Pushers
+    delivery: Delivery
 
     async def start(self) -> None:
         await self.watch.start()
+        await self.delivery.start()
 
     async def close(self) -> None:
         await self.watch.close()
 
     def collaborators(self) -> dict[type, object]:
         """What handlers ask for, by type."""
-        return {type(one): one for one in (self.book, self.ledger, self.watch, self.notifications)}
+        return {type(one): one for one in (self.book, self.ledger, self.watch, self.notifications, self.pushers)}
 
 
 def build_push(
+    settings: Settings,
+    web: Web,
     account_data: AccountData,
     receipts: ReceiptBoard,
     door: Door,
@@ -52,7 +61,7 @@ def build_push(
     clock: Clock,
     tasks: Tasks,
 ) -> Push:
-    """Its listeners take their places; `accounts.listeners` gets `watch` where they are made."""
+    """Its listeners take their places, but for those of accounts and devices: `watch` and `pushers`."""
     account_data.from_birth[TYPE] = first_rules
     people = People()
     ledger = Ledger(database, clock.timers, tasks, people)
@@ -60,4 +69,9 @@ def build_push(
     account_data.listeners.append(watch.data_changed)
     receipts.listeners.append(ledger)
     door.observers.append(watch)
-    return Push(RuleBook(account_data), ledger, watch, Notifications(database, door.events, people, ledger))
+    notifications = Notifications(database, door.events, people, ledger)
+    allows_plain = settings.web.allow_loopback or bool(settings.web.allowed_private_ranges)
+    pushers = Pushers(database, hub, clock, allows_plain)
+    delivery = Delivery(pushers, web, clock, tasks, ledger, notifications, rooms, door.events)
+    watch.listeners.append(delivery)
+    return Push(RuleBook(account_data), ledger, watch, notifications, pushers, delivery)

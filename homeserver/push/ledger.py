@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 from attrs import define, field
@@ -23,8 +24,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from federation.bounded import Bounded
 from homeserver.ephemeral.threads import MAIN
 from homeserver.push.people import People
-from homeserver.rooms.live import LiveRoom
 from homeserver.tasks import Tasks
+from storage import memberships as membership_rows
 from storage import push as rows
 from storage.database import Database
 from storage.ports import Cursor
@@ -62,6 +63,21 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
 
 
 NOTHING_UNREAD = Unread(NONE, NONE, {})
+
+
+class Named(Protocol):
+    """A room, as far as counting needs to know it."""
+
+    @property
+    def nid(self) -> int: ...
+
+    @property
+    def room_id(self) -> str: ...
+
+
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    nid: int
+    room_id: str
 
 
 @define(eq=False)
@@ -178,11 +194,17 @@ class Ledger:
 
     # -- reading side ------------------------------------------------------------------------------------------
 
-    async def of(self, user_id: str, rooms: Sequence[LiveRoom]) -> dict[int, Unread]:
+    async def of(self, user_id: str, rooms: Sequence[Named]) -> dict[int, Unread]:
         """What somebody has not read in rooms that they are in, by the rooms' nids. From memory where it is there."""
         if any(self._is_cold(user_id, room.nid) for room in rooms):
             await self._load(user_id, [room.nid for room in rooms])
         return {room.nid: self._count(user_id, room) for room in rooms}
+
+    async def badge(self, user_id: str) -> int:
+        """How many notifications somebody has not read, in all rooms that they are in."""
+        joined = await self.database.run(membership_rows.rooms_of, user_id, ["join"])
+        unread = await self.of(user_id, [_Named(one.room_nid, one.room_id) for one in joined])
+        return sum(one.total.notifications for one in unread.values())
 
     async def floors(self, user_id: str, room_nids: Sequence[int]) -> dict[int, Place]:
         """How far somebody is in rooms."""
@@ -193,7 +215,7 @@ class Ledger:
     def _is_cold(self, user_id: str, room_nid: int) -> bool:
         return self._tallies.get(room_nid) is None or self._places.get((user_id, room_nid)) is None
 
-    def _count(self, user_id: str, room: LiveRoom) -> Unread:
+    def _count(self, user_id: str, room: Named) -> Unread:
         tally, place = self._tallies.get(room.nid), self._places.get((user_id, room.nid))
         if tally is None or place is None:
             return NOTHING_UNREAD  # more rooms than memory holds

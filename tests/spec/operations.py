@@ -62,7 +62,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
         {
             "old_sync",
             "peeking_events",
-            "pusher",
             "room_initial_sync",
         }
     ),

@@ -450,6 +450,17 @@ def test_push_rules(village: Village) -> None:
     assert len(village.call("getPushRulesGlobal")["content"]) == 1
 
 
+def test_pushers(village: Village) -> None:
+    about = {"app_display_name": "App", "device_display_name": "Phone", "lang": "en"}
+    data = {"url": "https://push.example/_matrix/push/v1/notify", "format": "event_id_only"}
+    pusher = {"kind": "http", "app_id": "org.example", "pushkey": "key", **about, "data": data}
+    village.call("postPusher", pusher)
+    (told,) = village.call("getPushers")["pushers"]
+    assert {**told, **pusher} == told
+    village.call("postPusher", {**pusher, "kind": None})
+    assert village.call("getPushers") == {"pushers": []}
+
+
 def test_notifications(village: Village) -> None:
     alice, bob = village.alice, village.bob
     room_id = alice.call("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"})["room_id"]

@@ -45,6 +45,7 @@ from storage import (
     previews,
     profiles,
     push,
+    pushers,
     receipts,
     redactions,
     registration_tokens,
@@ -116,6 +117,7 @@ WHOLE_TABLES = (
     "SELECT room_nid FROM retention_rooms",  # once an hour
     "SELECT user_id, type, content, position FROM account_data WHERE type = CAST",  # at start: an index of them only
     "SELECT user_id, room_id, position FROM push_turns",  # at start
+    "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto FROM pushers ORDER BY",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -142,6 +144,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
     ids = [ref.event_id for ref in room.state.values()]
     member = ("m.room.member", BOB)
     pair = TokenPair(b"a" * 32, None, b"r" * 32, None)
+    pusher = pushers.Pusher(ALICE, "app", "key", "PHONE", b"{}", True, 0, 0)
     pushed = push.Batch(
         [push.LogEntry(room.nid, 3, nids[0], "main", True, b"[]")],
         [push.OwnEntry(ALICE, room.nid, 3, nids[0], "main", 0, 1, True, b"[]")],
@@ -311,6 +314,11 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: receipts.newest(cursor, [room.nid], 0, 9, 10),
         lambda cursor: receipts.of_user(cursor, [room.nid], ALICE),
         lambda cursor: receipts.delete_private(cursor, ALICE),
+        lambda cursor: pushers.put(cursor, pusher, False),
+        lambda cursor: pushers.every(cursor),
+        lambda cursor: pushers.sent(cursor, pusher.key, 4),
+        lambda cursor: pushers.delete(cursor, *pusher.key),
+        lambda cursor: pushers.delete_all(cursor, ALICE),
         lambda cursor: push.save(cursor, pushed, 5),
         lambda cursor: push.set_upto(cursor, 6),
         lambda cursor: push.judged_upto(cursor),

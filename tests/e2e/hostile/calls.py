@@ -198,6 +198,9 @@ BODY: Mapping[str, Any] = {
     "device_id": "DEVICE",
     "device_data": {"algorithm": "x"},
     "actions": ["notify"],
+    "kind": None,
+    "app_id": "org.example.app",
+    "pushkey": "key",
     "enabled": True,
     "search_categories": {"room_events": {"search_term": "cake"}},
 }
