@@ -40,6 +40,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc4143": True,  # what carries conferences
     "org.matrix.msc4155": True,  # invitations by lists of people and servers
     "org.matrix.msc4354": True,  # sticky events
+    "org.matrix.simplified_msc3575": True,  # sliding sync
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
     "org.matrix.msc3030": True,  # events by time, v1.6
 }

@@ -92,6 +92,8 @@ from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
 from homeserver.sync.joined import RoomSections
 from homeserver.sync.outside import OutsideSections
+from homeserver.sync.polls import Polls
+from homeserver.sync.sliding.build import build_sliding
 from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
@@ -446,10 +448,16 @@ def build(
         account_data=account_data,
         ignoring=ignoring,
         contributors=[encryption.sections],
+        polls=Polls(hub),
         max_timeout_ms=settings.limits.max_sync_timeout_ms,
     )
 
+    sliding = build_sliding(
+        sync, rooms=rooms, account_data=account_data, invite_filter=invite_filter, encryption=encryption
+    )
+
     accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
+    accounts.listeners.devices.append(sliding.connections)
     departures = Departures(
         database=database,
         rooms=rooms,
@@ -491,7 +499,7 @@ def build(
         About(settings, policy_key=None if remote is None else remote.policy.desk.public_key),
         memberships, sender, aliases, directory, maker,
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
-        sync, filters, presence, typing, receipts, account_data, profiles,
+        sync, sliding, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock), clockwork, expiry, Relays(settings.voip, clock),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ The tree, with the answer that each becomes:
     ├── MissingParam            400 M_MISSING_PARAM
     ├── LimitExceeded           429 M_LIMIT_EXCEEDED with `retry_after_ms`
     ├── UnknownToken            401 M_UNKNOWN_TOKEN, perhaps soft logout
+    ├── UnknownPos              400 M_UNKNOWN_POS: a sliding sync begins anew
     └── Unavailable             503: nothing is wrong with the request, try again
 """
 
@@ -77,6 +78,11 @@ class LimitExceeded(MatrixError):
 class UnknownToken(MatrixError):
     def __init__(self, error: str = "Unknown access token", soft_logout: bool = False) -> None:
         super().__init__(401, "M_UNKNOWN_TOKEN", error, {"soft_logout": soft_logout})
+
+
+class UnknownPos(MatrixError):
+    def __init__(self) -> None:
+        super().__init__(400, "M_UNKNOWN_POS", "`pos` is not known here, or not any more: begin anew without it")
 
 
 class Unavailable(MatrixError):

@@ -69,6 +69,8 @@ from homeserver.client.media import preview_url as media_preview_url
 from homeserver.client.media import thumbnail as media_thumbnail
 from homeserver.client.media import upload as media_upload
 from homeserver.client.media import waveform as media_waveform
+from homeserver.client.sliding import stable as sliding_stable
+from homeserver.client.sliding import unstable as sliding_unstable
 from homeserver.guilds.api.all import GUILD_ROUTES
 
 ALL_ROUTES: Sequence[ModuleType] = (
@@ -121,6 +123,8 @@ ALL_ROUTES: Sequence[ModuleType] = (
     room_summary,
     search,
     send,
+    sliding_stable,
+    sliding_unstable,
     state_read,
     sync,
     tags,

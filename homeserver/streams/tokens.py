@@ -53,9 +53,12 @@ def room_token(position: int) -> str:
 
 
 def parse_room_token(text: str, name: str = "from") -> int:
-    """Read a `from` or `to`, a `prev_batch` or a whole stream token. Raises InvalidParam naming the parameter."""
+    """Read a `from` or `to`: a `prev_batch`, a whole stream token, or the `pos` of a sliding sync.
+
+    Raises InvalidParam naming the parameter.
+    """
     version, _, rest = text.partition("_")
-    if version == "s1":
+    if version in ("s1", "ss1"):
         rest = rest.partition("_")[0]
     elif version != "t1":
         raise InvalidParam(f"`{name}` is not a token of this server")

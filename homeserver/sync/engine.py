@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import orjson
-from attrs import field, frozen
-from twisted.internet.defer import Deferred
+from attrs import frozen
 
 from homeserver.clock import Clock
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
-from homeserver.errors import UnknownToken
 from homeserver.http.route import Requester
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -31,6 +29,7 @@ from homeserver.sync.feeds import FeedLoader
 from homeserver.sync.filters import EventFilter, Filter
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
+from homeserver.sync.polls import Polls
 from homeserver.sync.ports import Contribution, Contributor
 from homeserver.sync.timeline import Span
 from homeserver.userdata.account_data import AccountData
@@ -68,8 +67,8 @@ class Sync:
     account_data: AccountData
     ignoring: Ignorance
     contributors: Sequence[Contributor]
+    polls: Polls
     max_timeout_ms: int
-    _waiting: dict[tuple[str, str], set[Deferred[None]]] = field(factory=dict)
 
     async def sync(self, who: Requester, ask: SyncAsk) -> bytes:
         """The JSON of the answer. Waits up to `timeout_ms` where there is nothing to say yet."""
@@ -89,7 +88,7 @@ class Sync:
             if answer or remaining_ms <= 0 or self.hub.closing or any(one.is_news for one in more):
                 return _join(upto, answer, more)
             if feed.marks == marks:
-                await self._wait(feed, who.device_id, remaining_ms)
+                await self.polls.wait(feed, who.device_id, remaining_ms)
                 feed = await self.feeds.get(who.user_id)
 
     async def _contributions(
@@ -99,22 +98,7 @@ class Sync:
 
     async def devices_removed(self, user_id: str, device_ids: Sequence[str]) -> None:
         """These devices are logged out: what they wait for is over (`homeserver.accounts.ports.DeviceListener`)."""
-        for device_id in device_ids:
-            for waiter in list(self._waiting.get((user_id, device_id), ())):
-                if not waiter.called:
-                    waiter.errback(UnknownToken())
-
-    async def _wait(self, feed: Feed, device_id: str, timeout_ms: int) -> None:
-        device = (feed.user_id, device_id)
-        waiter = self.hub.wait(feed, timeout_ms)
-        self._waiting.setdefault(device, set()).add(waiter)
-        try:
-            await waiter
-        finally:
-            waiters = self._waiting[device]
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiting[device]
+        await self.polls.devices_removed(user_id, device_ids)
 
     async def _whole(
         self, feed: Feed, manner: Manner, since: StreamToken | None, upto: StreamToken

@@ -258,7 +258,7 @@ def test_a_long_poll_ends_with_its_device(house: LivedInHouse) -> None:
     house.create("alice")
     since = house.sync("alice", device_id="LOST")["next_batch"]
     waiting = house.start_sync("alice", since, timeout_ms=30_000, device_id="LOST")
-    house.wait(house.house.part(Sync).devices_removed(user("alice"), ["LOST"]))
+    house.wait(house.house.part(Sync).polls.devices_removed(user("alice"), ["LOST"]))
     with pytest.raises(UnknownToken):
         house.wait(waiting)
 

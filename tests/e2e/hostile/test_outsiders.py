@@ -75,6 +75,8 @@ class Room:
     """Of something that the owner says later."""
     own_tokens: dict[str, str] = field(factory=dict)
     """The outsiders' sync tokens from before it got late."""
+    own_pos: dict[str, str] = field(factory=dict)
+    """And the pos of a sliding sync each."""
 
     @property
     def path(self) -> str:
@@ -152,6 +154,7 @@ def play(server: ServerProcess, setting: str) -> Room:
     ignored = f"{API}/user/{segment(owner.user_id)}/account_data/m.ignored_user_list"
     owner.call("PUT", ignored, {"ignored_users": {room.outsiders["ignored"].user_id: {}}})
     room.own_tokens = {who: person.sync()["next_batch"] for who, person in room.outsiders.items()}
+    room.own_pos = {who: slide(room, person)["pos"] for who, person in room.outsiders.items()}
     room.speak("late")
     stick = f"{room.path}/send/org.example.sticky/{secrets.token_hex(4)}"
     sticky = {"org.matrix.msc4354.sticky_duration_ms": 3_600_000}
@@ -177,6 +180,24 @@ def play(server: ServerProcess, setting: str) -> Room:
 
 def report(wrong: list[str]) -> str:
     return "\n".join([f"{len(wrong)} answers are wrong", *wrong[:20]])
+
+
+SLIDING = f"{API.removesuffix('/v3')}/unstable/org.matrix.simplified_msc3575/sync"
+
+
+def look_at_all(room: Room) -> dict[str, Any]:
+    """A sliding sync that asks for whatever there is."""
+    wanted = {"timeline_limit": 100, "required_state": [["*", "*"]]}
+    names = ("to_device", "e2ee", "account_data", "receipts", "typing")
+    return {
+        "lists": {"all": {**wanted, "ranges": [[0, 99]]}},
+        "room_subscriptions": {room.room_id: wanted},
+        "extensions": {name: {"enabled": True} for name in names},
+    }
+
+
+def slide(room: Room, person: Person) -> Any:
+    return person.call("POST", SLIDING, look_at_all(room))
 
 
 def register_guest(server: ServerProcess) -> Person:
@@ -261,8 +282,9 @@ def test_nothing_leaks(besieged: ServerProcess, line: Line, setting: str) -> Non
     wrong: list[str] = []
     for who, person in room.outsiders.items():
         seen: set[str] = set()
-        for method, target in readings(room, who):
-            answer = line.ask(method, target, token=person.token)
+        slidings = [("POST", f"{SLIDING}{pos}") for pos in (f"?pos={room.own_pos[who]}", "")]
+        for method, target in [*readings(room, who), *slidings]:
+            answer = line.ask(method, target, look_at_all(room) if method == "POST" else None, token=person.token)
             found = room.found_in(answer.body.decode())
             seen |= found
             wrong += [describe((who, target), answer, flaw) for flaw in flaws(answer)]
