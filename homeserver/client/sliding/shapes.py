@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from homeserver.errors import InvalidParam
+from homeserver.push.ledger import Count as Tally
 from homeserver.sync.filters import MAX_LIMIT
 from homeserver.sync.sliding.asks import Extensions, Filters, Scope, ToDeviceAsk
 from homeserver.sync.sliding.results import Hero, RoomResult, Told
@@ -176,6 +177,13 @@ def common_members(room: RoomResult) -> list[Member]:
     if room.bump_stamp is not None:
         members.append((b"bump_stamp", b"%d" % room.bump_stamp))
     return members
+
+
+def unread_members(counts: Tally) -> list[Member]:
+    return [
+        (b"notification_count", b"%d" % counts.notifications),
+        (b"highlight_count", b"%d" % counts.highlights),
+    ]
 
 
 def write_told(told: Told) -> bytes:

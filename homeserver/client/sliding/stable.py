@@ -20,6 +20,7 @@ from homeserver.client.sliding.shapes import (
     check_size,
     common_members,
     timeline_limit,
+    unread_members,
     write_by_name,
     write_counts,
     write_list,
@@ -127,6 +128,8 @@ def _room(room: RoomResult) -> bytes:
     members: list[Member] = [(b"membership", orjson.dumps(room.membership)), *common_members(room)]
     if room.lists:
         members.append((b"lists", orjson.dumps(room.lists)))
+    if room.unread is not None:
+        members += unread_members(room.unread.main)  # without those of threads, as the proposal has it
     if room.expanded:
         members.append((b"expanded_timeline", b"true"))
     if room.stripped is not None:

@@ -27,6 +27,7 @@ from homeserver.client.sliding.shapes import (
     check_size,
     common_members,
     timeline_limit,
+    unread_members,
     write_by_name,
     write_counts,
     write_list,
@@ -134,6 +135,8 @@ def write(answer: Answer, txn_id: str | None = None) -> bytes:
 
 def _room(room: RoomResult) -> bytes:
     members = common_members(room)
+    if room.unread is not None:
+        members += unread_members(room.unread.total)
     if room.expanded:
         members.append((b"unstable_expanded_timeline", b"true"))
     # Here a name that was taken away cannot be told from one that is as it was, but by the state.

@@ -29,7 +29,13 @@ def build_sliding(
         connections=Connections(sync.hub),
         lists=lists,
         results=RoomResults(
-            sync.database, rooms, sync.events, sync.sections.timelines, sync.sections.bundles, sync.outside
+            sync.database,
+            rooms,
+            sync.events,
+            sync.sections.timelines,
+            sync.sections.bundles,
+            sync.outside,
+            sync.sections.ledger,
         ),
         extensions=ExtensionSections(
             sync.database, sections.states, sections.letterbox, sections.news, sync.receipts, sync.typing

@@ -21,6 +21,7 @@ from immutables import Map
 
 from homeserver.errors import UnknownPos
 from homeserver.http.route import Requester
+from homeserver.push.ledger import Unread
 from homeserver.streams.hub import Hub
 from homeserver.sync.sliding.asks import ListAsk, RoomConfig
 
@@ -44,6 +45,8 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     members: frozenset[str]
     """Lazy loading: of whom it has the member events."""
     is_dm: bool
+    unread: Unread | None = None
+    """As it was told."""
 
 
 class Seen(msgspec.Struct, frozen=True):

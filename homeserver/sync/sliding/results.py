@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from federation.room.event import StateKey
+from homeserver.push.ledger import Unread
 from homeserver.sync.sliding.connections import Sent
 
 
@@ -45,6 +46,7 @@ class RoomResult(msgspec.Struct, gc=False):
     num_live: int = 0
     counts: tuple[int, int] | None = None
     """Who is joined, and who is invited."""
+    unread: Unread | None = None
     bump_stamp: int | None = None
     stripped: Sequence[bytes] | None = None
     """What those who are invited or knock are shown."""

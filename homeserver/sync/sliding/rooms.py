@@ -10,6 +10,7 @@ import orjson
 from attrs import frozen
 
 from federation.room.event import StateKey
+from homeserver.push.ledger import Ledger, Unread
 from homeserver.relations.bundles import Bundles
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import NAME, LiveRoom
@@ -90,6 +91,7 @@ class RoomResults:
     timelines: Timelines
     bundles: Bundles
     outside: OutsideSections
+    ledger: Ledger
 
     async def make(
         self, wants: Sequence[RoomWant], reader: Reader, ignored: frozenset[str], upto: int, live_after: int
@@ -126,7 +128,12 @@ class RoomResults:
         nids.discard(0)
         events = await self.events.get_many(sorted(nids))
         reader = await self._with_bundles(parts, reader)
-        return [*found, *(self._result(part, events, reader, live_after) for part in parts)]
+        here = [part.room for part in parts if part.own is None]
+        unread = await self.ledger.of(reader.user_id, here) if here else {}
+        return [
+            *found,
+            *(self._result(part, events, reader, live_after, unread.get(part.room.nid)) for part in parts),
+        ]
 
     # -- who is in the room ------------------------------------------------------------------------------------
 
@@ -213,7 +220,14 @@ class RoomResults:
         bundled = await self.bundles.of(reader, limited, room_id=False)
         return attrs.evolve(reader, bundled=bundled.parts) if bundled.parts else reader
 
-    def _result(self, part: _Part, events: Mapping[int, StoredEvent], reader: Reader, live_after: int) -> RoomResult:
+    def _result(
+        self,
+        part: _Part,
+        events: Mapping[int, StoredEvent],
+        reader: Reader,
+        live_after: int,
+        unread: Unread | None,
+    ) -> RoomResult:
         want, timeline = part.want, part.timeline
         row, sent = want.row, want.sent
         until = part.span.upto if part.own is not None else STILL
@@ -221,7 +235,7 @@ class RoomResults:
         limit = want.config.limit
         if sent is not None and not timeline.limited and not part.expanded:
             limit = max(limit, sent.limit)
-        known = Sent(part.span.upto, row.membership, want.config, limit, part.members, row.is_dm)
+        known = Sent(part.span.upto, row.membership, want.config, limit, part.members, row.is_dm, unread)
         found = RoomResult(
             row.room_id,
             row.membership,
@@ -242,6 +256,7 @@ class RoomResults:
             prev_batch=room_token(timeline.start),
             limited=timeline.limited,
             num_live=sum(stored.position > live_after for stored, _ in timeline.events),
+            unread=unread if sent is None or sent.unread != unread else None,
             bump_stamp=row.moved if part.own is not None else row.bumped,
         )
         if part.own is None:
@@ -257,6 +272,7 @@ class RoomResults:
             or found.has_name
             or found.has_avatar
             or found.counts
+            or found.unread is not None
             or found.is_dm is not None
         )
         return found

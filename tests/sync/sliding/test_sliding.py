@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from homeserver.errors import UnknownPos, UnknownToken
+from homeserver.push.watch import Watch
 from homeserver.sync.engine import Sync
 from homeserver.userdata.account_data import GLOBAL, AccountData
+from homeserver.userdata.read_markers import Mark, ReadMarkers
 from tests.fixtures_house import LivedInHouse
 from tests.fixtures_rooms import user
 from tests.sync.sliding.slider import Slider, bodies, rooms, state_of, subscription
@@ -356,3 +358,20 @@ def test_connections_of_a_device_are_few(house: LivedInHouse) -> None:
     with pytest.raises(UnknownPos):
         clients[0].ask()
     clients[-1].ask()
+
+
+def test_what_is_unread_is_counted_until_it_is_read(house: LivedInHouse) -> None:
+    house.wait(house.house.part(Watch).start())
+    room_id = house.create("alice", preset="public_chat", name="The pub")
+    house.join("bob", room_id)
+    client = Slider(house, "alice")
+    room = client.rooms()[room_id]
+    assert (room["notification_count"], room["highlight_count"]) == (0, 0)
+    event_id = house.say("bob", room_id, "hello")
+    room = client.rooms()[room_id]
+    assert (room["notification_count"], room["highlight_count"]) == (1, 0)
+    nid = house.wait(house.house.rooms.require(room_id)).nid
+    house.wait(house.house.part(ReadMarkers).move(nid, user("alice"), [Mark("m.read", event_id)]))
+    room = client.rooms()[room_id]
+    assert (room["notification_count"], bodies(room)) == (0, [])
+    assert client.rooms() == {}
