@@ -154,7 +154,7 @@ def check_actions(actions: Sequence[Any]) -> None:
         if isinstance(action, dict):
             if not isinstance(action.get("set_tweak"), str):
                 raise BadJson("'actions': an object must have `set_tweak`, a text")
-        elif action not in ACTIONS:
+        elif not isinstance(action, str) or action not in ACTIONS:
             raise BadJson(f"'actions': this is not known: {str(action)[:50]}")
     if len(msgspec.json.encode(list(actions))) > LARGEST_RULE_BYTES:
         raise BadJson(f"'actions': they have at most {LARGEST_RULE_BYTES} bytes together", "M_TOO_LARGE")
