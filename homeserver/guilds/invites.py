@@ -49,14 +49,14 @@ class Invites:
 
     async def require(self, code: str) -> Invite:
         """Raises NotFound, also for what is used up or over."""
-        invite = await self.database.run(rows.get_valid, code, self.clock.now_ms())
+        invite = None if "\0" in code else await self.database.run(rows.get_valid, code, self.clock.now_ms())
         if invite is None:
             raise NotFound(NO_INVITE)
         return invite
 
     async def remove(self, guild_id: str, code: str) -> None:
         """Raises NotFound."""
-        if not await self.database.write(rows.remove, guild_id, code):
+        if "\0" in code or not await self.database.write(rows.remove, guild_id, code):
             raise NotFound(NO_INVITE)
 
     async def redeem(self, code: str, user_id: str) -> Invite:

@@ -142,7 +142,7 @@ def test_head_is_get_without_a_body(line: Line, scene: Scene) -> None:
         "/_matrix/client/v3",
         "/_matrix/client/v3/",
         "/_matrix/client/v3/nothing",
-        "/_matrix/client/v4/sync",
+        "/_matrix/client/v5/sync",
         "/_matrix/client/unstable/org.example/sync",
         "/_matrix/client/v3/sync/",
         "/_matrix/client/v3/sync/more",
