@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import click
 
-from homeserver.cli.common import load, settings_option
-from homeserver.cli.shell import SOCKET, ask
+from homeserver.cli.common import settings_option
+from homeserver.cli.shell import ask, conversation
 
 BY = "the command line"
 """Who is noted as having done it."""
@@ -92,15 +90,8 @@ def _keys(uris: Sequence[str]) -> list[tuple[str, str]]:
 
 def _call(path: Path, call: str) -> str:
     """What a function of the running server's care for files gives."""
-    where = load(path).server.data_dir / SOCKET
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(str(where))
-        except OSError as error:
-            raise click.ClickException(f"no running server answers at {where}: {error}") from None
-        stream: IO[bytes] = connection.makefile("rwb")  # type: ignore[assignment]
-        with stream:
-            answer = ask(stream, f"await app.media.care.{call}").strip()
+    with conversation(path) as stream:
+        answer = ask(stream, f"await app.media.care.{call}").strip()
     if "\n" in answer or not answer:
         raise click.ClickException(answer.rpartition("\n")[2] or "the server said nothing")
     return answer

@@ -6,6 +6,8 @@ import ast
 import codeop
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +23,16 @@ SOCKET = "shell.sock"
 @click.option("-e", "--execute", metavar="SOURCE", help="Run this and leave, instead of asking.")
 def command(path: Path, execute: str | None) -> None:
     """Talk Python to the running server: `app` is the whole of it, `await` works."""
+    with conversation(path) as stream:
+        if execute is not None:
+            click.echo(ask(stream, execute), nl=False)
+        else:
+            _converse(stream)
+
+
+@contextmanager
+def conversation(path: Path) -> Iterator[IO[bytes]]:
+    """Connect to the server that runs on these settings; `ask` speaks over what this gives."""
     where = load(path).server.data_dir / SOCKET
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -29,10 +41,7 @@ def command(path: Path, execute: str | None) -> None:
             raise click.ClickException(f"no running server answers at {where}: {error}") from None
         stream: IO[bytes] = connection.makefile("rwb")  # type: ignore[assignment]
         with stream:
-            if execute is not None:
-                click.echo(ask(stream, execute), nl=False)
-            else:
-                _converse(stream)
+            yield stream
 
 
 def _converse(stream: IO[bytes]) -> None:
