@@ -297,9 +297,9 @@ def test_nothing_is_read_twice(house: LivedInHouse, monkeypatch: pytest.MonkeyPa
     database = house.house.database
     original = database.run
 
-    def run(function: Any, *args: Any) -> Any:
+    def run(function: Any, *args: Any, **options: Any) -> Any:
         asked.append(function.__name__)
-        return original(function, *args)
+        return original(function, *args, **options)
 
     monkeypatch.setattr(database, "run", run)
     for _ in range(3):

@@ -395,7 +395,8 @@ def test_who_comes_in(besieged: ServerProcess, line: Line, setting: str) -> None
                 said |= room.found_in(line.ask("GET", target, token=person.token).body.decode())
             state = {f"{time} state" for time in TIMES}
             there = {"while", *(f"while {what}" for what in HANGING)} if who in ONCE_IN else set()
-            expected = room.words.keys() - {"delayed"} if setting == "shared" else state | there
+            expected = room.words.keys() - {"delayed"} if setting == "shared" else state | there | {"sticky"}
+            # What sticks is for all who are in, whatever the history is (MSC4354).
             # Whoever was there may be told why what they saw is gone; and now they share a room with its owner.
             if said - {"reason", "status"} != expected - {"reason", "status"}:
                 wrong.append(f"{who} reads {said}")
