@@ -32,8 +32,8 @@ from homeserver.sync.room_state import (
     summary,
     summary_news,
 )
+from homeserver.sync.steps import state_steps
 from homeserver.sync.timeline import Span, Timeline, Timelines, Viewer, admits
-from storage import spans
 from storage.database import Database
 from storage.ports import StoredEvent
 from storage.spans import StateStep
@@ -249,7 +249,7 @@ class RoomSections:
             )
             if want.is_entered:
                 timeline.limited = True
-            steps = [] if want.full else await self._steps(want)
+            steps = [] if want.full else await state_steps(self.database, want.room, want.span)
             news = ALL_NEWS if want.full else summary_news(want.room, steps)
             if want.is_left:
                 news = NO_NEWS
@@ -309,17 +309,6 @@ class RoomSections:
         if besides and manner.filter.room.timeline.is_open:
             before.update(besides)
         return before
-
-    async def _steps(self, want: Want) -> list[StateStep]:
-        room, span = want.room, want.span
-        if room.window_floor <= span.after:
-            return [
-                (entry.position, change.key, 0 if change.new is None else change.new.nid)
-                for entry in room.window
-                if span.after < entry.position <= span.upto
-                for change in entry.changes
-            ]
-        return await self.database.run(spans.state_steps, room.nid, span.after, span.upto)
 
     def _members(self, want: Want, timeline: Timeline, manner: Manner, news: SummaryNews) -> frozenset[str]:
         """Lazy loading: the members whom the timeline and the summary show, and at first the reader."""

@@ -25,8 +25,8 @@ from homeserver.sync.sliding.asks import MEMBER, RoomConfig
 from homeserver.sync.sliding.connections import Sent
 from homeserver.sync.sliding.results import Hero, RoomResult
 from homeserver.sync.sliding.views import Row
+from homeserver.sync.steps import state_steps
 from homeserver.sync.timeline import Page, Span, Timeline, Timelines, Viewer
-from storage import spans
 from storage.database import Database
 from storage.ports import StoredEvent
 from storage.spans import StateStep
@@ -120,7 +120,7 @@ class RoomResults:
         nids: set[int] = set()
         for part in parts:
             if not part.initial:
-                part.steps = await self._steps(part)
+                part.steps = await state_steps(self.database, part.room, part.span)
             self._choose(part, reader.user_id)
             nids.update(part.nids.values())
             nids.update((part.nid_of(NAME), part.nid_of(AVATAR)))
@@ -150,17 +150,6 @@ class RoomResults:
                 part.timeline = await self.timelines.narrow(
                     part.room, viewer, wanted[nid], pages[nid], NO_EVENT_FILTER, limit
                 )
-
-    async def _steps(self, part: _Part) -> Sequence[StateStep]:
-        room, span = part.room, part.span
-        if room.window_floor <= span.after:
-            return [
-                (entry.position, change.key, 0 if change.new is None else change.new.nid)
-                for entry in room.window
-                if span.after < entry.position <= span.upto
-                for change in entry.changes
-            ]
-        return await self.database.run(spans.state_steps, room.nid, span.after, span.upto)
 
     def _choose(self, part: _Part, user_id: str) -> None:
         """Which state goes with the timeline."""
