@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 
 from config import Listener, Settings
+from federation.outbound.patience import Patience
 from federation.outbound.transport import Transport
 from federation.outbound.web import Web
 from federation.room.signing import SigningKey
@@ -41,6 +42,7 @@ from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
+from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.build import Guilds, build_guilds
 from homeserver.guilds.steward import LOCALPART, steward_of
 from homeserver.http.forwarded import TrustedProxies
@@ -56,6 +58,7 @@ from homeserver.people.build import build_people
 from homeserver.people.directory import PeopleDirectory
 from homeserver.push.build import Push, build_push
 from homeserver.queries.build import Asking, build_asking
+from homeserver.queries.visitors import Visitors
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
 from homeserver.retention.expiry import Expiry
@@ -145,6 +148,8 @@ class House:
     """None for a server that keeps to itself."""
     sending: Sending | None
     """None for that too, and where somebody else delivers (`build`'s `outbox`)."""
+    visitors: Visitors | None
+    """None for a server that keeps to itself."""
     web: Web
     media: Media
     table: RouteTable
@@ -252,6 +257,7 @@ class House:
             reactor=self.reactor,
             proxies=TrustedProxies.of(listener),
             federation=None if self.federation is None else self.federation.gate,
+            visitors=self.visitors,
             on_answer=self.metrics.answered if self.settings.metrics.enabled else None,
         )
         self._sites.append(site)
@@ -425,6 +431,8 @@ def build(
         sender=sender,
         profiles=profiles,
         tasks=tasks,
+        client=None if federation is None else federation.client,
+        patience=Patience(clock.now_ms) if asking is None else asking.patience,
     )
     clockwork = Clockwork(database, rooms, sender, clock, tasks, settings.limits)
     door.observers.append(clockwork)
@@ -518,6 +526,7 @@ def build(
     if federation is not None and remote is not None:
         collaborators.update(federation.collaborators())
         collaborators.update(remote.collaborators())
+        collaborators[Actions] = guilds.actions(collaborators, remote.access, limits)
         routes += FEDERATION_ROUTES
     register_figures(metrics, hub, rooms, events, database, counters)
     return House(
@@ -541,9 +550,10 @@ def build(
         guilds=guilds,
         federation=federation,
         sending=sending,
+        visitors=None if asking is None else asking.visitors,
         web=web,
         media=media,
-        table=RouteTable(routes, collaborators),
+        table=RouteTable(routes, collaborators, guilds.errands.around),
         metrics=metrics,
         limits=limits,
         parts=collaborators,

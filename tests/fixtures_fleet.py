@@ -386,10 +386,13 @@ class Fleet:
         return Member(house, self.reactor, self, name, post)
 
 
+F = TypeVar("F", bound=Fleet)
+
+
 @pytest.fixture
 def fleet(tmp_path: Path, sqlite_model: Path) -> Iterator[Fleet]:
     """A fleet on SQLite."""
-    found = _on_sqlite(tmp_path, sqlite_model)
+    found = fleet_on_sqlite(tmp_path, sqlite_model, Fleet)
     yield found
     found.close()
 
@@ -399,7 +402,7 @@ def any_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]
     """A fleet on SQLite, and one on PostgreSQL: a test with it runs twice."""
     urls: list[str] = []
     if request.param == "sqlite":
-        found = _on_sqlite(tmp_path, request.getfixturevalue("sqlite_model"))
+        found = fleet_on_sqlite(tmp_path, request.getfixturevalue("sqlite_model"), Fleet)
     else:
         server = request.getfixturevalue("postgres")
 
@@ -414,11 +417,11 @@ def any_fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]
         server.rest_database(url)
 
 
-def _on_sqlite(directory: Path, model: Path) -> Fleet:
+def fleet_on_sqlite(directory: Path, model: Path, kind: type[F]) -> F:
     def new_database(name: str) -> str:
         file = directory / name / "fleet.db"
         file.parent.mkdir(exist_ok=True)
         shutil.copyfile(model, file)
         return f"sqlite:///{file}"
 
-    return Fleet(directory, new_database)
+    return kind(directory, new_database)

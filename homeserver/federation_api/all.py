@@ -7,6 +7,7 @@ from types import ModuleType
 
 from homeserver.federation_api import (
     events,
+    guilds,
     hierarchy,
     keys,
     media,
@@ -22,6 +23,7 @@ from homeserver.federation_api import (
 
 FEDERATION_ROUTES: Sequence[ModuleType] = (
     events,
+    guilds,
     hierarchy,
     keys,
     media,

@@ -43,11 +43,15 @@ class Attendance:
     elsewhere: Elsewhere
 
     async def enter(self, guild_id: str, user_id: str, *, is_invited: bool = False) -> None:
-        """A local user joins a guild and every channel that it may view. Joining twice is no error.
+        """Somebody joins a guild and every channel that it may view. Joining twice is no error. Who lives elsewhere is
+        invited, if shown to be, and brought in by its own server.
 
         `is_invited`: it was shown to be, by a code for example; otherwise the guild's own rules decide.
         """
         guild = await self.editor.require_own(guild_id)
+        if server_of(user_id) != self.door.identity.server_name:
+            await self._invite_from_afar(guild_id, user_id, is_invited=is_invited)
+            return
         content = await member_content(self.profiles, user_id, "join")
         channels = [] if self.is_lazy(guild) else self.channels_for(guild, user_id)
         room_ids = [guild_id, *(channel.room_id for channel in channels)]
@@ -69,6 +73,18 @@ class Attendance:
             return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
 
         await self.door.settle_together([room_id for room_id in room_ids if await self._is_here(room_id)], work)
+
+    async def _invite_from_afar(self, guild_id: str, user_id: str, *, is_invited: bool) -> None:
+        room = await self.rooms.require(guild_id)
+        match room.membership_of(user_id):
+            case "join" | "invite":
+                return
+            case "ban":
+                raise Forbidden("You are banned from this guild")
+        if not is_invited:
+            raise Forbidden("Your own server has to let you in")
+        content = await member_content(self.profiles, user_id, "invite")
+        await self.elsewhere.invite(guild_id, Template(MEMBER, self.steward, content, user_id), lambda draft: None)
 
     async def leave(self, guild_id: str, user_id: str, reason: str | None = None) -> None:
         """A local user leaves the guild and all its channels. Raises Forbidden for the owner."""

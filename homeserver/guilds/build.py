@@ -11,7 +11,12 @@ from typing import Any
 
 from attrs import frozen
 
+from federation.outbound.client import FederationClient
+from federation.outbound.patience import Patience
+from homeserver.guilds.abroad.actions import Actions
+from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.api.desk import Desk
+from homeserver.guilds.api.features import FEATURES
 from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.closing import Closer
@@ -23,11 +28,14 @@ from homeserver.guilds.invites import Invites
 from homeserver.guilds.reconcile import Reconciler
 from homeserver.guilds.rules import GuildRules
 from homeserver.guilds.steward import VIEW_RULE, add_steward, steward_of
+from homeserver.http.limits import RateLimiter
+from homeserver.http.table import RouteTable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.founding import Founder
 from homeserver.rooms.membership import MemberProfiles, Memberships
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.send import Sender
+from homeserver.rooms.serve.access import PeerAccess
 from homeserver.tasks import Tasks
 from storage.database import Database
 
@@ -46,6 +54,7 @@ class Guilds:
     desk: Desk
     invites: Invites
     heirs: Heirs
+    errands: Errands
     database: Database
     tasks: Tasks
     door: Door
@@ -59,9 +68,14 @@ class Guilds:
     def collaborators(self) -> Mapping[type[Any], object]:
         friends: list[object] = [
             self.book, self.maker, self.editor, self.attendance, self.reconciler, self.closer, self.desk,
-            self.invites,            self.database, self.tasks,
+            self.invites, self.errands, self.database, self.tasks,
         ]  # fmt: skip
         return {type(friend): friend for friend in friends}
+
+    def actions(self, parts: Mapping[type[Any], object], access: PeerAccess, limits: RateLimiter) -> Actions:
+        """What other servers' requests are answered with. `parts`: what the API's handlers take."""
+        table = RouteTable(FEATURES, parts)
+        return Actions(self.steward, table, access, self.invites, limits, self.database, self.door.clock)
 
 
 def build_guilds(
@@ -74,8 +88,10 @@ def build_guilds(
     sender: Sender,
     profiles: MemberProfiles,
     tasks: Tasks,
+    client: FederationClient | None,
+    patience: Patience,
 ) -> Guilds:
-    """Put everything together and hook it in."""
+    """Put everything together and hook it in. `client`: asks other servers; None: there are none."""
     steward = steward_of(door.identity.server_name)
     book = GuildBook(rooms, door.events, door.means.lineage)
     reconciler = Reconciler(steward, door, rooms, book, database, tasks)
@@ -91,6 +107,20 @@ def build_guilds(
     desk = Desk(rooms, book, editor, door.events)
     invites = Invites(database, door.clock, rooms, attendance)
     heirs = Heirs(editor, book, database)
+    errands = Errands(door.identity.server_name, rooms, door.clock, client, patience)
     return Guilds(
-        steward, book, maker, editor, attendance, reconciler, closer, desk, invites, heirs, database, tasks, door
+        steward,
+        book,
+        maker,
+        editor,
+        attendance,
+        reconciler,
+        closer,
+        desk,
+        invites,
+        heirs,
+        errands,
+        database,
+        tasks,
+        door,
     )

@@ -149,6 +149,12 @@ class TokenAuthenticate:
                 del self._tokens_of[user_id]
 
 
+class VisitorGate(Protocol):
+    """Finds out who shows an OpenID token of another server. Raises `MatrixError`."""
+
+    async def __call__(self, token: str, server: str) -> Requester: ...
+
+
 class FederationGate(Protocol):
     """Judges a request that a homeserver signed: gives the handler's `who`, or raises `MatrixError`."""
 

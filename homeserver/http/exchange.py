@@ -57,7 +57,7 @@ HUNG_UP = Answer(499, b"")
 NO_HEADERS = Headers()
 
 _log = structlog.get_logger("homeserver.http")
-_WITH_TOKEN = (Auth.USER, Auth.GUEST, Auth.ADMIN)
+_WITH_TOKEN = (Auth.USER, Auth.GUEST, Auth.VISITOR, Auth.ADMIN)
 
 
 class Exchange(Request):
@@ -84,6 +84,8 @@ class Exchange(Request):
     _method = ""
     _query = b""
     _token: str | None = None
+    _visit: tuple[str, str] | None = None
+    """Token and server of somebody who has a home elsewhere."""
     _match: Match | None = None
     _early: Answer | None = None
     _chunks: list[bytes] | None = None
@@ -192,7 +194,9 @@ class Exchange(Request):
         route = match.endpoint.route
         if route.auth is not Auth.NONE and route.auth is not Auth.FEDERATION:
             self._token = self._find_token()
-            if self._token is None and route.auth in _WITH_TOKEN:
+            if self._token is None and route.auth is Auth.VISITOR:
+                self._visit = self._find_visit()
+            if self._token is None and self._visit is None and route.auth in _WITH_TOKEN:
                 raise MissingToken()
         if length is not None and length > route.max_body and match.endpoint.reads_body:
             raise TooLarge(route.max_body)
@@ -222,6 +226,8 @@ class Exchange(Request):
                     who = await self._judge_federation(body)
                 elif self._token is not None:
                     who = self.site.authenticate.recall(self._token) or await self._find_requester(self._token)
+                elif self._visit is not None:
+                    who = await self._find_visitor(*self._visit)
                 handling = self._enter(who, body)
                 del body, who  # while the handler waits, only it decides what is kept
                 answer = answer_of(await handling)
@@ -254,7 +260,8 @@ class Exchange(Request):
         if who is not None and route.auth is not Auth.FEDERATION:
             if route.auth is not Auth.OPTIONAL:
                 _check_rank(who, route.auth)
-            site.authenticate.note_use(who, self.info)
+            if self._visit is None:
+                site.authenticate.note_use(who, self.info)
         if route.rate is not None:
             site.limits.charge(route.rate, _rate_key(who) or address_key(self.address))
         ask = None
@@ -282,6 +289,13 @@ class Exchange(Request):
             # Guessing costs a look-up in the database each.
             self.site.limits.charge("anonymous", address_key(self.address))
             raise
+
+    async def _find_visitor(self, token: str, server: str) -> Requester:
+        if self.site.visitors is None:
+            raise UnknownToken("This server does not federate")
+        # Each has another server asked.
+        self.site.limits.charge("anonymous", address_key(self.address))
+        return await self.site.visitors(token, server)
 
     async def _judge_federation(self, body: bytes) -> object:
         gate = self.site.federation
@@ -395,6 +409,13 @@ class Exchange(Request):
         """Those of the named headers that came, each line of one after the other."""
         found = {name: self.requestHeaders.getRawHeaders(name.encode("ascii")) for name in names}
         return {name: b", ".join(lines).decode("utf-8", "replace") for name, lines in found.items() if lines}
+
+    def _find_visit(self) -> tuple[str, str] | None:
+        header = self.requestHeaders.getRawHeaders(b"Authorization", [b""])[0].decode("latin-1")
+        match header.split():
+            case [scheme, token, server] if scheme.lower() == "matrixopenid":
+                return token, server
+        return None
 
     def _find_token(self) -> str | None:
         header = self.requestHeaders.getRawHeaders(b"Authorization")

@@ -43,12 +43,14 @@ class Auth(Enum):
     USER = "user"
     GUEST = "guest"
     """As USER, and guests too."""
+    VISITOR = "visitor"
+    """As USER, and people of other servers who show an OpenID token of theirs: `MatrixOpenID TOKEN SERVER`."""
     ADMIN = "admin"
     FEDERATION = "federation"
     """X-Matrix signed by a homeserver: `who` is the `Origin`."""
 
 
-NONE, OPTIONAL, USER, GUEST, ADMIN, FEDERATION = Auth
+NONE, OPTIONAL, USER, GUEST, VISITOR, ADMIN, FEDERATION = Auth
 
 
 @frozen

@@ -31,7 +31,7 @@ from twisted.web.http import HTTPChannel, HTTPFactory
 from homeserver.errors import MatrixError
 from homeserver.http.answer import answer_of_error, http_date, to_bytes
 from homeserver.http.asks import parse_object
-from homeserver.http.authenticate import Authenticate, FederationGate
+from homeserver.http.authenticate import Authenticate, FederationGate, VisitorGate
 from homeserver.http.exchange import Exchange
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
@@ -152,6 +152,7 @@ class Site(HTTPFactory):
         reactor: IReactorTime,
         proxies: TrustedProxies | None = None,
         federation: FederationGate | None = None,
+        visitors: VisitorGate | None = None,
         on_answer: OnAnswer | None = None,
     ) -> None:
         super().__init__(timeout=cast(float, None), reactor=reactor)
@@ -164,6 +165,7 @@ class Site(HTTPFactory):
         self.proxies = proxies
         """Who may stand between the listener and its clients; None where nobody does."""
         self.federation = federation
+        self.visitors = visitors
         self.on_answer = on_answer
         self.check_body = parse_object
         self.channels: set[Channel] = set()

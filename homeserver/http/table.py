@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from homeserver.errors import InvalidParam, MatrixError
 from homeserver.http.asks import AskReader, is_ask
@@ -27,6 +27,10 @@ from homeserver.http.route import Auth, Requester, RequestInfo, Route, routes_of
 Call = Callable[..., Awaitable[Any]]
 """A handler with its collaborators already in place: takes who, ask and info, whether it wants them or not, and its
 body where `Endpoint.streams`."""
+
+
+Detour = Callable[[Route, Call], Call]
+"""Given a route and its handler ready to be called: what is called in its place, mostly just that."""
 
 
 class BadRoute(TypeError):
@@ -70,11 +74,15 @@ class Match:
 class RouteTable:
     """All routes of `modules`, with the one instance of each collaborator's type. Raises `BadRoute`.
 
+    `detour` may put something in front of handlers that take no body in pieces.
     Modules may be any objects with marked handlers as attributes: tests hand over a class or a namespace.
     """
 
-    def __init__(self, modules: Iterable[object], collaborators: Mapping[type[Any], object]) -> None:
+    def __init__(
+        self, modules: Iterable[object], collaborators: Mapping[type[Any], object], detour: Detour | None = None
+    ) -> None:
         self._root = _Node()
+        self._detour = detour
         self.endpoints: list[Endpoint] = []
         for module in modules:
             for route in routes_of(module):
@@ -112,6 +120,8 @@ class RouteTable:
                 else:
                     node = node.literal.setdefault(segment, _Node())
             endpoint = bind(route, tuple(names), collaborators)
+            if self._detour is not None and not endpoint.streams:
+                endpoint = evolve(endpoint, call=self._detour(route, endpoint.call))
             for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
                 if method in node.endpoints:
                     raise BadRoute(route, f"{_name(node.endpoints[method].route)} answers this already")

@@ -17,6 +17,7 @@ from homeserver.queries.aliases import AskedAliases
 from homeserver.queries.directory import AskedDirectory
 from homeserver.queries.profiles import AskedProfiles
 from homeserver.queries.spaces import AskedSpaces
+from homeserver.queries.visitors import Visitors
 
 
 @frozen
@@ -27,6 +28,7 @@ class Asking:
     directory: AskedDirectory
     profiles: AskedProfiles
     spaces: AskedSpaces
+    visitors: Visitors
     patience: Patience
     """Wants to know which servers are heard of."""
 
@@ -39,5 +41,6 @@ def build_asking(server_name: str, client: FederationClient, clock: Clock) -> As
         AskedDirectory(queries),
         AskedProfiles(server_name, queries, clock.now_ms),
         AskedSpaces(server_name, queries, clock.now_ms),
+        Visitors(server_name, client, patience, clock.now_ms),
         patience,
     )

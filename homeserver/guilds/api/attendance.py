@@ -12,7 +12,7 @@ from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.editor import Edit
 from homeserver.guilds.permissions import BAN_MEMBERS
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 from homeserver.rooms.membership import check_invitable
 
 ONE = f"{API}/guilds/{{guild_id}}"
@@ -39,7 +39,7 @@ class BanList(msgspec.Struct, frozen=True):
     bans: list[BanAnswer]
 
 
-@route("POST", f"{ONE}/join", auth=USER, rate="join_local")
+@route("POST", f"{ONE}/join", auth=VISITOR, rate="join_local")
 async def join_guild(attendance: Attendance, desk: Desk, who: Requester, ask: InGuild) -> None:
     """Come into a guild that is discoverable, or to which one is invited, and into every channel that one may view."""
     room = await desk.rooms.get(ask.guild_id)
@@ -52,7 +52,7 @@ async def join_guild(attendance: Attendance, desk: Desk, who: Requester, ask: In
     await attendance.enter(ask.guild_id, who.user_id)
 
 
-@route("POST", f"{ONE}/leave", auth=USER, rate="write")
+@route("POST", f"{ONE}/leave", auth=VISITOR, rate="write")
 async def leave_guild(attendance: Attendance, desk: Desk, who: Requester, ask: InGuild) -> None:
     """Leave a guild and its channels. Its owner can't before handing it over."""
     room = await desk.rooms.get(ask.guild_id)
@@ -61,14 +61,14 @@ async def leave_guild(attendance: Attendance, desk: Desk, who: Requester, ask: I
     await attendance.leave(ask.guild_id, who.user_id)
 
 
-@route("POST", f"{ONE}/members/{{user_id}}/kick", auth=USER, rate="write")
+@route("POST", f"{ONE}/members/{{user_id}}/kick", auth=VISITOR, rate="write")
 async def kick_member(attendance: Attendance, desk: Desk, who: Requester, ask: Somebody) -> None:
     """Put somebody out of the guild and its channels. Needs `kick_members`, and to stand above them."""
     await desk.guild(ask.guild_id, who.user_id)
     await attendance.kick(ask.guild_id, who.user_id, ask.user_id, ask.reason)
 
 
-@route("POST", f"{ONE}/members/{{user_id}}/ban", auth=USER, rate="write")
+@route("POST", f"{ONE}/members/{{user_id}}/ban", auth=VISITOR, rate="write")
 async def ban_member(attendance: Attendance, desk: Desk, who: Requester, ask: Somebody) -> None:
     """Put somebody out, whether they are in or not, and don't let them in again. Needs `ban_members`, and to stand
     above them."""
@@ -77,7 +77,7 @@ async def ban_member(attendance: Attendance, desk: Desk, who: Requester, ask: So
     await attendance.ban(ask.guild_id, who.user_id, ask.user_id, ask.reason)
 
 
-@route("POST", f"{ONE}/members/{{user_id}}/unban", auth=USER, rate="write")
+@route("POST", f"{ONE}/members/{{user_id}}/unban", auth=VISITOR, rate="write")
 async def unban_member(attendance: Attendance, desk: Desk, who: Requester, ask: Somebody) -> None:
     """Let somebody in again. Needs `ban_members`."""
     guild = await desk.guild(ask.guild_id, who.user_id)
@@ -88,7 +88,7 @@ async def unban_member(attendance: Attendance, desk: Desk, who: Requester, ask: 
     await attendance.unban(ask.guild_id, who.user_id, ask.user_id, ask.reason)
 
 
-@route("GET", f"{ONE}/bans", auth=USER, rate="read")
+@route("GET", f"{ONE}/bans", auth=VISITOR, rate="read")
 async def get_bans(desk: Desk, who: Requester, ask: InGuild) -> BanList:
     """Who is banned, newest first. Needs `ban_members`."""
     room, guild = await desk.look(ask.guild_id, who.user_id)
@@ -103,7 +103,7 @@ async def get_bans(desk: Desk, who: Requester, ask: InGuild) -> BanList:
     return BanList(sorted(found, key=lambda ban: (-ban.ts, ban.user_id)))
 
 
-@route("POST", f"{ONE}/owner", auth=USER, rate="write")
+@route("POST", f"{ONE}/owner", auth=VISITOR, rate="write")
 async def hand_over(desk: Desk, who: Requester, ask: NewOwner) -> None:
     """Make another member the owner, as the owner."""
 

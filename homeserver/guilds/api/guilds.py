@@ -23,7 +23,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.model import ACL_TYPE, GUILD_TYPE, OPEN_TO_ALL, Channel, Guild
 from homeserver.guilds.permissions import MANAGE_GUILD, VIEW_CHANNEL, permission_names
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import USER, VISITOR, Requester, route
 from homeserver.rooms.live import LiveRoom
 from homeserver.tasks import Tasks
 from storage.database import Database
@@ -129,7 +129,7 @@ async def create_guild(maker: GuildMaker, who: Requester, ask: CreateGuild) -> G
     return GuildMade(await maker.create(who.user_id, new))
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}", auth=VISITOR, rate="read")
 async def get_guild(desk: Desk, who: Requester, ask: InGuild) -> GuildAnswer:
     """Everything about a guild but its members."""
     room, guild = await desk.look(ask.guild_id, who.user_id)
@@ -164,7 +164,7 @@ async def get_guild(desk: Desk, who: Requester, ask: InGuild) -> GuildAnswer:
     )
 
 
-@route("PATCH", f"{API}/guilds/{{guild_id}}", auth=USER, rate="write")
+@route("PATCH", f"{API}/guilds/{{guild_id}}", auth=VISITOR, rate="write")
 async def change_guild(desk: Desk, who: Requester, ask: ChangeGuild) -> None:
     """Change a guild. Needs `manage_guild`."""
     if isinstance(ask.server_acl, Acl) and not ServerAcl.parse(msgspec.to_builtins(ask.server_acl)).allows(
@@ -198,7 +198,7 @@ async def change_guild(desk: Desk, who: Requester, ask: ChangeGuild) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("DELETE", f"{API}/guilds/{{guild_id}}", auth=USER, rate="write")
+@route("DELETE", f"{API}/guilds/{{guild_id}}", auth=VISITOR, rate="write")
 async def delete_guild(desk: Desk, closer: Closer, tasks: Tasks, who: Requester, ask: InGuild) -> None:
     """Delete a guild, as its owner: everybody is put out of it and its channels, and forgets them."""
 

@@ -15,7 +15,7 @@ from homeserver.guilds.api.roles import InGuild
 from homeserver.guilds.invites import NO_INVITE, Invites
 from homeserver.guilds.permissions import CREATE_INVITE, MANAGE_GUILD
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import NONE, USER, Requester, route
+from homeserver.http.route import NONE, VISITOR, Requester, route
 from storage.guild_invites import Invite
 
 LONGEST_MS = 10 * 365 * 24 * 3600 * 1000
@@ -70,14 +70,14 @@ class OneInvite(msgspec.Struct, frozen=True):
     code: str
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/invites", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}/invites", auth=VISITOR, rate="read")
 async def get_invites(desk: Desk, invites: Invites, who: Requester, ask: InGuild) -> InviteList:
     """The guild's invitations, newest first. Needs `manage_guild`."""
     check_permission(await desk.guild(ask.guild_id, who.user_id), who.user_id, MANAGE_GUILD)
     return InviteList([_answer(invite) for invite in await invites.of_guild(ask.guild_id)])
 
 
-@route("POST", f"{API}/guilds/{{guild_id}}/invites", auth=USER, rate="invite")
+@route("POST", f"{API}/guilds/{{guild_id}}/invites", auth=VISITOR, rate="invite")
 async def create_invite(desk: Desk, invites: Invites, who: Requester, ask: CreateInvite) -> InviteAnswer:
     """Make an invitation. Needs `create_invite`."""
     guild = await desk.guild(ask.guild_id, who.user_id)
@@ -88,7 +88,7 @@ async def create_invite(desk: Desk, invites: Invites, who: Requester, ask: Creat
     return _answer(await invites.make(ask.guild_id, who.user_id, ask.room_id, ask.max_uses, ask.lifetime_ms))
 
 
-@route("DELETE", f"{API}/guilds/{{guild_id}}/invites/{{code}}", auth=USER, rate="write")
+@route("DELETE", f"{API}/guilds/{{guild_id}}/invites/{{code}}", auth=VISITOR, rate="write")
 async def delete_invite(desk: Desk, invites: Invites, who: Requester, ask: InviteOfGuild) -> None:
     """Take an invitation back: one's own, or anybody's with `manage_guild`."""
     guild = await desk.guild(ask.guild_id, who.user_id)
@@ -109,7 +109,7 @@ async def get_invite(desk: Desk, invites: Invites, ask: OneInvite) -> InviteShow
     return InviteShown(invite.code, invite.guild_id, name, topic, icon, member_count(room), invite.expires_ts)
 
 
-@route("POST", f"{API}/invites/{{code}}/join", auth=USER, rate="join_local")
+@route("POST", f"{API}/invites/{{code}}/join", auth=VISITOR, rate="join_local")
 async def join_by_invite(invites: Invites, who: Requester, ask: OneInvite) -> Joined:
     """Come into a guild by an invitation, and into every channel that one may view."""
     invite = await invites.redeem(ask.code, who.user_id)

@@ -17,7 +17,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.model import Guild
 from homeserver.guilds.permissions import MANAGE_CHANNELS, VIEW_CHANNEL
 from homeserver.guilds.ranks import check_permission
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class SetLayout(msgspec.Struct, frozen=True):
     """Names every category once, and every channel that the caller may view. Others stay where they are."""
 
 
-@route("PUT", f"{API}/guilds/{{guild_id}}/layout", auth=USER, rate="write")
+@route("PUT", f"{API}/guilds/{{guild_id}}/layout", auth=VISITOR, rate="write")
 async def set_layout(desk: Desk, who: Requester, ask: SetLayout) -> None:
     """Put categories and channels in order. Needs `manage_channels`; and `manage_roles` for what inherits otherwise."""
 

@@ -27,7 +27,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.model import MEMBER_TYPE, Guild
 from homeserver.guilds.permissions import EVERYONE, MANAGE_NICKNAMES, MANAGE_ROLES
 from homeserver.guilds.ranks import check_above, check_grant, check_permission, check_roles
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 from homeserver.rooms.live import LiveRoom
 
 MOST_MEMBERS = 1_000
@@ -80,7 +80,7 @@ class RoleOfMember(msgspec.Struct, frozen=True):
 @route(
     "GET",
     f"{API}/guilds/{{guild_id}}/members",
-    auth=USER,
+    auth=VISITOR,
     rate="read",
     query=("limit", "from", "role", "q"),
 )
@@ -108,7 +108,7 @@ async def get_members(desk: Desk, presence: PresenceBoard, who: Requester, ask: 
     return MemberPage(shown, page[-1].user_id if len(found) > limit else None)
 
 
-@route("PATCH", f"{API}/guilds/{{guild_id}}/members/{{user_id}}", auth=USER, rate="write")
+@route("PATCH", f"{API}/guilds/{{guild_id}}/members/{{user_id}}", auth=VISITOR, rate="write")
 async def change_member(desk: Desk, who: Requester, ask: ChangeMember) -> None:
     """Change somebody's nickname (one's own, or with `manage_nicknames`) or all of their roles (`manage_roles`)."""
 
@@ -132,7 +132,7 @@ async def change_member(desk: Desk, who: Requester, ask: ChangeMember) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("PUT", f"{API}/guilds/{{guild_id}}/members/{{user_id}}/roles/{{role_id}}", auth=USER, rate="write")
+@route("PUT", f"{API}/guilds/{{guild_id}}/members/{{user_id}}/roles/{{role_id}}", auth=VISITOR, rate="write")
 async def give_role(desk: Desk, who: Requester, ask: RoleOfMember) -> None:
     """Give somebody a role that stands below one's own. Needs `manage_roles`, and what the role permits."""
 
@@ -144,7 +144,7 @@ async def give_role(desk: Desk, who: Requester, ask: RoleOfMember) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("DELETE", f"{API}/guilds/{{guild_id}}/members/{{user_id}}/roles/{{role_id}}", auth=USER, rate="write")
+@route("DELETE", f"{API}/guilds/{{guild_id}}/members/{{user_id}}/roles/{{role_id}}", auth=VISITOR, rate="write")
 async def take_role(desk: Desk, who: Requester, ask: RoleOfMember) -> None:
     """Take a role that stands below one's own from somebody. Needs `manage_roles`."""
 

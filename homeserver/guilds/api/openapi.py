@@ -23,6 +23,11 @@ from homeserver.http.route import NONE, Auth, Reply, Route, route, routes_of
 
 VERSION = "1"
 COMPONENT = "#/components/schemas/{name}"
+SECURITY: Mapping[Auth, Sequence[Mapping[str, Sequence[str]]]] = {
+    Auth.NONE: [],
+    Auth.USER: [{"token": []}],
+    Auth.VISITOR: [{"token": []}, {"openid": []}],
+}
 ERRORS = {
     "400": "What was sent makes no sense; the error names the field. `M_TOO_LARGE`: it would not fit.",
     "403": "One may not do that; the error names the permission that is missing.",
@@ -66,7 +71,15 @@ def document(modules: Sequence[ModuleType]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**components, "Error": error},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "openid": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "`MatrixOpenID TOKEN SERVER`: an OpenID token of somebody's own server.",
+                },
+            },
         },
     }
 
@@ -99,7 +112,7 @@ def _operation(row: Route, ask: type[msgspec.Struct] | None, by_type: Schemas) -
             "200": {"description": "Done.", "content": {"application/json": {"schema": schema}}},
             **{status: _error(words) for status, words in ERRORS.items()},
         },
-        "security": [] if row.auth is Auth.NONE else [{"token": []}],
+        "security": SECURITY[row.auth],
     }
     members = [name for name in kinds if name not in in_path and name not in row.query]
     if members and row.method != "GET":

@@ -12,7 +12,7 @@ from homeserver.guilds.editor import MOST_BYTES_OF_LEVELS
 from homeserver.guilds.model import Channel, Guild
 from homeserver.guilds.permissions import outcome, permission_names
 from homeserver.guilds.projection import project
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 
 
 class StepAnswer(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class InChannelOf(msgspec.Struct, frozen=True):
     user_id: str
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/permissions/{{user_id}}", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}/permissions/{{user_id}}", auth=VISITOR, rate="read")
 async def explain_in_guild(desk: Desk, who: Requester, ask: InGuildOf) -> Explained:
     """What a member may do in the guild, step by step."""
     room, guild = await desk.look(ask.guild_id, who.user_id)
@@ -64,7 +64,7 @@ async def explain_in_guild(desk: Desk, who: Requester, ask: InGuildOf) -> Explai
     return _explained(guild, ask.user_id, None)
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/channels/{{room_id}}/permissions/{{user_id}}", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}/channels/{{room_id}}/permissions/{{user_id}}", auth=VISITOR, rate="read")
 async def explain_in_channel(desk: Desk, who: Requester, ask: InChannelOf) -> Explained:
     """What a member may do in a channel that the caller may view, step by step."""
     room, guild = await desk.look(ask.guild_id, who.user_id)

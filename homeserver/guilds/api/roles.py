@@ -29,7 +29,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.model import ADMIN, ROLE_TYPE, Guild, Role
 from homeserver.guilds.permissions import EVERYONE, MANAGE_ROLES, permission_names
 from homeserver.guilds.ranks import check_grant, check_permission, check_role
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import VISITOR, Requester, route
 
 BUILT_IN = (EVERYONE, ADMIN)
 NO_ROLE = "There is no such role in this guild"
@@ -114,13 +114,13 @@ def require_role(guild: Guild, role_id: str) -> Role:
     return role
 
 
-@route("GET", f"{API}/guilds/{{guild_id}}/roles", auth=USER, rate="read")
+@route("GET", f"{API}/guilds/{{guild_id}}/roles", auth=VISITOR, rate="read")
 async def get_roles(desk: Desk, who: Requester, ask: InGuild) -> RoleList:
     """The guild's roles, highest first."""
     return RoleList(role_answers(await desk.guild(ask.guild_id, who.user_id)))
 
 
-@route("POST", f"{API}/guilds/{{guild_id}}/roles", auth=USER, rate="write")
+@route("POST", f"{API}/guilds/{{guild_id}}/roles", auth=VISITOR, rate="write")
 async def create_role(desk: Desk, who: Requester, ask: CreateRole) -> RoleMade:
     """Make a role, just below its maker's highest. Needs `manage_roles`, and what the role is to permit."""
     permissions = read_permission_names(ask.permissions, "permissions")
@@ -149,7 +149,7 @@ async def create_role(desk: Desk, who: Requester, ask: CreateRole) -> RoleMade:
     return RoleMade(role_id)
 
 
-@route("PATCH", f"{API}/guilds/{{guild_id}}/roles/{{role_id}}", auth=USER, rate="write")
+@route("PATCH", f"{API}/guilds/{{guild_id}}/roles/{{role_id}}", auth=VISITOR, rate="write")
 async def change_role(desk: Desk, who: Requester, ask: ChangeRole) -> None:
     """Change a role that stands below one's own. Needs `manage_roles`, and every permission that is given or taken."""
     permissions = None if ask.permissions is UNSET else read_permission_names(ask.permissions, "permissions")
@@ -175,7 +175,7 @@ async def change_role(desk: Desk, who: Requester, ask: ChangeRole) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("DELETE", f"{API}/guilds/{{guild_id}}/roles/{{role_id}}", auth=USER, rate="write")
+@route("DELETE", f"{API}/guilds/{{guild_id}}/roles/{{role_id}}", auth=VISITOR, rate="write")
 async def delete_role(desk: Desk, who: Requester, ask: OneRole) -> None:
     """Delete a role that stands below one's own; nobody has it any more. Needs `manage_roles`."""
 
@@ -191,7 +191,7 @@ async def delete_role(desk: Desk, who: Requester, ask: OneRole) -> None:
     await desk.edit(ask.guild_id, who.user_id, work)
 
 
-@route("PUT", f"{API}/guilds/{{guild_id}}/roles/order", auth=USER, rate="write")
+@route("PUT", f"{API}/guilds/{{guild_id}}/roles/order", auth=VISITOR, rate="write")
 async def order_roles(desk: Desk, who: Requester, ask: OrderRoles) -> None:
     """Put the roles in order, highest first. Needs `manage_roles`; roles at or above one's own stay in their places."""
 

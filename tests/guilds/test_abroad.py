@@ -1,0 +1,120 @@
+"""Members whose home is another server of ours: the same API at home, done by the steward's server in their name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from federation.outbound.client import path_to
+from federation.outbound.transport import Refused, Request, Response
+from homeserver.accounts.openid import OpenIdTokens
+from homeserver.accounts.registration import Registration
+from homeserver.errors import UnknownToken
+from homeserver.guilds.abroad.errands import ACTIONS
+from tests.guilds.api import at
+from tests.guilds.fleet import GuildFleet, GuildMember, guild_fleet
+
+__all__ = ["guild_fleet"]
+
+
+def settled(fleet: GuildFleet) -> tuple[GuildMember, GuildMember, str]:
+    """Two servers, and a guild of the first in which bob of the second is an administrator."""
+    a, b = fleet.pair()
+    guild_id = a.new_guild("ann")
+    a.opened(guild_id)
+    b.enter("bob", guild_id, via=a)
+    a.done("ann", "PUT", at("guilds", guild_id, "members", b.user("bob"), "roles", "admin"))
+    fleet.come_to_rest()
+    return a, b, guild_id
+
+
+def test_the_same_calls_at_home(guild_fleet: GuildFleet) -> None:
+    a, b, guild_id = settled(guild_fleet)
+    role_id = b.done("bob", "POST", at("guilds", guild_id, "roles"), {"name": "staff", "permissions": ["kick_members"]})
+    a.enter("cat", guild_id)
+    b.done("bob", "PUT", at("guilds", guild_id, "members", a.user("cat"), "roles", role_id["role_id"]))
+    room_id = b.done("bob", "POST", at("guilds", guild_id, "channels"), {"name": "lounge"})["room_id"]
+    b.done("bob", "PATCH", at("guilds", guild_id, "channels", room_id), {"topic": "sit down", "slowmode_s": 5})
+    assert b.done("bob", "PATCH", at("guilds", guild_id), {"name": "Elsewhere"}) == {}
+    code = b.done("bob", "POST", at("guilds", guild_id, "invites"), {"max_uses": 3})["code"]
+    assert [one["code"] for one in b.done("bob", "GET", at("guilds", guild_id, "invites"))["invites"]] == [code]
+    entries = b.done("bob", "GET", f"{at('guilds', guild_id, 'audit')}?limit=50")["entries"]
+    assert {entry["user_id"] for entry in entries if entry["action"] != "guild.update"} >= {b.user("bob")}
+    guild_fleet.come_to_rest()
+    seen = b.guild(guild_id)
+    assert seen == a.guild(guild_id)
+    assert seen.member(a.user("cat")).roles == (role_id["role_id"],) and seen.channels[room_id].slowmode_s == 5
+    assert b.refused("bob", "DELETE", at("guilds", guild_id)) == "403 M_FORBIDDEN"
+    assert b.refused("bob", "POST", at("guilds", guild_id, "channels"), {"name": ""}) == "400 M_BAD_JSON"
+    assert b.refused("eve", "POST", at("guilds", guild_id, "roles"), {"name": "x"}) == "404 M_NOT_FOUND"
+    guild_fleet.down.add("a.example")
+    assert b.refused("bob", "POST", at("guilds", guild_id, "roles"), {"name": "late"}) == "503 M_UNKNOWN"
+    assert b.done("bob", "GET", at("guilds", guild_id))["name"] == "Elsewhere"
+
+
+def test_actions_are_done_once_and_for_ones_own(guild_fleet: GuildFleet) -> None:
+    a, b, guild_id = settled(guild_fleet)
+    now = a.house.clock.now_ms()
+
+    def act(**changes: Any) -> Any:
+        body = {
+            "action_id": "one",
+            "origin_server_ts": a.house.clock.now_ms(),
+            "user_id": b.user("bob"),
+            "action": f"POST guilds/{at(guild_id)}/roles",
+            "params": {"name": "staff"},
+            **changes,
+        }
+        return b.ask(a, "POST", path_to(ACTIONS, guild_id), body)
+
+    assert act()["role_id"]
+    for changes, status, words in (
+        ({}, 403, "already"),
+        ({"action_id": "2", "user_id": a.user("ann")}, 403, "your server's people"),
+        ({"action_id": "2", "user_id": a.steward}, 403, "your server's people"),
+        ({"action_id": "2", "user_id": "bob"}, 400, "user_id"),
+        ({"action_id": "2", "origin_server_ts": now - 301_000}, 403, "five minutes"),
+        ({"action_id": "2", "origin_server_ts": now + 400_000}, 403, "five minutes"),
+        ({"action_id": ""}, 400, "action_id"),
+        ({"action_id": "2", "action": f"POST guilds/{at(guild_id)}/join"}, 400, "own people"),
+        ({"action_id": "2", "action": f"POST guilds/{at(guild_id)}/nothing"}, 400, "no call"),
+        ({"action_id": "2", "action": "POST guilds"}, 400, "another guild"),
+        ({"action_id": "2", "action": f"POST guilds/{at(a.new_guild('ann'))}/roles"}, 400, "another guild"),
+        ({"action_id": "2", "action": "GET invites/none"}, 400, "another guild"),
+        ({"action_id": "3", "params": {"name": 5}}, 400, "name"),
+        ({"action_id": "4", "user_id": b.user("eve")}, 404, ""),
+    ):  # fmt: skip
+        with pytest.raises(Refused) as caught:
+            act(**changes)
+        assert caught.value.status == status and words in str(caught.value), changes
+    restarted = guild_fleet.restart(a)
+    assert isinstance(restarted, GuildMember)
+    a = restarted
+    with pytest.raises(Refused, match="already"):
+        act()
+    assert [role["name"] for role in a.done("ann", "GET", at("guilds", guild_id, "roles"))["roles"]].count("staff") == 1
+
+
+def test_an_openid_token_will_do(guild_fleet: GuildFleet) -> None:
+    """People of servers that know no guilds call the steward's server themselves."""
+    a, b, _ = settled(guild_fleet)
+    visitors = a.house.visitors
+    assert visitors is not None
+    b.wait(b.house.part(Registration).make("bob", None))
+    token = str(b.wait(b.house.part(OpenIdTokens).issue(b.user("bob")))["access_token"])
+    assert a.wait(visitors(token, "b.example")).user_id == b.user("bob")
+    asked = len(guild_fleet.asked("userinfo"))
+    assert a.wait(visitors(token, "b.example")).user_id == b.user("bob")
+    assert len(guild_fleet.asked("userinfo")) == asked == 1
+    own = str(a.wait(a.house.part(OpenIdTokens).issue(a.user("ann")))["access_token"])
+    for wrong, server in ((token + "x", "b.example"), (own, "a.example"), (token, "not a name"), ("", "b.example")):
+        with pytest.raises(UnknownToken):
+            a.wait(visitors(wrong, server))
+
+    def liar(origin: str, request: Request) -> Response | Request:
+        return Response(200, {}, b'{"sub":"@ann:a.example"}') if "userinfo" in request.path else request
+
+    guild_fleet.meddler = liar
+    with pytest.raises(UnknownToken):
+        a.wait(visitors(token + "y", "b.example"))
