@@ -2,6 +2,7 @@
 
 guilds_unsettled   room_id │ mark            an edit whose consequences in the guild's rooms are still to be sent
 guilds_closing     room_id                   a room out of which everybody is to be put
+guilds_untended    room_id                   a guild of another server's whose members here are still to be brought in
 guild_audit        nid │ room_nid │ ts │ user_id │ action │ target │ before │ after │ reason
 """
 
@@ -11,7 +12,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from storage import strings
+from storage.memberships import NUMBERS
 from storage.ports import Cursor
+from storage.sql import to_blob
 
 
 class AuditEntry(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +73,41 @@ def set_closed(cursor: Cursor, room_id: str) -> None:
 def closing(cursor: Cursor) -> list[str]:
     """Every room that is being closed."""
     return [row[0] for row in cursor.execute("SELECT room_id FROM guilds_closing ORDER BY room_id").fetchall()]
+
+
+def set_untended(cursor: Cursor, guild_id: str) -> None:
+    """There may be something to do for people of this server in a guild of another's."""
+    cursor.later("INSERT INTO guilds_untended (room_id) VALUES (?) ON CONFLICT DO NOTHING", (guild_id,))
+
+
+def set_tended(cursor: Cursor, guild_id: str) -> None:
+    """All of it is done."""
+    cursor.later("DELETE FROM guilds_untended WHERE room_id = ?", (guild_id,))
+
+
+def untended(cursor: Cursor) -> list[str]:
+    """Every guild with such a mark."""
+    return [row[0] for row in cursor.execute("SELECT room_id FROM guilds_untended ORDER BY room_id").fetchall()]
+
+
+def left_behind(cursor: Cursor, steward: str) -> dict[str, list[str]]:
+    """By guild of this steward's: who has left it and is still in some other room of its, perhaps in a channel of that
+    guild.
+    """
+    join, leave, ban = (NUMBERS[name] for name in ("join", "leave", "ban"))
+    rows = cursor.execute(
+        "SELECT g.room_id, m.user_nid FROM rooms g JOIN memberships m ON m.room_nid = g.nid"
+        " WHERE g.creator = ? AND g.room_type = ? AND (m.membership = ? OR m.membership = ?) AND EXISTS ("
+        "SELECT 1 FROM memberships o JOIN rooms c ON c.nid = o.room_nid WHERE o.user_nid = m.user_nid"
+        " AND o.membership = ? AND c.creator = g.creator AND (c.room_type IS NULL OR c.room_type <> g.room_type))"
+        " ORDER BY g.nid, m.user_nid",
+        (steward, to_blob("m.space"), leave, ban, join),
+    ).fetchall()
+    users = strings.texts_of(cursor, {user_nid for _, user_nid in rows})
+    found: dict[str, list[str]] = {}
+    for guild_id, user_nid in rows:
+        found.setdefault(guild_id, []).append(users[user_nid])
+    return found
 
 
 def add_audit(cursor: Cursor, room_nid: int, entry: AuditEntry) -> None:

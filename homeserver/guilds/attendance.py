@@ -6,7 +6,7 @@ server's people enter and leave the rooms one by one, as members of any room do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -16,18 +16,17 @@ from federation.room.identifiers import server_of
 from homeserver.errors import Forbidden, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
-from homeserver.guilds.model import MEMBER_TYPE, Channel, Guild
+from homeserver.guilds.model import MEMBER_TYPE, Guild
 from homeserver.guilds.permissions import BAN_MEMBERS, CREATE_INVITE, KICK_MEMBERS, VIEW_CHANNEL
 from homeserver.guilds.ranks import check_above, check_permission
+from homeserver.guilds.reconcile import INSIDE
 from homeserver.guilds.steward import ON_BEHALF_OF
+from homeserver.guilds.viewers import channels_for, is_lazy
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import AUTHORISER, MEMBER, Elsewhere, MemberProfiles, member_content
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
-
-LAZY_FROM = 1_000
-"""Members from which on, unless the guild says otherwise, a channel is joined when it is first opened."""
 
 
 @frozen
@@ -53,7 +52,7 @@ class Attendance:
             await self._invite_from_afar(guild_id, user_id, is_invited=is_invited)
             return
         content = await member_content(self.profiles, user_id, "join")
-        channels = [] if self.is_lazy(guild) else self.channels_for(guild, user_id)
+        channels = [] if is_lazy(guild, await self.rooms.require(guild_id)) else channels_for(guild, user_id)
         room_ids = [guild_id, *(channel.room_id for channel in channels)]
 
         def work(drafts: Mapping[str, Draft]) -> tuple[None, Sequence[Deferred[None]]]:
@@ -87,8 +86,8 @@ class Attendance:
         await self.elsewhere.invite(guild_id, Template(MEMBER, self.steward, content, user_id), lambda draft: None)
 
     async def leave(self, guild_id: str, user_id: str, reason: str | None = None) -> None:
-        """A local user leaves the guild and all its channels. Raises Forbidden for the owner."""
-        guild = await self.editor.require_own(guild_id)
+        """A local user leaves a guild, wherever it lives, and all its channels. Raises Forbidden for the owner."""
+        guild = await self.book.require(guild_id)
         content = {"membership": "leave", **({} if reason is None else {"reason": reason})}
         inside = [room_id for room_id in sorted(guild.channels) if await self._is_in(room_id, user_id)]
 
@@ -96,7 +95,7 @@ class Attendance:
             if self.book.standing(drafts[guild_id]).is_owner(user_id):
                 raise Forbidden("The owner can't leave the guild before handing it over")
             for draft in drafts.values():
-                if membership_in(draft, user_id) in ("join", "invite", "knock"):
+                if membership_in(draft, user_id) in INSIDE:
                     draft.add(Template(MEMBER, user_id, content, user_id))
             return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
 
@@ -167,17 +166,13 @@ class Attendance:
         self.editor.reconciler.note(guild_id, guild, [user_id])
         await self.editor.reconciler.follow(guild_id)
 
-    def is_lazy(self, guild: Guild) -> bool:
-        """Whether members join a channel when they first open it, and not with the guild."""
-        if guild.settings.lazy is not None:
-            return guild.settings.lazy
-        room = self.rooms.peek(guild.room_id)
-        return room is not None and (room.joined_count or 0) >= LAZY_FROM
-
-    def channels_for(self, guild: Guild, user_id: str) -> list[Channel]:
-        """The channels that somebody may view, in an explicit order."""
-        found = [channel for channel in guild.channels.values() if guild.permissions(user_id, channel) & VIEW_CHANNEL]
-        return sorted(found, key=lambda channel: channel.room_id)
+    async def put_right(self, guild_id: str, people: Iterable[str]) -> None:
+        """Look after those of some former members who are still in a channel: a crash kept that from being done."""
+        guild = await self.book.require(guild_id)
+        rooms = [room for room_id in guild.channels if (room := await self.rooms.get(room_id)) is not None]
+        for user_id in people:
+            if any(room.membership_of(user_id) in INSIDE for room in rooms):
+                await self.departed(guild_id, user_id)
 
     def _put_out(self, edit: Edit, action: str, target: str, membership: str, reason: str | None) -> None:
         content: dict[str, Any] = {"membership": membership, **({} if reason is None else {"reason": reason})}
@@ -192,7 +187,8 @@ class Attendance:
 
     async def _is_in(self, room_id: str, user_id: str) -> bool:
         room = await self.rooms.get(room_id)
-        return room is not None and room.membership_of(user_id) in ("join", "invite", "knock")
+        # An invitation from a server that is in it, where this one is not, is a matter of that server's.
+        return room is not None and bool(room.local_joined) and room.membership_of(user_id) in INSIDE
 
 
 def check_inside(edit: Edit, user_id: str) -> None:

@@ -15,6 +15,7 @@ from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.abroad.errands import Errands
+from homeserver.guilds.abroad.tending import Tending
 from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.api.features import FEATURES
 from homeserver.guilds.attendance import Attendance
@@ -37,6 +38,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.send import Sender
 from homeserver.rooms.serve.access import PeerAccess
 from homeserver.tasks import Tasks
+from storage import guilds as rows
 from storage.database import Database
 
 
@@ -55,6 +57,7 @@ class Guilds:
     invites: Invites
     heirs: Heirs
     errands: Errands
+    tending: Tending
     database: Database
     tasks: Tasks
     door: Door
@@ -64,6 +67,9 @@ class Guilds:
         await self.database.write(add_steward, self.steward, self.door.clock.now_ms())
         await self.reconciler.start()
         await self.closer.start()
+        await self.tending.start()
+        for guild_id, people in (await self.database.run(rows.left_behind, self.steward)).items():
+            await self.attendance.put_right(guild_id, people)
 
     def collaborators(self) -> Mapping[type[Any], object]:
         friends: list[object] = [
@@ -99,15 +105,16 @@ def build_guilds(
     attendance = Attendance(steward, door, rooms, book, editor, profiles, memberships.elsewhere)
     maker = GuildMaker(steward, door, database, founder, profiles)
     closer = Closer(steward, door, rooms, database)
-    doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, tasks)
+    errands = Errands(door.identity.server_name, rooms, door.clock, client, patience)
+    doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, errands, tasks)
+    tending = Tending(steward, door, rooms, book, memberships.elsewhere, database, tasks)
     memberships.wardens.append(doors)
     memberships.vouching.grants[VIEW_RULE] = doors.may_view
     sender.rules.append(GuildRules(rooms, book, door.clock))
-    door.observers.append(doors)
+    door.observers += [doors, tending]
     desk = Desk(rooms, book, editor, door.events)
     invites = Invites(database, door.clock, rooms, attendance)
     heirs = Heirs(editor, book, database)
-    errands = Errands(door.identity.server_name, rooms, door.clock, client, patience)
     return Guilds(
         steward,
         book,
@@ -120,6 +127,7 @@ def build_guilds(
         invites,
         heirs,
         errands,
+        tending,
         database,
         tasks,
         door,

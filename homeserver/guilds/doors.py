@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from attrs import frozen
 
 from homeserver.errors import Forbidden
+from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.closing import Closer
@@ -36,6 +38,7 @@ class GuildDoors:
     attendance: Attendance
     reconciler: Reconciler
     closer: Closer
+    errands: Errands
     tasks: Tasks
 
     async def takes(self, act: Act) -> bool:
@@ -43,8 +46,10 @@ class GuildDoors:
         if room is None or act.actor == self.steward:
             return False
         guild_id = guild_id_of(room)
-        if guild_id is None or room.create.sender != self.steward:
+        if guild_id is None:
             return False
+        if room.create.sender != self.steward:
+            return await self._takes_afar(act, room, guild_id)
         guild = await self.book.require(guild_id)
         match act.kind:
             case "join":
@@ -61,6 +66,24 @@ class GuildDoors:
                 await self.attendance.unban(guild_id, act.actor, act.target, act.reason)
             case "invite":
                 await self.attendance.invite(guild_id, room, act.actor, act.target, act.reason)
+        return True
+
+    async def _takes_afar(self, act: Act, room: LiveRoom, guild_id: str) -> bool:
+        """The same in a guild that lives elsewhere: whoever leaves it leaves its channels, and the guild's own server
+        puts people out.
+        """
+        server = await self.errands.home_of(guild_id, act.actor)
+        guild_room = await self.rooms.get(guild_id)
+        if server is None or guild_room is None or guild_room.create.sender != room.create.sender:
+            return False
+        if act.kind == "leave" and is_guild_room(room):
+            await self.attendance.leave(guild_id, act.actor, act.reason)
+            return True
+        if act.kind not in ("kick", "ban", "unban"):
+            return False
+        action = f"POST guilds/{quote(guild_id, safe='')}/members/{quote(act.target, safe='')}/{act.kind}"
+        params = {} if act.reason is None else {"reason": act.reason}
+        await self.errands.run(server, guild_id, act.actor, action, params)
         return True
 
     async def may_view(self, rule: Mapping[str, Any], room: LiveRoom, user_id: str) -> bool | None:

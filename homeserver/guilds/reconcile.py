@@ -1,4 +1,4 @@
-"""Keeps the rooms of a guild as its state says: levels, join rules, and who is in a channel that they may not view.
+"""Keeps the rooms of a guild as its state says: levels, join rules, and who is in a channel.
 
     an edit of the guild ── follow(before) ──► one pass over the rooms that come into question, one commit
                                  ▲
@@ -10,8 +10,9 @@ left undone by a crash is done at the next start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 from attrs import define, field
@@ -20,13 +21,13 @@ from twisted.internet.defer import Deferred
 from homeserver.errors import MatrixError
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
-from homeserver.guilds.permissions import VIEW_CHANNEL, Permissions, outcome
-from homeserver.guilds.steward import state
+from homeserver.guilds.steward import profile_of, state
+from homeserver.guilds.viewers import Viewers, has_closed, has_opened, is_lazy
 from homeserver.guilds.wanted import wanted_in_channel, wanted_in_guild
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.membership import MEMBER
+from homeserver.rooms.membership import AUTHORISER, MEMBER
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
 from homeserver.turns import OneAtATime
@@ -133,10 +134,13 @@ class Reconciler:
         """Send what makes these rooms as they should be, in one commit; nothing where they are."""
         by_id = dict(rooms)
         in_guild = await self.rooms.require(guild.room_id)
+        arriving = {room_id: self._arriving(in_guild, guild, channel, pending) for room_id, channel in rooms}
+        contents = await self._joins(in_guild, {user_id for some in arriving.values() for user_id in some})
 
         def work(drafts: Mapping[str, Draft]) -> tuple[None, list[Deferred[None]]]:
             for room_id, draft in drafts.items():
                 self._correct(draft, in_guild, guild, by_id[room_id], pending)
+                self._let_in(draft, [(user_id, contents[user_id]) for user_id in arriving[room_id]])
             return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
 
         await self.door.settle_together(list(by_id), work)
@@ -154,7 +158,7 @@ class Reconciler:
 
     def _put_out(self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending) -> None:
         """Let a channel follow the guild in who is banned, and put out who may not view it."""
-        viewers = _Viewers(guild, channel)
+        viewers = Viewers(guild, channel)
         for user_id in self._candidates(draft.room, in_guild, guild, channel, pending):
             ref = draft.standing.state.get((MEMBER, user_id))
             membership = None if ref is None else ref.membership
@@ -169,47 +173,48 @@ class Reconciler:
             if wanted is not None and wanted != membership:
                 draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
 
+    def _arriving(self, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending) -> Sequence[str]:
+        """People of this server who may view a channel, are not in it, and perhaps could not view it before."""
+        if channel is None or is_lazy(guild, in_guild):
+            return ()
+        room, before = self.rooms.peek(channel.room_id), pending.before
+        if room is None:
+            return ()
+        people: Iterable[str] = in_guild.local_joined
+        if before is not None and not has_opened(before, guild, channel):
+            people = pending.touched & in_guild.local_joined
+        viewers = Viewers(guild, channel)
+        found = [user_id for user_id in people if user_id not in room.local_joined and viewers.holds(user_id)]
+        return sorted(user_id for user_id in found if user_id != self.steward)
+
+    async def _joins(self, in_guild: LiveRoom, people: Collection[str]) -> Mapping[str, dict[str, Any]]:
+        """The contents of their joins, with the profiles that they show in the guild."""
+        refs = {user_id: in_guild.visible.state.get((MEMBER, user_id)) for user_id in people}
+        nids = {user_id: ref.nid for user_id, ref in refs.items() if ref is not None}
+        events = await self.door.events.get_many(list(nids.values()))
+        return {user_id: profile_of(events[nid].event.content) for user_id, nid in nids.items()}
+
+    def _let_in(self, draft: Draft, joins: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Add joins to a channel, of whoever did not leave it by their own hand."""
+        for user_id, content in joins:
+            ref = draft.standing.state.get((MEMBER, user_id))
+            if ref is not None:
+                if ref.membership in ("join", "ban"):
+                    continue
+                if ref.membership == "leave" and draft.stored(ref.nid).event.sender == user_id:
+                    continue
+            draft.add(Template(MEMBER, user_id, {**content, AUTHORISER: self.steward}, user_id))
+
     def _candidates(
         self, room: LiveRoom, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending
     ) -> Sequence[str]:
         """For whom it may have changed whether they may be in a channel."""
         before, people = pending.before, set(pending.touched)
-        if before is None or self._has_closed(before, guild, channel):
+        if before is None or has_closed(before, guild, channel):
             people.update(user_id for user_id, ref in room.members() if ref.membership in (*INSIDE, "ban"))
         if before is None:
             people.update(user_id for user_id, ref in in_guild.members() if ref.membership == "ban")
         return sorted(people - {self.steward})
-
-    def _has_closed(self, before: Guild, guild: Guild, channel: Channel) -> bool:
-        """Whether the channel is closed now to some who could view it with the same roles before."""
-        was = before.channels.get(channel.room_id)
-        if was is None:
-            return True
-        overridden = {*before.overrides_in(was), *guild.overrides_in(channel)}
-        people = [target for target in overridden if target.startswith("@")]
-        roles = {(), *guild.holders}
-        return any(
-            outcome(before.steps(some, "", was)) & ~outcome(guild.steps(some, "", channel)) & VIEW_CHANNEL
-            for some in roles
-        ) or any(before.permissions(user, was) & ~guild.permissions(user, channel) & VIEW_CHANNEL for user in people)
-
-
-class _Viewers:
-    """Who may view a channel, remembered by sets of roles: there are few of them, however many people are asked for."""
-
-    def __init__(self, guild: Guild, channel: Channel) -> None:
-        self._guild, self._channel = guild, channel
-        self._overridden = guild.overrides_in(channel)
-        self._of_roles: dict[tuple[str, ...], Permissions] = {}
-
-    def holds(self, user_id: str) -> bool:
-        guild, channel = self._guild, self._channel
-        if user_id in self._overridden or guild.is_owner(user_id):
-            return bool(guild.permissions(user_id, channel) & VIEW_CHANNEL)
-        roles = guild.member(user_id).roles
-        if roles not in self._of_roles:
-            self._of_roles[roles] = outcome(guild.steps(roles, "", channel))
-        return bool(self._of_roles[roles] & VIEW_CHANNEL)
 
 
 async def follow_all(reconciler: Reconciler, guild_ids: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ Being the only creator of a room of version 12 it stands above all levels, and n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from homeserver.rooms.compose import Template
@@ -48,6 +49,12 @@ def guild_id_of(room: LiveRoom) -> str | None:
     if is_guild_room(room):
         return room.room_id
     return next((key[1] for key in room.frame if key[0] == PARENT_TYPE), None)
+
+
+def profile_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of somebody's join of a channel, after that of the guild: with the same name and picture."""
+    kept = {name: content[name] for name in ("displayname", "avatar_url") if name in content}
+    return {"membership": "join", **kept}
 
 
 def add_steward(cursor: Cursor, user_id: str, now_ms: int) -> bool:

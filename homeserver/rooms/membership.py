@@ -98,6 +98,9 @@ class Elsewhere(Protocol):
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         """Join a room by a server that is in it."""
 
+    async def enter(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        """`join` by this server's own doing, which is no request of the user's."""
+
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         """Knock at a room by a server that is in it."""
 
@@ -121,6 +124,9 @@ class NoElsewhere:
         return None
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
+        raise NotFound("No room of that id is known here")
+
+    async def enter(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         raise NotFound("No room of that id is known here")
 
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:

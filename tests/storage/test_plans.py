@@ -107,6 +107,8 @@ WHOLE_TABLES = (
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT user_id, erase FROM departures",  # at start
     "SELECT room_id FROM guilds_closing",  # at start
+    "SELECT room_id FROM guilds_untended",  # at start
+    "SELECT g.room_id, m.user_nid FROM rooms g",  # at start
     "SELECT nid, room_id FROM rooms WHERE newest",  # at start
     "SELECT r.room_id FROM partial_stays p",  # at start; few ever
     "SELECT DISTINCT destination FROM to_device_out",  # at start
@@ -388,6 +390,10 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guild_invites.remove_invalid(cursor, room.room_id, 5),
         lambda cursor: guild_invites.remove(cursor, room.room_id, "code"),
         lambda cursor: guild_invites.remove_all(cursor, "!other"),
+        lambda cursor: guilds.set_untended(cursor, room.room_id),
+        lambda cursor: guilds.untended(cursor),
+        lambda cursor: guilds.set_tended(cursor, "!other"),
+        lambda cursor: guilds.left_behind(cursor, ALICE),
         lambda cursor: guilds.set_closing(cursor, room.room_id),
         lambda cursor: guilds.closing(cursor),
         lambda cursor: guilds.set_closed(cursor, "!other"),

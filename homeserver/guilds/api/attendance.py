@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from federation.room.identifiers import server_of
 from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.guilds.api.desk import NO_GUILD, Desk
 from homeserver.guilds.api.fields import API, Id, Reason
@@ -13,7 +14,7 @@ from homeserver.guilds.editor import Edit
 from homeserver.guilds.permissions import BAN_MEMBERS
 from homeserver.guilds.ranks import check_permission
 from homeserver.http.route import VISITOR, Requester, route
-from homeserver.rooms.membership import check_invitable
+from homeserver.rooms.membership import Memberships, check_invitable
 
 ONE = f"{API}/guilds/{{guild_id}}"
 
@@ -40,23 +41,43 @@ class BanList(msgspec.Struct, frozen=True):
 
 
 @route("POST", f"{ONE}/join", auth=VISITOR, rate="join_local")
-async def join_guild(attendance: Attendance, desk: Desk, who: Requester, ask: InGuild) -> None:
+async def join_guild(
+    attendance: Attendance, memberships: Memberships, desk: Desk, who: Requester, ask: InGuild
+) -> None:
     """Come into a guild that is discoverable, or to which one is invited, and into every channel that one may view."""
     room = await desk.rooms.get(ask.guild_id)
     guild = None if room is None else await desk.book.find(room)
     membership = None if room is None else room.membership_of(who.user_id)
+    if room is None or not room.local_joined:
+        membership = await memberships.elsewhere.holds(ask.guild_id, who.user_id)
+        if membership == "invite":
+            await memberships.join(ask.guild_id, who.user_id)
+            return
     if membership == "ban":
         raise Forbidden("You are banned from this guild")
     if guild is None or not (guild.settings.discoverable or membership in ("join", "invite")):
         raise NotFound(NO_GUILD)
+    if room is not None and room.create.sender != desk.editor.steward and desk.is_ours(who.user_id):
+        # Its channels follow by themselves.
+        await memberships.join(ask.guild_id, who.user_id, via=[str(server_of(room.create.sender))])
+        return
     await attendance.enter(ask.guild_id, who.user_id)
 
 
 @route("POST", f"{ONE}/leave", auth=VISITOR, rate="write")
-async def leave_guild(attendance: Attendance, desk: Desk, who: Requester, ask: InGuild) -> None:
+async def leave_guild(
+    attendance: Attendance, memberships: Memberships, desk: Desk, who: Requester, ask: InGuild
+) -> None:
     """Leave a guild and its channels. Its owner can't before handing it over."""
     room = await desk.rooms.get(ask.guild_id)
-    if room is None or room.membership_of(who.user_id) not in ("join", "invite"):
+    if not desk.is_ours(who.user_id):
+        raise Forbidden("Your own server lets you out")
+    if room is None or not room.local_joined:
+        if await memberships.elsewhere.holds(ask.guild_id, who.user_id) is None:
+            raise NotFound(NO_GUILD)
+        await memberships.leave(ask.guild_id, who.user_id)
+        return
+    if room.membership_of(who.user_id) not in ("join", "invite") or await desk.book.find(room) is None:
         raise NotFound(NO_GUILD)
     await attendance.leave(ask.guild_id, who.user_id)
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from federation.room.identifiers import server_of
 from homeserver.errors import InvalidParam
 from homeserver.guilds.api.categories import require_category
 from homeserver.guilds.api.desk import Desk
@@ -143,7 +142,7 @@ async def create_channel(
     desk: Desk, maker: GuildMaker, profiles: Profiles, who: Requester, ask: CreateChannel
 ) -> ChannelMade:
     """Make a channel behind the others of its category. Needs `manage_channels`, and `manage_roles` for overrides."""
-    is_ours = server_of(who.user_id) == desk.server_name  # others' servers make their joins
+    is_ours = desk.is_ours(who.user_id)  # others' servers make their joins
     profile = await member_content(profiles, who.user_id, "join") if is_ours else {}
 
     def work(edit: Edit) -> str:

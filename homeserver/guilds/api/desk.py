@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
+from federation.room.identifiers import server_of
 from homeserver.errors import NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
@@ -37,6 +38,10 @@ class Desk:
     @property
     def server_name(self) -> str:
         return self.editor.door.identity.server_name
+
+    def is_ours(self, user_id: str) -> bool:
+        """Whether somebody's home is this server."""
+        return str(server_of(user_id)) == self.server_name
 
     async def look(self, guild_id: str, user_id: str) -> tuple[LiveRoom, Guild]:
         """A guild and its room, for a member. Raises NotFound."""

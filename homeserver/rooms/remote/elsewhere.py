@@ -37,6 +37,9 @@ class RemoteElsewhere:
 
     async def join(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         self.charge_join(user_id)
+        await self.enter(room_id, user_id, content, via)
+
+    async def enter(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
         await self.doorway.join(room_id, user_id, content, via)
 
     async def knock(self, room_id: str, user_id: str, content: Mapping[str, Any], via: Sequence[str]) -> None:
