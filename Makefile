@@ -59,7 +59,9 @@ format: setup ## put the code into its usual form
 test: check synapse ## everything that the project promises, in two processes: some minutes
 	tests/tools/need_postgres.sh
 	tests/tools/need_s3.sh
-	tests/tools/need_coturn.sh
+	tests/tools/need_package.sh coturn turnserver turnutils_uclient
+	tests/tools/need_package.sh nginx-light nginx
+	tests/tools/need_package.sh caddy caddy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 acceptance: setup synapse ## scenarios with a real Synapse: every mix of servers, role and room version; half an hour

@@ -29,7 +29,7 @@ LIVEKIT = "https://rtc.example.org/livekit/jwt"
 def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"there is no {name}: run tests/tools/need_coturn.sh once, as `make test` does")
+        pytest.fail(f"there is no {name}: run tests/tools/need_package.sh, as `make test` does")
     return found
 
 

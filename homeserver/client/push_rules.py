@@ -9,15 +9,17 @@ from typing import Any
 
 import msgspec
 
+from homeserver.errors import NotFound
 from homeserver.http.route import USER, Requester, route
 from homeserver.push.book import RuleBook
-from homeserver.push.rules import Kind, NewRule, Rules, check, check_actions, find, put, remove
+from homeserver.push.rules import KINDS, Kind, NewRule, Rules, check, check_actions, find, put, remove
 
 RULE = "/_matrix/client/v3/pushrules/global/{rule_kind}/{rule_id}"
 
 
 class OneRule(msgspec.Struct, frozen=True):
-    rule_kind: Kind
+    rule_kind: str
+    """Some clients look for rules of kinds that only proposals know: these are not found, rather than an error."""
     rule_id: str
 
 
@@ -61,7 +63,7 @@ async def get_global(book: RuleBook, who: Requester) -> dict[str, Any]:
 
 @route("GET", RULE, auth=USER, rate="read")
 async def get_rule(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return find(await book.of(who.user_id), ask.rule_kind, ask.rule_id)
+    return find(await book.of(who.user_id), _kind(ask), ask.rule_id)
 
 
 @route("PUT", RULE, auth=USER, rate="write", query=("before", "after"))
@@ -73,12 +75,12 @@ async def put_rule(book: RuleBook, who: Requester, ask: PutRule) -> None:
 
 @route("DELETE", RULE, auth=USER, rate="write")
 async def delete_rule(book: RuleBook, who: Requester, ask: OneRule) -> None:
-    await book.change(who.user_id, lambda rules: remove(rules, ask.rule_kind, ask.rule_id))
+    await book.change(who.user_id, lambda rules: remove(rules, _kind(ask), ask.rule_id))
 
 
 @route("GET", f"{RULE}/enabled", auth=USER, rate="read")
 async def get_enabled(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return {"enabled": find(await book.of(who.user_id), ask.rule_kind, ask.rule_id)["enabled"]}
+    return {"enabled": find(await book.of(who.user_id), _kind(ask), ask.rule_id)["enabled"]}
 
 
 @route("PUT", f"{RULE}/enabled", auth=USER, rate="write")
@@ -88,13 +90,20 @@ async def put_enabled(book: RuleBook, who: Requester, ask: PutEnabled) -> None:
 
 @route("GET", f"{RULE}/actions", auth=USER, rate="read")
 async def get_actions(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return {"actions": find(await book.of(who.user_id), ask.rule_kind, ask.rule_id)["actions"]}
+    return {"actions": find(await book.of(who.user_id), _kind(ask), ask.rule_id)["actions"]}
 
 
 @route("PUT", f"{RULE}/actions", auth=USER, rate="write")
 async def put_actions(book: RuleBook, who: Requester, ask: PutActions) -> None:
     check_actions(ask.actions)
     await book.change(who.user_id, lambda rules: _set(rules, ask, "actions", ask.actions))
+
+
+def _kind(ask: OneRule) -> Kind:
+    for kind in KINDS:
+        if kind == ask.rule_kind:
+            return kind
+    raise NotFound("There are no push rules of that kind")
 
 
 def _set(rules: Rules, ask: PutEnabled | PutActions, name: str, value: object) -> None:

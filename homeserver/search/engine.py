@@ -155,7 +155,7 @@ class Search:
         if place.sender is not None:
             senders = (place.sender,) if senders is None or place.sender in senders else ()
         nids = await self._rooms(ask, place)
-        if not phrases or not nids or not ask.kinds or senders == ():
+        if not phrases or not nids or not ask.kinds or senders == () or not ask.limit:
             return Results((), place, 0, highlights)
         ignored = await self.ignoring.of(ask.user_id)
         wanted = rows.Wanted(
@@ -185,10 +185,10 @@ class Search:
             hits = await self._hits(ask, wanted, after)
             places = [hit.position if ask.order == "recent" else (after or 0) + n for n, hit in enumerate(hits, 1)]
             for one in await self._see(ask, hits, places):
-                if len(found) == ask.limit:
-                    # One more than was asked for: so there is a next page.
-                    return Results(found, place, next=found[-1].behind(place, ask.order) if found else place)
                 found.append(one)
+                if len(found) == ask.limit:
+                    # Clients expect that a full page has a next one, and may find that with nothing on it.
+                    return Results(found, place, next=one.behind(place, ask.order))
             scanned += len(hits)
             if len(hits) < PIECE:
                 return Results(found, place)

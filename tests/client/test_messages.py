@@ -130,7 +130,11 @@ def test_filters_look_further_for_what_they_want(town: Town) -> None:
     assert elsewhere["chunk"] == []
     assert "end" not in elsewhere
     town.send("alice", room_id, "m.room.message", {"msgtype": "m.image", "body": "cat", "url": "mxc://a/b"})
-    assert bodies(read(town, "alice", room_id, filter={"contains_url": True})) == ["cat"]
+    found = read(town, "alice", room_id, filter={"contains_url": True})
+    assert bodies(found) == ["cat"]
+    # Beside what was found there is always a place to look on from; the page there is empty, and the last.
+    last = read(town, "alice", room_id, start=found["end"], filter={"contains_url": True})
+    assert (last["chunk"], "end" in last) == ([], False)
     with pytest.raises(BadJson):
         read(town, "alice", room_id, filter="{")
     with pytest.raises(BadJson):

@@ -11,6 +11,7 @@ from homeserver.errors import MatrixError, NotFound
 from homeserver.push.book import RuleBook
 from homeserver.push.rules import KINDS, Kind, NewRule, Rules, check, complete, find, put, remove
 from tests.fixtures_house import LivedInHouse
+from tests.fixtures_server import ServerProcess
 
 ANN = "@ann:a.org"
 
@@ -166,6 +167,14 @@ def test_all_devices_hear_of_it(house: LivedInHouse) -> None:
     with pytest.raises(NotFound):
         house.wait(book.change(ann, lambda rules: remove(rules, "room", "!other:a.org")))
     assert told(house.sync("ann", since)) == []
+
+
+def test_kinds_that_only_proposals_know_are_not_found(shared_server: ServerProcess) -> None:
+    ann = shared_server.register("ann_of_proposals")
+    rule = "/_matrix/client/v3/pushrules/global/postcontent/.io.element.msc4306.rule.subscribed_thread"
+    for method, path in (("GET", rule), ("GET", f"{rule}/enabled"), ("GET", f"{rule}/actions"), ("DELETE", rule)):
+        assert ann.request(method, path).json["errcode"] == "M_NOT_FOUND"
+    assert ann.request("PUT", f"{rule}/enabled", {"enabled": False}).json["errcode"] == "M_INVALID_PARAM"
 
 
 def test_every_kind_of_change_is_told(house: LivedInHouse) -> None:

@@ -7,7 +7,8 @@ gives few events has no more to give: what is still missing then is behind the g
 on its word.
 
 What lies behind this server's own beginnings in the room is no gap but the past. It is for backfill: placed at the end
-of the room, it would be taken for news.
+of the room, it would be taken for news. The first question does not name these beginnings, as most gaps are small and
+peers expect to be told what is here; the further ones do, which would else be answered with more and more of the past.
 
 Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
 """
@@ -67,7 +68,7 @@ class Gaps:
                 origin,
                 room.version,
                 room.room_id,
-                earliest=list(dict.fromkeys([*newest, *ends, *behind]))[:MAX_ENDS],
+                earliest=list(dict.fromkeys([*newest, *ends, *(behind if told else ())]))[:MAX_ENDS],
                 latest=edge[:MAX_EDGE],
             )
             if answer is None:

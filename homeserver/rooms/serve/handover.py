@@ -37,7 +37,8 @@ class HandedOver(msgspec.Struct, frozen=True):
     servers: Sequence[str]
     """With joined members before the join."""
     members_omitted: bool
-    """Whether `state` lacks any member: of a small room nobody need be left out."""
+    """Whether `state` may lack members. Said of small rooms too, where all are those by whom the room is known: others
+    read it as whether this server can leave anybody out."""
 
 
 def read_handover(cursor: Cursor, event_id: str, omit_members: bool) -> HandedOver:
@@ -59,7 +60,7 @@ def read_handover(cursor: Cursor, event_id: str, omit_members: bool) -> HandedOv
         [found[nid] for nid in nids],
         [found[nid] for nid in sorted(chain)],
         sorted({str(server_of(user_id)) for user_id in joined}),
-        bool(left_out),
+        omit_members,
     )
 
 

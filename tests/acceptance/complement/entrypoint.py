@@ -49,6 +49,7 @@ def settings(certificate: Path, key: Path) -> dict[str, str]:
         ),
         "GUILDHALL_FEDERATION__CA_PATH": str(AUTHORITY / "ca.crt"),
         "GUILDHALL_FEDERATION__ALLOWED_PRIVATE_RANGES": json.dumps(PRIVATE_NETWORKS),
+        "GUILDHALL_WEB__ALLOWED_PRIVATE_RANGES": json.dumps(PRIVATE_NETWORKS),
         # Some tests send events of older forms into rooms of the default version.
         "GUILDHALL_ROOMS__DEFAULT_VERSION": "11",
         "GUILDHALL_PRESENCE__FEDERATED": "true",
