@@ -96,12 +96,18 @@ Held = Callable[[StateKey, int], bool]
 """Whether every fork has an event (nid) at a key of its state."""
 
 
-def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]], held: Held | None = None) -> set[int]:
-    """Event nids that are in the full auth chain of some fork's events but not of every fork's.
+def auth_difference(
+    cursor: Cursor, forks: Sequence[Collection[int]], held: Held | None = None, refuted: Reach | None = None
+) -> set[int]:
+    """Event nids that are in the full auth chain of some fork's events but not of every fork's, and those events that
+    some forks have and others have not: they count as conflicted either way.
 
     `forks` are whole states; or, so that nothing need be done for each entry of a large room, only what not all of
     them have: then `held` tells of the rest.
     An event is in its own full auth chain here. Raises LookupError for a nid that has no place.
+
+    `refuted` is what is learnt of the events that all forks have, for a later call in which there are fewer of them
+    and none besides: chain → the seq from which upwards none of them reaches it.
     Spec: https://spec.matrix.org/v1.19/rooms/v2/#definitions (auth difference).
     """
     sets = [frozenset(fork) for fork in forks]
@@ -114,18 +120,22 @@ def auth_difference(cursor: Cursor, forks: Sequence[Collection[int]], held: Held
     if not conflicted:
         return set()
     places = _places_of(cursor, conflicted)
-    graph = _Graph(cursor)
+    graph = _Graph(cursor, {} if refuted is None else refuted)
     reaches = [graph.reach([places[nid] for nid in fork - common]) for fork in sets]
     # What all forks hold is most of a large room, so it is not followed downwards. Only what some conflicted event
     # reaches can be in the difference, and from there one looks upwards for an event that all forks hold.
+    # The conflicted ones themselves, most of which nobody cites, need no such look.
+    own = set(places.values())
     spans: dict[int, Place] = {}
     for chain in {chain for reach in reaches for chain in reach}:
         everywhere = min(reach.get(chain, 0) for reach in reaches)
         somewhere = max(reach.get(chain, 0) for reach in reaches)
+        while somewhere > everywhere and (chain, somewhere) in own:
+            somewhere -= 1
         everywhere = graph.highest_under(held, chain, everywhere, somewhere)
         if somewhere > everywhere:
             spans[chain] = everywhere + 1, somewhere
-    return _events_in(cursor, spans)
+    return {*conflicted, *_events_in(cursor, spans)}
 
 
 def auth_chain(cursor: Cursor, nids: Collection[int]) -> set[int]:
@@ -157,10 +167,12 @@ def conflicted_subgraph(cursor: Cursor, conflicted: Collection[int]) -> set[int]
 class _Graph:
     """The links between chains, read chain by chain as they are needed."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, refuted: Reach | None = None) -> None:
         self._cursor = cursor
         self._links: dict[int, list[tuple[int, int, int]]] = {}
         """Chain → its links as (seq, target chain, target seq)."""
+        self._refuted: Reach = {} if refuted is None else refuted
+        """What is not reached from above, as far as that was looked for."""
 
     def reach(self, places: Collection[Place]) -> Reach:
         """Everything in the full auth chains of the events at `places`."""
@@ -221,41 +233,60 @@ class _Graph:
             return above
         # What is reached of a chain is its beginning, whose end can be searched for: mostly it is near the top,
         # hence in growing steps from there until something is reached, and then between the last two.
-        refuted: Reach = {}
-        low, high = above, upto
+        low, high = above, min(upto, self._refuted.get(chain, upto + 1) - 1)
         step: int | None = 0
         while low < high:
             seq = max(low + 1, high - step) if step is not None else (low + high + 1) // 2
-            tried = dict(refuted)
-            if self._is_under(tops, chain, seq, tried):
+            if self._is_under(tops, chain, seq):
                 low, step = seq, None
             else:
-                high, refuted = seq - 1, tried
+                high = seq - 1
                 step = step if step is None else 2 * step + 1
         return low
 
-    def _is_under(self, tops: Held, chain: int, seq: int, refuted: Reach) -> bool:
-        """Whether one of `tops` reaches a place. `refuted`: chain → seq from which upwards none of them is."""
-        if seq >= refuted.get(chain, seq + 1):
-            return False
+    def _is_under(self, tops: Held, chain: int, seq: int) -> bool:
+        """Whether one of `tops` reaches a place. If none does, that is remembered of all that was looked at."""
+        refuted = self._refuted
+        seen: Reach = {}
         todo: Reach = {chain: seq}
         while todo:
             if self._any_at_or_after(tops, todo):
                 return True
-            refuted.update(todo)
-            further: Reach = {}
-            for target, target_seq in todo.items():
-                citing = self._citing(target, target_seq, FEW_LINKS)
-                if len(citing) == FEW_LINKS:
-                    # What half the room cites is found with the first few.
-                    if self._any_at_or_after(tops, _lowest(citing)):
-                        return True
-                    citing = self._citing(target, target_seq, ALL_LINKS)
-                for origin, origin_seq in _lowest(citing).items():
-                    if origin_seq < refuted.get(origin, origin_seq + 1):
-                        further[origin] = min(origin_seq, further.get(origin, origin_seq))
-            todo = further
+            seen.update(todo)
+            citing = self._citing_any(tops, todo)
+            if citing is None:
+                return True
+            todo = {
+                origin: origin_seq
+                for origin, origin_seq in _lowest(citing).items()
+                if origin_seq < min(refuted.get(origin, origin_seq + 1), seen.get(origin, origin_seq + 1))
+            }
+        refuted.update(seen)
         return False
+
+    def _citing_any(self, tops: Held, targets: Reach) -> list[Place] | None:
+        """The places with a link to one of several or to a later one of its chain; None if one of `tops` is seen to be
+        among them on the way.
+        """
+        if len(targets) > 1:
+            limit = FEW_LINKS * len(targets)
+            condition, parameters = among(self._cursor, "target", list(targets))
+            rows = self._cursor.execute(
+                f"SELECT target, target_seq, chain, seq FROM auth_chain_links WHERE {condition} LIMIT ?",
+                [*parameters, limit],
+            ).fetchall()
+            if len(rows) < limit:
+                return [(chain, seq) for target, target_seq, chain, seq in rows if target_seq >= targets[target]]
+        found: list[Place] = []
+        for target, target_seq in targets.items():
+            citing = self._citing(target, target_seq, FEW_LINKS)
+            if len(citing) == FEW_LINKS:
+                # What half the room cites is found with the first few.
+                if self._any_at_or_after(tops, _lowest(citing)):
+                    return None
+                citing = self._citing(target, target_seq, ALL_LINKS)
+            found += citing
+        return found
 
     def _citing(self, target: int, target_seq: int, limit: int) -> list[Place]:
         """The places with a link to a place or to a later one of its chain."""

@@ -1,135 +1,41 @@
 """Federation beside a Synapse: what the same traffic costs either, in one run on one machine.
 
-    SYNAPSE_PYTHON=… .venv/bin/python -m pytest tests/bench/beside_federation.py -s
+    SYNAPSE_PYTHON=… HALL=… .venv/bin/python -m pytest tests/bench/beside_federation.py -s
 
 CPU is processor time of the servers' processes, which take turns. Both are on SQLite, without limits of rates and with
-every check on. The traffic comes from `stranger.py`; who joins a large room is a real server, and so is who hosts it.
+every check on. The traffic comes from `stranger.py`; who joins the large room (`hall.py`) is a real server, and a
+Synapse hosts it. All figures are printed as one table at the end.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
-from attrs import define, frozen
+from attrs import frozen
 
 from federation.room.event import Event
 from homeserver.harness.client import until
 from homeserver.harness.person import V3, Person, in_path
 from homeserver.harness.server import Server
 from homeserver.harness.town import Town
+from tests.bench.hall import MEMBERS, STATE, Hall, furnish, open_hall
+from tests.bench.rivals import AT_ONCE, OUR_STATES, Rivals, bytes_of, cpu_s, deliver, pss_mib, sees, settle
 from tests.bench.stranger import Branch, Stranger, Strangers, enter
-from tests.bench.table import Table, show
 from tests.fixtures_town import find_synapse
 
-AT_ONCE = 50
-"""Events in a transaction: as many as there may be."""
 TRANSACTIONS = 10
 ROUNDS = 3
 FORK = int(os.environ.get("FORK", "1000"))
-MEMBERS = int(os.environ.get("MEMBERS", "2000"))
-STATE = int(os.environ.get("STATE", "5000"))
-"""State events of the large room, the members among them."""
-SMALL_MEMBERS, SMALL_STATE = 200, 500
-HOMES = 20
-"""Servers that its members are of."""
-JOINS = 1
+JOINS = int(os.environ.get("JOINS", "3"))
+"""How often the large room is joined on either side."""
 DESTINATIONS = 200
 IDLE_S = 60.0
-TICKS = os.sysconf("SC_CLK_TCK")
-
-OUR_STATES = ("state_snapshots", "state_deltas", "strings")
-THEIR_STATES = ("state_groups", "state_groups_state", "state_group_edges")
-
-
-# -- what it takes --------------------------------------------------------------------------------------------------
-
-
-def cpu_s(server: Server) -> float:
-    """Processor time of the server and the processes under it."""
-    return sum(_cpu_s(pid) for pid in _tree(server.pid))
-
-
-def pss_mib(server: Server) -> float:
-    """Memory, of what processes share each one's part."""
-    total = 0
-    for pid in _tree(server.pid):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
-
-
-def settle(server: Server) -> None:
-    """Wait until it does nothing more."""
-    if server.make == "synapse":
-        until(lambda: _staged(server), 0, 3600)
-    for _ in range(300):
-        before = cpu_s(server)
-        time.sleep(1)
-        if cpu_s(server) - before < 0.05:
-            return
-    raise AssertionError("the server does not come to rest")
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(ticks) for ticks in fields[11:15]) / TICKS
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from _tree(int(child))
-
-
-def _staged(server: Server) -> int:
-    """Events that a Synapse has answered for and has yet to look at."""
-    with closing(sqlite3.connect(f"file:{server.directory}/homeserver.db?mode=ro", uri=True, timeout=30)) as connection:
-        return int(connection.execute("SELECT COUNT(*) FROM federation_inbound_events_staging").fetchone()[0])
-
-
-def bytes_of(server: Server, tables: Sequence[str], directory: Path) -> tuple[int, int]:
-    """Of the server's database, packed: those of some tables with their indices, and all."""
-    copy = directory / f"{server.directory.name}.db"
-    with (
-        closing(sqlite3.connect(f"file:{_database(server)}?mode=ro", uri=True, timeout=30)) as source,
-        closing(sqlite3.connect(copy)) as target,
-    ):
-        source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")
-        target.execute("VACUUM")
-        everything = copy.stat().st_size
-        target.execute("PRAGMA foreign_keys = OFF")
-        for table in tables:
-            target.execute(f"DROP TABLE {table}")
-        target.commit()
-        target.execute("VACUUM")
-    return everything - copy.stat().st_size, everything
-
-
-def _database(server: Server) -> Path:
-    return next(path for path in sorted(server.directory.rglob("*.db")) if path.stat().st_size > 0)
-
-
-@define
-class Rivals:
-    """Figures of both, and what becomes of them."""
-
-    table: Table
-
-    def add(self, name: str, synapse: float, ours: float) -> None:
-        ratio = (
-            "" if not ours or not synapse else f"1/{show(synapse / ours)}" if ours < synapse else show(ours / synapse)
-        )
-        self.table.add(name, synapse, ours, ratio)
 
 
 @frozen
@@ -139,6 +45,7 @@ class Stage:
     synapse: Server
     ours: Server
     directory: Path
+    rivals: Rivals
 
     @property
     def both(self) -> tuple[Server, Server]:
@@ -148,37 +55,21 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("beside")
+    rivals = Rivals()
     with Town.built(directory / "town") as town:
         strangers = Strangers(town)
         synapse, ours = town.synapse(find_synapse()), town.ours()
         town.start()
-        yield Stage(town, strangers, synapse, ours, directory)
-        strangers.close()
+        try:
+            yield Stage(town, strangers, synapse, ours, directory, rivals)
+        finally:
+            rivals.table.print()
+            strangers.close()
 
 
-def table(title: str) -> Rivals:
-    return Rivals(Table(title, ["", "Synapse", "ours", "ratio"]))
-
-
-def in_batches(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    for start in range(0, len(events), AT_ONCE):
-        yield events[start : start + AT_ONCE]
-
-
-def deliver(by: Stranger, server: Server, events: Sequence[Event]) -> float:
-    """Send all of it, transaction by transaction; the CPU time that it took, in seconds."""
-    before = cpu_s(server)
-    for some in in_batches(events):
-        by.send(server, some)
-        if server.make == "synapse":
-            # It answers at once and works later, and forgets what waits for long.
-            until(lambda: _staged(server), 0, 3600)
-    settle(server)
-    return cpu_s(server) - before
-
-
-def sees(person: Person, room_id: str, event: Event) -> None:
-    until(lambda: person.event(room_id, event.event_id)["event_id"], event.event_id)
+@pytest.fixture(scope="module")
+def hall(stage: Stage) -> tuple[Server, Hall]:
+    return open_hall(stage.town, stage.strangers, stage.directory)
 
 
 # -- the comparisons ------------------------------------------------------------------------------------------------
@@ -203,11 +94,10 @@ def test_inbound(stage: Stage) -> None:
             events = [branch.say(stranger, people[n % 10], f"message {n}") for n in range(TRANSACTIONS * AT_ONCE)]
             costs[server.make].append(deliver(stranger, server, events) / len(events) * 1000)
             sees(alice, branch.room_id, events[-1])
-    rivals = table("Events of a peer, 50 in a transaction")
-    rivals.add("CPU ms an event", median(costs["synapse"]), median(costs["ours"]))
-    rivals.add("memory afterwards, MiB", *(pss_mib(server) for server in stage.both))
-    print(costs)
-    rivals.table.print()
+    print(costs, flush=True)
+    name = f"a peer's message, {AT_ONCE} in a transaction: CPU ms an event"
+    stage.rivals.add(name, median(costs["synapse"]), median(costs["ours"]))
+    stage.rivals.add("memory afterwards, MiB", *(pss_mib(server) for server in stage.both))
 
 
 @pytest.mark.timeout(0)
@@ -233,6 +123,7 @@ def test_forks(stage: Stage) -> None:
         merge = deliver(stranger, server, [merging])
         sees(alice, room_id, merging)
         costs[server.make] = [in_line / FORK * 1000, beside / FORK * 1000, merge * 1000, in_line + beside + merge]
+        print(server.make, costs[server.make], flush=True)
         state = alice.state(room_id)
         outcomes[server.make] = {
             key: {"users": len(event["content"]["users"])} if key[0] == "m.room.power_levels" else event["content"]
@@ -240,16 +131,14 @@ def test_forks(stage: Stage) -> None:
             if key[0] in ("org.example.item", "m.room.power_levels") or key[1].endswith(stranger.name)
         }
     assert outcomes["ours"] == outcomes["synapse"]
-    rivals = table(f"Two forks of {FORK:,} state events each")
     names = (
-        "the first fork: CPU ms an event",
+        f"two forks of {FORK:,} state events each, the first: CPU ms an event",
         "the second: CPU ms an event",
         "the event after both: CPU ms",
-        "all: CPU s",
+        "all of it: CPU s",
     )
     for name, synapse, ours in zip(names, costs["synapse"], costs["ours"], strict=True):
-        rivals.add(name, synapse, ours)
-    rivals.table.print()
+        stage.rivals.add(name, synapse, ours)
 
 
 def fork(branch: Branch, by: Stranger, sender: str, name: str) -> list[Event]:
@@ -269,39 +158,36 @@ def fork(branch: Branch, by: Stranger, sender: str, name: str) -> list[Event]:
 
 
 @pytest.mark.timeout(0)
-def test_states(stage: Stage) -> None:
-    homes = [stage.strangers.add() for _ in range(HOMES)]
-    for server in stage.both:
-        furnish(server, homes, SMALL_MEMBERS, SMALL_STATE)
-    sizes = bytes_of(stage.synapse, THEIR_STATES, stage.directory), bytes_of(stage.ours, OUR_STATES, stage.directory)
-    rivals = table(f"A room of {SMALL_MEMBERS:,} members and {SMALL_STATE:,} state events, each a change of its own")
-    rivals.add("its states in the database: bytes a change", *(size[0] / SMALL_STATE for size in sizes))
-    print("whole databases, bytes", sizes)
-    rivals.table.print()
+def test_large_room(stage: Stage, hall: tuple[Server, Hall]) -> None:
+    town, (host, room) = stage.town, hall
+    joins: dict[str, list[Joined]] = {"synapse": [], "ours": []}
+
+    def join_afresh(fresh: Server) -> Joined:
+        town.start()
+        joined = join(fresh, host, room.room_id)
+        print(fresh.make, joined, flush=True)
+        fresh.stop()
+        return joined
+
+    join_afresh(town.ours())  # the host reads the room from its disk
+    for number in range(JOINS):
+        pair = [town.ours(), town.synapse(find_synapse())]
+        for fresh in pair if number % 2 else reversed(pair):
+            joins[fresh.make].append(join_afresh(fresh))
+    for name, get in FIGURES.items():
+        stage.rivals.add(name, *(median(get(joined) for joined in joins[make]) for make in ("synapse", "ours")))
 
 
 @pytest.mark.timeout(0)
-def test_large_room(stage: Stage) -> None:
-    """The host is a Synapse that has come into the room itself: it would take long to furnish it there."""
-    town, strangers = stage.town, stage.strangers
-    host = town.synapse(find_synapse())
-    town.start()
-    room_id = furnish(stage.ours, [strangers.add() for _ in range(HOMES)], MEMBERS, STATE)
-    carol = host.register("carol")
-    path = f"{V3}/join/{in_path(room_id)}?via={in_path(stage.ours.name)}&server_name={in_path(stage.ours.name)}"
-    assert host.request("POST", path, {}, token=carol.token, timeout=600).status == 200
-    until(lambda: joined(carol, room_id) > MEMBERS, True, 1200)
-    joins: dict[str, list[Joined]] = {"synapse": [], "ours": []}
-    for _ in range(JOINS):
-        for fresh in (town.ours(), town.synapse(find_synapse())):
-            town.start()
-            joins[fresh.make].append(join(fresh, host, room_id))
-            print(fresh.make, joins[fresh.make][-1], flush=True)
-            fresh.stop()
-    rivals = table(f"A room of {MEMBERS:,} members and {STATE:,} state events")
-    for name, get in FIGURES.items():
-        rivals.add(name, *(median(get(joined) for joined in joins[make]) for make in ("synapse", "ours")))
-    rivals.table.print()
+def test_states(stage: Stage, hall: tuple[Server, Hall]) -> None:
+    ours = stage.town.ours()
+    stage.town.start()
+    before, _ = bytes_of(ours, OUR_STATES, stage.directory)
+    furnish(ours, [stage.strangers.add() for _ in hall[1].homes], MEMBERS, STATE)
+    after, _ = bytes_of(ours, OUR_STATES, stage.directory)
+    ours.stop()
+    name = f"the states of a room, {MEMBERS:,} members and {STATE:,} state events: bytes a change"
+    stage.rivals.add(name, hall[1].state_bytes / STATE, (after - before) / STATE)
 
 
 @frozen
@@ -320,8 +206,9 @@ class Joined:
     pss_mib: float
 
 
+LARGE = f"joining a room of {MEMBERS:,} members and {STATE:,} state events"
 FIGURES: dict[str, Callable[[Joined], float]] = {
-    "joining it, until a first message is sent: CPU s": lambda joined: joined.first_cpu_s,
+    LARGE + ", until a first message is sent: CPU s": lambda joined: joined.first_cpu_s,
     "the same: s by the clock": lambda joined: joined.first_s,
     "of the host, a Synapse, in that time: CPU s": lambda joined: joined.host_cpu_s,
     "until everybody is known: s by the clock": lambda joined: joined.whole_s,
@@ -354,28 +241,6 @@ def joined(person: Person, room_id: str) -> int:
     return len(answer.json["joined"]) if answer.status == 200 else 0
 
 
-def furnish(server: Server, homes: Sequence[Stranger], members: int, state: int) -> str:
-    """A large room on a server, whose people are of other servers."""
-    alice = server.register("host")
-    porter = homes[0].person("porter")
-    powers = {"users": {alice.user_id: 100, porter: 50}}
-    room_id = alice.create_room(
-        preset="public_chat", name="Hall", room_version="11", power_level_content_override=powers
-    )
-    branch = enter(homes[0], server, room_id, porter)
-    there = len(alice.state(room_id))
-    newcomers = [(home, home.person(f"m{n}")) for n in range(members // len(homes) + 1) for home in homes]
-    events = [branch.join(home, user_id) for home, user_id in newcomers[: members - 2]]
-    events += [
-        branch.set(homes[0], porter, "org.example.item", str(number), {"number": number, "text": "x" * 50})
-        for number in range(state - there - len(events))
-    ]
-    deliver(homes[0], server, events)
-    sees(alice, room_id, events[-1])
-    assert len(alice.state(room_id)) == state and len(alice.joined(room_id)) == members
-    return room_id
-
-
 @pytest.mark.timeout(0)
 def test_idle(stage: Stage) -> None:
     homes = [stage.strangers.add() for _ in range(DESTINATIONS)]
@@ -402,16 +267,14 @@ def test_idle(stage: Stage) -> None:
         time.sleep(IDLE_S)
         idle = cpu_s(server) - before
         figures[server.make] = [telling / 5 * 1000, idle / IDLE_S * 1000, pss_mib(server), pss_mib(server) - memory]
-    rivals = table(f"A room with {DESTINATIONS} other servers")
     names = (
-        "a message to all: CPU ms",
-        "nothing happens: CPU ms a second",
+        f"{DESTINATIONS} other servers in a room, a message to all of them: CPU ms",
+        "nothing happens there: CPU ms a second",
         "memory, MiB",
         "of which for the sending, MiB",
     )
     for name, synapse, ours in zip(names, figures["synapse"], figures["ours"], strict=True):
-        rivals.add(name, synapse, ours)
-    rivals.table.print()
+        stage.rivals.add(name, synapse, ours)
 
 
 def heard_by(stage: Stage, homes: Sequence[Stranger], events: int) -> int:

@@ -111,16 +111,17 @@ class Strangers:
         self._server.shutdown()
         self._server.server_close()
 
-    def add(self) -> Stranger:
-        """One more, at an address of its own."""
-        number = len(self._by_name)
-        host = f"127.0.{1 + number // 200}.{1 + number % 200}"
-        port = free_port(host)
-        name = f"{host}:{port}"
+    def add(self, name: str | None = None, key: SigningKey | None = None) -> Stranger:
+        """One more, at an address of its own, or one of an earlier run."""
+        if name is None:
+            number = len(self._by_name)
+            host = f"127.0.{1 + number // 200}.{1 + number % 200}"
+            name = f"{host}:{free_port(host)}"
+        host, _, port = name.partition(":")
         tls = self.town.authority.issue(host)
         files = str(tls.certificate_path), str(tls.key_path)
-        self.town.lines.open(NewLine(name, host, port, *files, self._server.server_port))
-        self._by_name[name] = stranger = Stranger(name, SigningKey.generate("stranger"))
+        self.town.lines.open(NewLine(name, host, int(port), *files, self._server.server_port))
+        self._by_name[name] = stranger = Stranger(name, key or SigningKey.generate("stranger"))
         return stranger
 
     def keys_of(self, name: str) -> dict[str, Any] | None:

@@ -25,6 +25,9 @@ MAX_STATES = 20
 """How many states are kept in memory that can't be derived from a room's present one: they may be of big rooms."""
 
 
+MAX_AGREED = 20
+"""Rooms with forks of which it is remembered what was found out about them."""
+
 MAX_TOLD = 5
 """Partial rooms of which a whole state is kept for comparison."""
 
@@ -38,6 +41,17 @@ class StateAt(msgspec.Struct, frozen=True, gc=False):
     """Members of other servers may be missing in it, and what it says of them may be outdated."""
 
 
+class _Agreed(msgspec.Struct, frozen=True, gc=False):
+    """What was learnt when forks of a room were resolved, about what they agree on."""
+
+    snapshot: int
+    """One of them."""
+    disputed: frozenset[StateKey]
+    """Where they did not agree."""
+    refuted: dict[int, int]
+    """See `auth_chains.auth_difference`."""
+
+
 class RoomStates:
     """Hands out states by snapshot, and merges them."""
 
@@ -48,6 +62,8 @@ class RoomStates:
         self._held: OrderedDict[int, State] = OrderedDict()
         self._told: OrderedDict[int, StateAt] = OrderedDict()
         """By partial room (nid): the whole state that a peer told of it last."""
+        self._agreed: OrderedDict[int, _Agreed] = OrderedDict()
+        """By room (nid)."""
 
     def follow(self, base: StateAt, changes: Sequence[StateChange]) -> tuple[StateAt, NewSnapshot]:
         """A state that differs from `base` as said, and the snapshot that is to be written of it."""
@@ -117,7 +133,11 @@ class RoomStates:
             return self._merge(room, forks, {})
         if room.queued:
             await self._database.write(_nothing)
-        answer = await self._database.run(resolve_in, room.version, [at.state for at in forks], disputed)
+        refuted = self._refuted(room, forks[0], disputed)
+        answer = await self._database.run(resolve_in, room.version, [at.state for at in forks], disputed, refuted)
+        self._agreed[room.nid] = _Agreed(forks[0].snapshot, frozenset(disputed), refuted)
+        while len(self._agreed) > MAX_AGREED:
+            self._agreed.popitem(last=False)
         return self._merge(room, forks, {key: answer.get(key) for key in disputed})
 
     def changes(self, before: Standing, after: Standing) -> list[StateChange]:
@@ -168,6 +188,16 @@ class RoomStates:
         if not delta:
             return base, None
         return self.follow(base, [StateChange(key, ref, base.state.get(key)) for key, ref in sorted(delta.items())])
+
+    def _refuted(self, room: LiveRoom, fork: StateAt, disputed: Sequence[StateKey]) -> dict[int, int]:
+        """What the last resolution in the room learnt, where it still holds: as long as forks grow apart, what they
+        agree on becomes less, and nothing is added.
+        """
+        last = self._agreed.pop(room.nid, None)
+        if last is None or not last.disputed.issubset(disputed):
+            return {}
+        changed = self._lineage.differing(last.snapshot, fork.snapshot)
+        return {} if changed is None or not changed.issubset(disputed) else last.refuted
 
     def _differing(self, forks: Sequence[StateAt]) -> set[StateKey] | None:
         """All keys at which forks differ, and maybe some at which they don't; None: not known."""
@@ -229,9 +259,16 @@ class _EventIds(Mapping[StateKey, str]):
 
 
 def resolve_in(
-    cursor: Cursor, version: RoomVersion, states: Sequence[State], disputed: Sequence[StateKey]
+    cursor: Cursor,
+    version: RoomVersion,
+    states: Sequence[State],
+    disputed: Sequence[StateKey],
+    refuted: dict[int, int] | None = None,
 ) -> dict[StateKey, StateRef]:
-    """What stands at the disputed keys. Runs in a database thread and reads what it turns out to need."""
+    """What stands at the disputed keys. Runs in a database thread and reads what it turns out to need.
+
+    `refuted`: see `auth_chains.auth_difference`. It is written to.
+    """
     forks = tuple({key: at[key].event_id for key in disputed if key in at} for at in states)
     conflict = Conflict(_EventIds(states[0]), forks)
     known: dict[str, StoredEvent] = {}
@@ -240,7 +277,7 @@ def resolve_in(
     subgraph: set[int] | None = None
     if version.state_resolution is not StateResolution.V1:
         own = [{at[key].nid for key in disputed if key in at} for at in states]
-        difference = auth_chains.auth_difference(cursor, own, partial(_all_hold, states))
+        difference = auth_chains.auth_difference(cursor, own, partial(_all_hold, states), refuted)
         nids |= difference
     if version.state_resolution is StateResolution.V2_1:
         conflicted = {at[key].nid for at in states for key in disputed if key in at}
