@@ -99,7 +99,7 @@ class Graph:
         """And those that not all forks have."""
         chains = [self.auth_chain(fork) for fork in forks]
         somewhere: set[int] = set().union(*chains)
-        conflicted = set().union(*forks) - set.intersection(*map(set, forks))
+        conflicted = {number for fork in forks for number in fork if not all(number in other for other in forks)}
         return conflicted | {number for number in somewhere if not all(number in chain for chain in chains)}
 
     def walked_subgraph(self, conflicted: Collection[int]) -> set[int]:
