@@ -106,6 +106,14 @@ class About:
         """
         return None if self.policy_key is None else {"public_keys": {"ed25519": self.policy_key}}
 
+    def contact(self) -> str:
+        """Whom somebody may write to who has to do with this server's requests: mailto: or https:."""
+        contact = self.settings.server.admin_contact or self.settings.server.public_baseurl or ""
+        if contact.startswith(("https://", "mailto:")):
+            return contact
+        host = self.settings.server.name.partition(":")[0]
+        return f"mailto:{contact}" if "@" in contact else f"mailto:postmaster@{host}"
+
     def support(self) -> Mapping[str, Any] | None:
         """How to reach the people who run it."""
         contact = self.settings.server.admin_contact

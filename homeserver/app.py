@@ -328,8 +328,19 @@ def build(
     profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
+    about = About(settings)
     push = build_push(
-        settings, web, account_data, receipts, door, database=database, hub=hub, rooms=rooms, clock=clock, tasks=tasks
+        settings,
+        web,
+        account_data,
+        receipts,
+        door,
+        about,
+        database=database,
+        hub=hub,
+        rooms=rooms,
+        clock=clock,
+        tasks=tasks,
     )
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     devices = build_devices(settings, database, hub)
@@ -384,6 +395,8 @@ def build(
             policy_key=read_policy_key(settings.federation.policy_key_path),
             spawn=tasks.spawn,
         )
+        about.policy_key = remote.policy.desk.public_key
+        remote.outside.listeners.append(push.watch)
         federation.gate.observers.append(remote.policy.patience.heard_of)
         federation.gate.observers.append(remote.resync.heard_of)
     elsewhere: Elsewhere = NoElsewhere() if remote is None else remote.elsewhere
@@ -494,7 +507,7 @@ def build(
     accounts.listeners.accounts.append(people.directory)
     profiles.listeners.append(people.directory)
     maker = RoomMaker(door, database, settings, profiles, elsewhere, founder, invite_filter)
-    door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name))
+    door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name, [push.book]))
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
@@ -504,7 +517,7 @@ def build(
 
     friends: list[object] = [
         settings, clock, database, hub, rooms, metrics,
-        About(settings, policy_key=None if remote is None else remote.policy.desk.public_key),
+        about,
         memberships, sender, aliases, directory, maker,
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, sliding, filters, presence, typing, receipts, account_data, profiles,

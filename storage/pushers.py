@@ -11,6 +11,10 @@ from storage.ports import Cursor
 from storage.sql import from_blob, to_blob
 
 
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str
+
+
 class Pusher(msgspec.Struct, frozen=True, gc=False):
     """One of them."""
 
@@ -25,6 +29,12 @@ class Pusher(msgspec.Struct, frozen=True, gc=False):
     set_ts: int
     sent_upto: int
     """What came later (positions of the stream) was not passed on yet."""
+    activated: bool = True
+    """Whether where it leads was heard to want it, for kinds that have to be asked."""
+
+    @property
+    def kind(self) -> str:
+        return str(msgspec.json.decode(self.told, type=_Kind).kind)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -45,10 +55,10 @@ def put(cursor: Cursor, pusher: Pusher, is_shared: bool) -> list[Pusher]:
         for one in gone:
             delete(cursor, one.user_id, one.app_id, one.pushkey)
     cursor.later(
-        "INSERT INTO pushers (user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, app_id, pushkey) DO UPDATE SET"
+        "INSERT INTO pushers (user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, app_id, pushkey) DO UPDATE SET"
         " device_id = excluded.device_id, told = excluded.told, enabled = excluded.enabled,"
-        " set_ts = excluded.set_ts, sent_upto = excluded.sent_upto",
+        " set_ts = excluded.set_ts, sent_upto = excluded.sent_upto, activated = excluded.activated",
         (
             pusher.user_id,
             to_blob(pusher.app_id),
@@ -58,6 +68,7 @@ def put(cursor: Cursor, pusher: Pusher, is_shared: bool) -> list[Pusher]:
             int(pusher.enabled),
             pusher.set_ts,
             pusher.sent_upto,
+            int(pusher.activated),
         ),
     )
     return gone
@@ -85,17 +96,34 @@ def sent(cursor: Cursor, key: tuple[str, str, str], upto: int) -> None:
     )
 
 
+def activate(cursor: Cursor, key: tuple[str, str, str]) -> None:
+    """Where it leads wants it. For the writer."""
+    user_id, app_id, pushkey = key
+    cursor.later(
+        "UPDATE pushers SET activated = 1 WHERE user_id = ? AND app_id = ? AND pushkey = ?",
+        (user_id, to_blob(app_id), to_blob(pushkey)),
+    )
+
+
+def kept_key(cursor: Cursor, name: str, fresh: str) -> str:
+    """A key of this server's by that name: the one that is kept, or `fresh` from now on. For the writer."""
+    cursor.execute("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING", (name, fresh))
+    row = cursor.execute("SELECT value FROM meta WHERE key = ?", (name,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
 def every(cursor: Cursor) -> Sequence[Pusher]:
     """All of them, of everybody. Reads the whole table."""
     rows = cursor.execute(f"{_SELECT} ORDER BY user_id, app_id, pushkey").fetchall()
     return [_pusher(row) for row in rows]
 
 
-_SELECT = "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto FROM pushers"
+_SELECT = "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated FROM pushers"
 
 
 def _pusher(row: tuple[Any, ...]) -> Pusher:
-    user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto = row
+    user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated = row
     return Pusher(
         user_id,
         from_blob(app_id),
@@ -105,4 +133,5 @@ def _pusher(row: tuple[Any, ...]) -> Pusher:
         bool(enabled),
         set_ts,
         sent_upto,
+        bool(activated),
     )

@@ -1,6 +1,7 @@
 """`/_matrix/client/v3/pushers`: where somebody wants notifications sent.
 
 Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushers
+MSC4174 (https://github.com/matrix-org/matrix-spec-proposals/pull/4174): straight to browsers.
 MSC3881 (https://github.com/matrix-org/matrix-spec-proposals/pull/3881): switched off, and of which device.
 """
 
@@ -11,8 +12,11 @@ from typing import Any
 import msgspec
 import orjson
 
-from homeserver.http.route import USER, Requester, route
+from homeserver.http.route import USER, Reply, Requester, route
+from homeserver.push.activation import Activation
+from homeserver.push.kinds import needs_consent
 from homeserver.push.pushers import Pushers
+from storage.pushers import Pusher
 
 ENABLED = "org.matrix.msc3881.enabled"
 DEVICE_ID = "org.matrix.msc3881.device_id"
@@ -33,19 +37,14 @@ class SetPusher(msgspec.Struct, frozen=True):
 
 @route("GET", "/_matrix/client/v3/pushers", auth=USER, rate="read")
 async def get_pushers(pushers: Pushers, who: Requester) -> dict[str, Any]:
-    return {
-        "pushers": [
-            {**orjson.loads(one.told), ENABLED: one.enabled, DEVICE_ID: one.device_id}
-            for one in pushers.of(who.user_id)
-        ]
-    }
+    return {"pushers": [_show(one) for one in pushers.of(who.user_id)]}
 
 
 @route("POST", "/_matrix/client/v3/pushers/set", auth=USER, rate="write")
-async def set_pusher(pushers: Pushers, who: Requester, ask: SetPusher) -> None:
+async def set_pusher(pushers: Pushers, activation: Activation, who: Requester, ask: SetPusher) -> Reply | None:
     if ask.kind is None:
         await pushers.remove((who.user_id, ask.app_id, ask.pushkey))
-        return
+        return None
     told = {
         "kind": ask.kind,
         "app_id": ask.app_id,
@@ -56,4 +55,25 @@ async def set_pusher(pushers: Pushers, who: Requester, ask: SetPusher) -> None:
         "lang": ask.lang,
         "data": ask.data,
     }
-    await pushers.set(who, told, ask.append, ask.enabled)
+    pusher = await pushers.set(who, told, ask.append, ask.enabled)
+    if pusher.activated:
+        return None
+    activation.begin(pusher)
+    return Reply(201, {})
+
+
+class Acknowledge(msgspec.Struct, frozen=True):
+    app_id: str
+    ack_token: str
+
+
+@route("POST", "/_matrix/client/unstable/org.matrix.msc4174/pushers/ack", auth=USER, rate="write")
+async def acknowledge(activation: Activation, who: Requester, ask: Acknowledge) -> None:
+    await activation.acknowledge(who.user_id, ask.app_id, ask.ack_token)
+
+
+def _show(pusher: Pusher) -> dict[str, Any]:
+    told = orjson.loads(pusher.told)
+    if needs_consent(told):
+        told["data"]["activated"] = pusher.activated
+    return {**told, ENABLED: pusher.enabled, DEVICE_ID: pusher.device_id}

@@ -12,7 +12,7 @@ import orjson
 from attrs import frozen
 
 from homeserver.errors import MatrixError
-from homeserver.push.rules import TYPE, Rules, complete
+from homeserver.push.rules import TYPE, Rules, complete, inherit
 from homeserver.userdata.account_data import GLOBAL, AccountData
 
 
@@ -46,6 +46,10 @@ class RuleBook:
         await self.account_data.edit(user_id, GLOBAL, TYPE, edit)
         if wrong:
             raise wrong[0]
+
+    async def room_replaced(self, user_id: str, old_room_id: str, new_room_id: str) -> None:
+        """Somebody is in the room's successor now (`homeserver.userdata.heirlooms.Heir`)."""
+        await self.change(user_id, lambda rules: inherit(rules, old_room_id, new_room_id))
 
 
 def first_rules(user_id: str) -> bytes:

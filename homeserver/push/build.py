@@ -6,17 +6,24 @@ from attrs import frozen
 
 from config import Settings
 from federation.outbound.web import Web
+from homeserver.about import About
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
+from homeserver.push.activation import Activation
 from homeserver.push.book import RuleBook, first_rules
 from homeserver.push.delivery import Delivery
+from homeserver.push.gateways import Gateways
+from homeserver.push.kinds import HTTP, WEB_PUSH
 from homeserver.push.ledger import Ledger
 from homeserver.push.listing import Notifications
+from homeserver.push.naming import Naming
 from homeserver.push.people import People
-from homeserver.push.ports import no_roles
+from homeserver.push.ports import Carrier, no_roles
 from homeserver.push.pushers import Pushers
 from homeserver.push.rules import TYPE
+from homeserver.push.vapid import Vapid
 from homeserver.push.watch import Watch
+from homeserver.push.web_push import WebPush
 from homeserver.rooms.accept import Door
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
@@ -29,15 +36,22 @@ from storage.database import Database
 class Push:
     """The services of `homeserver.push`."""
 
+    about: About
     book: RuleBook
     ledger: Ledger
     watch: Watch
     notifications: Notifications
     pushers: Pushers
+    vapid: Vapid
     delivery: Delivery
+    activation: Activation
 
     async def start(self) -> None:
+        public = await self.vapid.start()
+        self.about.more_capabilities["org.matrix.msc4174.webpush"] = {"enabled": True, "vapid": public}
+        self.about.unstable_features["org.matrix.msc4174"] = True
         await self.watch.start()
+        await self.pushers.start()
         await self.delivery.start()
 
     async def close(self) -> None:
@@ -45,7 +59,8 @@ class Push:
 
     def collaborators(self) -> dict[type, object]:
         """What handlers ask for, by type."""
-        return {type(one): one for one in (self.book, self.ledger, self.watch, self.notifications, self.pushers)}
+        mine = self.book, self.ledger, self.watch, self.notifications, self.pushers, self.activation
+        return {type(one): one for one in mine}
 
 
 def build_push(
@@ -54,6 +69,7 @@ def build_push(
     account_data: AccountData,
     receipts: ReceiptBoard,
     door: Door,
+    about: About,
     *,
     database: Database,
     hub: Hub,
@@ -72,6 +88,11 @@ def build_push(
     notifications = Notifications(database, door.events, people, ledger)
     allows_plain = settings.web.allow_loopback or bool(settings.web.allowed_private_ranges)
     pushers = Pushers(database, hub, clock, allows_plain)
-    delivery = Delivery(pushers, web, clock, tasks, ledger, notifications, rooms, door.events)
+    vapid = Vapid(database, clock, about.contact())
+    web_push = WebPush(web, vapid, allows_plain)
+    carriers: dict[str, Carrier] = {HTTP: Gateways(web, allows_plain), **dict.fromkeys(WEB_PUSH, web_push)}
+    naming = Naming(database, rooms, door.events)
+    delivery = Delivery(pushers, carriers, clock, tasks, ledger, notifications, naming)
     watch.listeners.append(delivery)
-    return Push(RuleBook(account_data), ledger, watch, notifications, pushers, delivery)
+    activation = Activation(pushers, delivery, web_push, clock, tasks)
+    return Push(about, RuleBook(account_data), ledger, watch, notifications, pushers, vapid, delivery, activation)

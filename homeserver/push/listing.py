@@ -29,6 +29,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """One entry of the list."""
 
     stored: StoredEvent
+    position: int
     room_id: str
     actions: bytes
     """JSON list."""
@@ -107,5 +108,5 @@ class Notifications:
                 continue
             place = places.get(entry.room_nid)
             is_read = place is not None and entry.position <= floor(place, entry.thread)
-            found.append(Told(event, room.room_id, entry.actions, is_read))
+            found.append(Told(event, entry.position, room.room_id, entry.actions, is_read))
         return found

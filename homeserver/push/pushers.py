@@ -10,30 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 from attrs import define, field
 
-from federation.outbound.web import BadUrl, parse_url
 from homeserver.clock import Clock
-from homeserver.errors import InvalidParam, MissingParam
+from homeserver.errors import InvalidParam
 from homeserver.http.route import Requester
+from homeserver.push.kinds import check_pusher, leads_alike, needs_consent
 from homeserver.rooms.live import LiveRoom
 from homeserver.streams.hub import Hub
 from storage import pushers as rows
 from storage.database import Database
 from storage.pushers import Pusher
 
-GATEWAY_PATH = "/_matrix/push/v1/notify"
 MOST_EACH = 100
-LONGEST_APP_ID = 64
-LONGEST_PUSHKEY_BYTES = 512
-LONGEST_TEXT_BYTES = 1_024
-LARGEST_DATA_BYTES = 8_192
-
-TEXTS = ("app_display_name", "device_display_name", "lang", "profile_tag")
-NEEDED = (*TEXTS[:3], "data")
 
 Key = tuple[str, str, str]
 """(user, app, pushkey)"""
@@ -51,12 +43,13 @@ class Pushers:
     on_gone: list[Callable[[Key], None]] = field(factory=list, init=False)
     _by_user: dict[str, dict[Key, Pusher]] = field(factory=dict, init=False)
 
-    async def start(self) -> Sequence[Pusher]:
-        """Read them; gives all."""
-        found = await self.database.run(rows.every)
-        for pusher in found:
+    async def start(self) -> None:
+        """Read them."""
+        for pusher in await self.database.run(rows.every):
             self._by_user.setdefault(pusher.user_id, {}).setdefault(pusher.key, pusher)
-        return found
+
+    def every(self) -> Sequence[Pusher]:
+        return [pusher for mine in self._by_user.values() for pusher in mine.values()]
 
     def of(self, user_id: str) -> Sequence[Pusher]:
         return list(self._by_user.get(user_id, {}).values())
@@ -76,9 +69,14 @@ class Pushers:
             or ((ref := state.get(("m.room.member", user_id))) is not None and ref.membership == "invite")
         ]
 
-    async def set(self, who: Requester, told: Mapping[str, Any], is_shared: bool, enabled: bool) -> None:
-        """Set a pusher. `told`: its members as the specification names them. Raises MatrixError."""
-        self._check(told)
+    async def set(self, who: Requester, told: Mapping[str, Any], is_shared: bool, enabled: bool) -> Pusher:
+        """Set a pusher. `told`: its members as the specification names them. Raises MatrixError.
+
+        It is activated if its kind needs no consent, or if there was consent for the very same one.
+        """
+        check_pusher(told, allows_plain=self.allows_plain)
+        mine = self._by_user.get(who.user_id, {})
+        before = mine.get((who.user_id, told["app_id"], told["pushkey"]))
         pusher = Pusher(
             who.user_id,
             told["app_id"],
@@ -88,13 +86,23 @@ class Pushers:
             enabled,
             self.clock.now_ms(),
             self.hub.position,
+            not needs_consent(told) or (before is not None and before.activated and leads_alike(before, told)),
         )
-        mine = self._by_user.get(who.user_id, {})
-        if pusher.key not in mine and len(mine) >= MOST_EACH:
+        if before is None and len(mine) >= MOST_EACH:
             raise InvalidParam(f"There can be at most {MOST_EACH} pushers", "M_TOO_LARGE")
         for gone in await self.database.write(rows.put, pusher, is_shared):
             self._drop(gone.key)
         self._by_user.setdefault(who.user_id, {})[pusher.key] = pusher
+        return pusher
+
+    async def activate(self, key: Key) -> None:
+        """Where it leads wants it."""
+        pusher = self.get(key)
+        if pusher is None:
+            return
+        await self.database.write(rows.activate, key)
+        if self.get(key) is pusher:
+            self._by_user[key[0]][key] = msgspec.structs.replace(pusher, activated=True)
 
     async def remove(self, key: Key) -> None:
         """Forget a pusher; one that is not there does not matter."""
@@ -128,33 +136,3 @@ class Pushers:
             self._by_user.pop(key[0], None)
         for listener in self.on_gone:
             listener(key)
-
-    def _check(self, told: Mapping[str, Any]) -> None:
-        if told["kind"] != "http":
-            raise InvalidParam("'kind': only http is served here, and null to delete")
-        missing = [name for name in NEEDED if told.get(name) is None]
-        if missing:
-            raise MissingParam(f"Missing parameters: {', '.join(missing)}")
-        for name in ("app_id", "pushkey", *TEXTS):
-            if len(str(told.get(name) or "").encode("utf-8", "surrogatepass")) > LONGEST_TEXT_BYTES:
-                raise InvalidParam(f"'{name}' has at most {LONGEST_TEXT_BYTES} bytes")
-        if not 0 < len(told["app_id"]) <= LONGEST_APP_ID:
-            raise InvalidParam(f"'app_id' has 1 to {LONGEST_APP_ID} characters")
-        if not 0 < len(told["pushkey"].encode("utf-8", "surrogatepass")) <= LONGEST_PUSHKEY_BYTES:
-            raise InvalidParam(f"'pushkey' has 1 to {LONGEST_PUSHKEY_BYTES} bytes")
-        data = told["data"]
-        if len(orjson.dumps(data)) > LARGEST_DATA_BYTES:
-            raise InvalidParam(f"'data' has at most {LARGEST_DATA_BYTES} bytes")
-        if data.get("format") not in (None, "event_id_only"):
-            raise InvalidParam("'data': `format` is `event_id_only` or absent")
-        url = data.get("url")
-        if not isinstance(url, str):
-            raise MissingParam("'data': an http pusher needs a `url`")
-        try:
-            target = parse_url(url)
-        except BadUrl as error:
-            raise InvalidParam(f"'data': {error}") from None
-        if urlsplit(target.text).path != GATEWAY_PATH:
-            raise InvalidParam(f"'data': the path of `url` is {GATEWAY_PATH}")
-        if not target.encrypted and not self.allows_plain:
-            raise InvalidParam("'data': `url` must be https")

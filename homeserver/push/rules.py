@@ -76,6 +76,25 @@ def complete(user_id: str, content: Mapping[str, Any]) -> Rules:
     return found
 
 
+def inherit(rules: Rules, old_room_id: str, new_room_id: str) -> None:
+    """What somebody wants of a room holds for the one that replaces it, unless they said something of that already.
+
+    Rules of overriding kind too, by which clients mute rooms: they go by the room's name and ask for its id.
+    """
+    for kind in ("override", "room"):
+        there = [rule["rule_id"] for rule in rules[kind]]
+        if old_room_id not in there or new_room_id in there:
+            continue
+        at = there.index(old_room_id)
+        rule = dict(rules[kind][at], rule_id=new_room_id)
+        if "conditions" in rule:
+            rule["conditions"] = [
+                {**one, "pattern": new_room_id} if one.get("pattern") == old_room_id else one
+                for one in rule["conditions"]
+            ]
+        rules[kind].insert(at, rule)
+
+
 def find(rules: Rules, kind: Kind, rule_id: str) -> Json:
     """Raises NotFound."""
     for rule in rules[kind]:

@@ -22,7 +22,7 @@ from homeserver.push.conditions import Me
 from homeserver.push.facts import Facts
 from homeserver.push.ledger import Ledger
 from homeserver.push.people import People
-from homeserver.push.ports import Listener, RoleMentions
+from homeserver.push.ports import Listener, News, RoleMentions
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom
@@ -88,6 +88,28 @@ class Watch:
                 self._judge(accepted.room, stored)
         self.ledger.judged = max(self.ledger.judged, accepted.position)
 
+    def membership_outside(self, stored: StoredEvent, position: int) -> None:
+        """What somebody here is to a room that this server is not in changed (`homeserver.rooms.remote.outside`)."""
+        event, user_id = stored.event, stored.event.state_key
+        assert user_id is not None
+        self.ledger.forget_place(user_id, stored.room_nid)
+        if not self._started or event.sender in self.people.ignored.get(user_id, ()):
+            return
+        wishes = self.people.wishes_of(user_id)
+        verdict = wishes.base.judge(
+            Facts(event, MANY, lambda: None),
+            Me(user_id),
+            wishes.rooms.get(event.room_id),
+            wishes.senders.get(event.sender),
+        )
+        if not verdict.notify:
+            return
+        loud = verdict.highlight
+        own = OwnEntry(user_id, stored.room_nid, position, stored.nid, MAIN, 1, int(loud), loud, verdict.actions)
+        self.ledger.own(own)
+        for listener in self.listeners:
+            listener.notified(user_id, News(event.room_id, position, stored, verdict.actions))
+
     def data_changed(self, user_id: str, datum: AccountDatum) -> None:
         """Somebody's account data changed."""
         self.people.data_changed(user_id, datum)
@@ -136,7 +158,7 @@ class Watch:
             for user_id in listener.concerns(room):
                 verdict = decided.get(user_id, usual if user_id in room.local_joined else QUIET)
                 if verdict.notify and user_id != event.sender:
-                    listener.notified(user_id, room, stored, verdict)
+                    listener.notified(user_id, News(room.room_id, stored.position, stored, verdict.actions))
 
     def _decide(self, room: LiveRoom, facts: Facts, usual: Verdict) -> dict[str, Verdict]:
         """What it is for those for whom it may be something else than usual."""

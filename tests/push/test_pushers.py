@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures_server import Person, ServerProcess, StartServer
 from tests.push.gateway import Gateway, running_gateway
+from tests.push.service import Browser
 
 SET = "/_matrix/client/v3/pushers/set"
 ALL = "/_matrix/client/v3/pushers"
@@ -26,10 +27,10 @@ def server(database_url: str, start_server: StartServer) -> ServerProcess:
     return start_server(database=database_url, web__allow_loopback="true")
 
 
-def pusher(url: str, key: str = "key", **more: Any) -> dict[str, Any]:
+def pusher(url: str, pushkey: str = "key", **more: Any) -> dict[str, Any]:
     about = {"app_display_name": "App", "device_display_name": "Phone", "lang": "en", "profile_tag": "p"}
     data = {"url": url, "own": 1, **more.pop("data", {})}
-    return {"kind": "http", "app_id": "org.example.app", "pushkey": key, **about, "data": data, **more}
+    return {"kind": "http", "app_id": "org.example.app", "pushkey": pushkey, **about, "data": data, **more}
 
 
 def meet(server: ServerProcess) -> tuple[Person, Person, str]:
@@ -153,3 +154,6 @@ def test_http_is_for_neighbours_only(start_server: StartServer) -> None:
     answer = server.request("POST", SET, pusher("http://a.org/_matrix/push/v1/notify"), token=dan.token)
     assert (answer.status, answer.json["errcode"]) == (400, "M_INVALID_PARAM")
     dan.call("POST", SET, pusher("https://a.org/_matrix/push/v1/notify"))
+    web = {"kind": "org.matrix.msc4174.webpush", "pushkey": Browser("dan").pushkey}
+    data = {"url": "http://a.org/push", "auth": Browser("dan").auth}
+    assert server.request("POST", SET, pusher("", **web, data=data), token=dan.token).status == 400

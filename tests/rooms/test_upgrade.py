@@ -9,6 +9,8 @@ import pytest
 
 from homeserver.client.aliases import NewAlias, OneAlias, get_alias, set_alias
 from homeserver.errors import BadJson, Forbidden, MatrixError
+from homeserver.push.book import RuleBook
+from homeserver.push.rules import Rules
 from homeserver.rooms.aliases import Aliases
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.upgrade import Upgrades
@@ -203,6 +205,31 @@ def test_what_people_keep_for_themselves(house: LivedInHouse) -> None:
     house.join("bob", new)
     settle(house)
     assert house.wait(tags.of_room(BOB, nid)) == {"u.work": {}}
+
+
+def test_push_rules_of_a_room(house: LivedInHouse) -> None:
+    """Those of both kinds by which clients mute rooms; who has muted the new one otherwise meanwhile keeps that."""
+    old = house.create("alice", preset="public_chat", room_version="11")
+    house.join("bob", old)
+    book = house.house.part(RuleBook)
+    mute = {"kind": "event_match", "key": "room_id", "pattern": old}
+
+    def mute_it(rules: Rules) -> None:
+        rule = {"rule_id": old, "default": False, "enabled": True, "actions": []}
+        rules["room"].append(dict(rule))
+        rules["override"].insert(1, {**rule, "conditions": [mute]})
+
+    house.wait(book.change(BOB, mute_it))
+    new = upgrade(house, "alice", old, "12")
+    for _ in range(2):
+        house.join("bob", new)
+        settle(house)
+        rules = house.wait(book.of(BOB))
+        assert {rule["rule_id"] for rule in rules["room"]} == {old, new}
+        (rule,) = [rule for rule in rules["override"] if rule["rule_id"] == new]
+        assert (rule["conditions"], rule["actions"]) == ([{**mute, "pattern": new}], [])
+        house.leave("bob", new)
+    assert house.wait(book.of(ALICE))["room"] == []
 
 
 def test_a_room_that_claims_another_as_its_predecessor(house: LivedInHouse) -> None:

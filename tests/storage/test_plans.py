@@ -121,7 +121,7 @@ WHOLE_TABLES = (
     "SELECT room_nid FROM retention_rooms",  # once an hour
     "SELECT user_id, type, content, position FROM account_data WHERE type = CAST",  # at start: an index of them only
     "SELECT user_id, room_id, position FROM push_turns",  # at start
-    "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto FROM pushers ORDER BY",  # at start
+    "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated FROM pushers",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -328,6 +328,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: pushers.put(cursor, pusher, False),
         lambda cursor: pushers.every(cursor),
         lambda cursor: pushers.sent(cursor, pusher.key, 4),
+        lambda cursor: pushers.activate(cursor, pusher.key),
+        lambda cursor: pushers.kept_key(cursor, "key", "fresh"),
         lambda cursor: pushers.delete(cursor, *pusher.key),
         lambda cursor: pushers.delete_all(cursor, ALICE),
         lambda cursor: push.save(cursor, pushed, 5),

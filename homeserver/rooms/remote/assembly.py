@@ -65,6 +65,7 @@ class RemoteRooms:
     backfill: Backfill
     policy: PolicyParts
     resync: Resync
+    outside: OutsideRooms
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
@@ -148,4 +149,5 @@ def build_remote_rooms(
         backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
         resync=resync,
+        outside=outside,
     )

@@ -8,9 +8,9 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -47,16 +47,26 @@ class Outsider:
     """What came with it, as clients are told it."""
 
 
+class OutsideListener(Protocol):
+    """Told of every committed change, before `/sync` shows it: must not wait and must not raise."""
+
+    def membership_outside(self, stored: StoredEvent, position: int) -> None:
+        """`stored`: the member event of a local user, which has no position of its own."""
+
+
 @frozen
 class _Told:
     """The notice of a committed change."""
 
     user_id: str
-    room_nid: int
+    stored: StoredEvent
     position: int
+    listeners: Sequence[OutsideListener]
 
     def publish(self, hub: Hub) -> None:
-        hub.mark_membership(self.user_id, self.room_nid, self.position, joined=False, was_joined=False)
+        for listener in self.listeners:
+            listener.membership_outside(self.stored, self.position)
+        hub.mark_membership(self.user_id, self.stored.room_nid, self.position, joined=False, was_joined=False)
 
 
 @frozen
@@ -67,6 +77,7 @@ class OutsideRooms:
     database: Database
     rooms: Rooms
     gatherer: Gatherer
+    listeners: list[OutsideListener] = field(factory=list, init=False)
     _turns: OneAtATime = field(factory=OneAtATime)
 
     async def alone(self, room_id: str, work: Callable[[], Awaitable[T]]) -> T:
@@ -153,7 +164,7 @@ class OutsideRooms:
                 head=None,
                 new_room=new_room,
                 also=[] if glimpse is None else [partial(stripped.put_stripped, event_nid=nid, state=glimpse)],
-                notice=_Told(user_id, room_nid, position),
+                notice=_Told(user_id, stored, position, self.listeners),
                 position=position,
             )
         )
