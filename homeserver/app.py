@@ -291,6 +291,7 @@ def build(
     """
     clock = clock or Clock(reactor)
     hire = hire or threads_of(reactor)
+    random = random or Random()
     server_name = settings.server.name
     keys = read_key_file(settings.server.signing_key_path)
     identity = Identity(server_name, keys[0])
@@ -369,7 +370,7 @@ def build(
                 hub=hub,
                 clock=clock,
                 tasks=tasks,
-                random=random or Random(),
+                random=random,
                 typing=typing,
                 receipts=receipts,
                 presence=presence,
@@ -394,6 +395,7 @@ def build(
             charge_join=partial(limits.charge, "join_remote"),
             policy_key=read_policy_key(settings.federation.policy_key_path),
             spawn=tasks.spawn,
+            random=random,
         )
         about.policy_key = remote.policy.desk.public_key
         remote.outside.listeners.append(push.watch)

@@ -81,6 +81,8 @@ class Accepted:
     """Of the current state, with no event among `events` to show for them: they are at `changes_at`."""
     changes_at: int = 0
     on_show: Callable[[int], None] | None = None
+    put_out: frozenset[str] = frozenset()
+    """Servers that are out of the room by state resolution alone: nobody need have told them."""
 
     def all_changes(self) -> Iterator[StateChange]:
         """Everything that changed in the room's current state."""
@@ -259,6 +261,7 @@ class Door:
             advance.changes,
             advance.changes_at,
             advance.on_show,
+            advance.put_out,
         )
         room.standing = advance.standing
         room.queued += 1

@@ -30,8 +30,9 @@ from homeserver.rooms.lineage import Lineage
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom, Standing, StillPartial
 from storage.ports import Counters, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
-MAX_PREV_EVENTS = 10
-"""How many extremities one of our events joins; the specification allows 20, Synapse uses 10."""
+MAX_PREV_EVENTS = 20
+"""How many extremities one of our events joins, as many as the specification allows. A room is never left with more of
+them, or its state would be one that no event follows."""
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +110,8 @@ class Advance:
         """How the current state changes with no event to show for it."""
         self.changes_at = 0
         """The position at which it does, given when it is queued."""
+        self.put_out: frozenset[str] = frozenset()
+        """Servers that were in the room on one side of a fork and are not any more, by state resolution alone."""
         self.on_show: Callable[[int], None] | None = None
         """Called when it becomes visible, before anything else of it does, with the position up to which it reaches."""
 
@@ -282,8 +285,7 @@ class Draft(Advance):
             device_id=device_id,
             txn_id=txn_id,
         )
-        unjoined = head.extremities[:-MAX_PREV_EVENTS]
-        self.standing = Standing(RoomHead((*unjoined, event.event_id), event.depth, after), state)
+        self.standing = Standing(RoomHead((event.event_id,), event.depth, after), state)
         self.new.append(NewEvent(stored, changes))
         self._mine[nid] = self._mine[event.event_id] = stored
         return stored

@@ -83,17 +83,13 @@ class Reference:
             verdict = self._check(event, told)
         if not isinstance(verdict, Refused):
             verdict = self._check(event, before)
-        if isinstance(verdict, Refused) and not self._is_stunted(event):
+        if isinstance(verdict, Refused):
             self.refused[event.event_id] = verdict
             self.after[event.event_id] = before
         elif event.state_key is not None:
             self.after[event.event_id] = {**before, (event.type, event.state_key): event.event_id}
         else:
             self.after[event.event_id] = before
-
-    def _is_stunted(self, event: Event) -> bool:
-        """A redaction that was redacted: in old room versions that takes away what it was judged by."""
-        return event.type == "m.room.redaction" and event.redacts is None and self.version.redaction_auth
 
     def _check(self, event: Event, state: State) -> Verdict:
         def lookup(event_type: str, key: str) -> Event | None:

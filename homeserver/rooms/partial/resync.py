@@ -67,7 +67,7 @@ class Resync:
     _database: Database
     _clock: Clock
     _spawn: Spawn
-    _random: Random = field(factory=Random)
+    _random: Random
     _back_off: BackOff = field(factory=lambda: BackOff(first_s=EARLIEST_S, longest_s=3600.0))
     _turns: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(AT_ONCE), init=False)
     _under_way: set[str] = field(factory=set, init=False)

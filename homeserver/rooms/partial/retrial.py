@@ -16,6 +16,7 @@ import msgspec
 from attrs import define, field
 
 from federation.room.auth import Refused
+from homeserver.rooms.compose import MAX_PREV_EVENTS
 from homeserver.rooms.live import LiveRoom, Standing
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.receive.states import StateAt, ref_of
@@ -70,7 +71,7 @@ class Retrial:
         """Where that leaves the room."""
         accepted = [stored for stored in self._judged.values() if not (stored.rejected or stored.soft_failed)]
         followed = {event_id for stored in accepted for event_id in stored.event.prev_events}
-        newest = [stored.event for stored in accepted if stored.event.event_id not in followed]
+        newest = [stored.event for stored in accepted if stored.event.event_id not in followed][-MAX_PREV_EVENTS:]
         current = await self._resolve([self._after[event.event_id] for event in newest])
         depth = max(event.depth for event in newest)
         head = RoomHead(tuple(event.event_id for event in newest), depth, current.snapshot)

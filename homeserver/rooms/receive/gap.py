@@ -57,9 +57,9 @@ class Gaps:
     async def before(self, origin: str, room: LiveRoom, event: Event) -> Gap | None:
         """What precedes an event; None if the peer could not be asked."""
         told: dict[str, Event] = {}
-        past: set[str] = set()
         newest = list(room.standing.head.extremities)
         behind, floor = await self.known.database.run(_beginnings, room.nid)
+        past = set(behind)  # it is named as what is not asked for, so nobody tells of it
         for _ in range(MAX_ROUNDS):
             edge, ends = await self._edge(room, {event.event_id: event} | _without(told, past), past)
             if not edge:

@@ -6,6 +6,7 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import structlog
@@ -16,7 +17,7 @@ from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import server_of
 from homeserver.rooms.accept import Along, Door
-from homeserver.rooms.compose import Advance
+from homeserver.rooms.compose import MAX_PREV_EVENTS, Advance
 from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
 from homeserver.rooms.live import LiveRoom, Standing, State
 from homeserver.rooms.receive.gap import Gaps
@@ -31,6 +32,7 @@ from homeserver.rooms.receive.vague import VagueStates
 from homeserver.rooms.registry import Rooms
 from homeserver.turns import OneAtATime
 from storage import gaps as gap_rows
+from storage import overruled
 from storage.database import RoomPoisoned
 from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
@@ -341,9 +343,12 @@ class Receiver:
                 soft = now if isinstance(now, Refused) else unwanted
             after, snapshots = self._after(event, nid, before, refused is not None)
             moved = standing
+            put_out: frozenset[str] = frozenset()
             if refused is None and soft is None:
                 moved, more = await self._moved(room, event, None if is_followed else after)
                 snapshots = [*snapshots, *more]
+                if is_fork and room.partial is None:
+                    put_out = self._put_out(event, before.at, [self.states.current(room), after], moved)
             if room.standing is standing and self.rooms.peek(event.room_id) is room:
                 break  # nobody moved the room while its new state was worked out
         stored = StoredEvent(
@@ -367,7 +372,10 @@ class Receiver:
         if refused is None and soft is None:
             advance.missing_prev = list(before.missing_prev)
         advance.standing = moved
+        advance.put_out = put_out
         also, redacted = NONE.apply(room, stored) if soft is not None else effect.apply(room, stored)
+        if put_out:
+            also = [*also, partial(overruled.note, servers=put_out, event=stored)]
         await self.door.append(advance, transaction=along.transaction, also=[*along.also, *also], redacted=redacted)
         if refused is not None:
             return Verdict("rejected", refused.why)
@@ -424,13 +432,31 @@ class Receiver:
         standing = Standing(RoomHead(extremities, depth, current.snapshot), current.state)
         return standing, [] if snapshot is None else [snapshot]
 
+    def _put_out(self, event: Event, before: StateAt, forks: Sequence[StateAt], moved: Standing) -> frozenset[str]:
+        """Servers that are in the room by one of the states that met here and not by what came of them.
+
+        Whom the event itself puts out its maker tells, if it knew that they were there.
+        """
+        users = self.states.put_out(forks, moved)
+        if event.type == "m.room.member" and event.state_key in users:
+            ref = before.state.get((event.type, event.state_key))
+            if ref is not None and ref.membership == "join":
+                users.remove(event.state_key)
+        if not users:
+            return frozenset()
+        present = {server_of(key[1]) for key, ref in moved.state.items() if ref.membership == "join"}
+        gone = {str(server_of(user_id)) for user_id in users} - present
+        return frozenset(gone - {self.door.identity.server_name})
+
     async def _without_flood(self, room: LiveRoom, extremities: tuple[str, ...], event: Event) -> tuple[str, ...]:
-        """Extremities beside a new event, of which its server has not more than its share: the oldest are let go."""
+        """Extremities beside a new event, of which its server has not more than its share, and not more than one event
+        can join: the oldest are let go.
+        """
         server = server_of(event.sender)
         found = await self.known.find(room, extremities)
         own = [one for one in extremities if one in found and server_of(found[one].event.sender) == server]
         gone = set(own[: max(0, len(own) + 1 - MOST_FORKS)])
-        return tuple(event_id for event_id in extremities if event_id not in gone)
+        return tuple(event_id for event_id in extremities if event_id not in gone)[1 - MAX_PREV_EVENTS :]
 
 
 def _nothing(cursor: Cursor) -> None:

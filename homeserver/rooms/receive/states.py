@@ -145,6 +145,17 @@ class RoomStates:
         keys = self._lineage.differing(before.head.snapshot, after.head.snapshot)
         return changes_of(before.state, after.state, keys)
 
+    def put_out(self, forks: Sequence[StateAt], now: Standing) -> set[str]:
+        """Who is joined by one of the states and is not now."""
+        found: set[str] = set()
+        for fork in forks:
+            keys = self._lineage.differing(fork.snapshot, now.head.snapshot)
+            for change in changes_of(fork.state, now.state, keys):
+                was_in = change.key[0] == "m.room.member" and change.old is not None and change.old.membership == "join"
+                if was_in and (change.new is None or change.new.membership != "join"):
+                    found.add(change.key[1])
+        return found
+
     def told(self, room: LiveRoom, wanted: Mapping[StateKey, StateRef]) -> tuple[StateAt, NewSnapshot | None]:
         """A whole state that is known by its entries, written as what differs from the room's present one.
 

@@ -6,6 +6,7 @@ rooms = build_remote_rooms(door, ..., client=federation.client, verifier=federat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 from attrs import frozen
@@ -29,6 +30,7 @@ from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.receive.states import RoomStates
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.backfill import Backfill
+from homeserver.rooms.remote.crossings import Crossings
 from homeserver.rooms.remote.delivery import Delivery, Outbox
 from homeserver.rooms.remote.doorway import Doorway
 from homeserver.rooms.remote.elsewhere import RemoteElsewhere
@@ -90,6 +92,7 @@ def build_remote_rooms(
     tasks: Tasks,
     charge_join: Callable[[str], None],
     spawn: Spawn,
+    random: Random,
     policy_key: SigningKey | None = None,
 ) -> RemoteRooms:
     """Put everything together, and have the door's events delivered.
@@ -107,12 +110,13 @@ def build_remote_rooms(
     receiver = Receiver(door, rooms, states, known, judge, gatherer, policy.guard)
     door.side_entry = PolicyEntry(policy.guard, receiver)
     delivery = Delivery(server_name, outbox)
-    door.observers.append(delivery)
+    view = PeerView(database)
+    door.observers += [delivery, Crossings(delivery, known, view, spawn)]
     glimpses = Glimpses(events)
     outside = OutsideRooms(door, database, rooms, gatherer)
     entrance = Entrance(door, rooms, judge, database)
     completion = Completion(door, rooms, receiver)
-    resync = Resync(server_name, rooms, receiver, completion, database, door.clock, spawn)
+    resync = Resync(server_name, rooms, receiver, completion, database, door.clock, spawn, random)
     doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside, resync)
     invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside, invitees)
     edus = Edus()
@@ -121,7 +125,7 @@ def build_remote_rooms(
         receiver=receiver,
         access=access,
         edus=edus,
-        graph=Graph(server_name, database, events, access, PeerView(database), door.clock),
+        graph=Graph(server_name, database, events, access, view, door.clock),
         handshake=Handshake(
             door.identity,
             door.clock,

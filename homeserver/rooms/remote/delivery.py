@@ -43,6 +43,10 @@ class Delivery:
         """An event is about to be accepted that another server has in the room already, and spreads."""
         self._told.add(event_id)
 
+    def is_handed_in(self, event_id: str) -> bool:
+        """Whether this server is just letting somebody in by it, or out."""
+        return event_id in self._handed_in
+
     def settle(self, event_id: str) -> None:
         """It was accepted, or refused."""
         self._handed_in.pop(event_id, None)

@@ -21,7 +21,7 @@ from homeserver.rooms.moments import FURTHEST, candidates, no_event
 from homeserver.rooms.past import Moment
 from homeserver.rooms.serve.access import Blurred, PeerAccess
 from homeserver.rooms.serve.view import PeerView
-from storage import auth_chains, graph, state
+from storage import auth_chains, graph, overruled, state
 from storage import events as event_rows
 from storage.database import Database
 from storage.ports import Cursor, StoredEvent
@@ -115,7 +115,8 @@ class Graph:
 
     async def _for(self, origin: str, room_id: str, event_ids: Sequence[str]) -> tuple[LiveRoom, Sequence[str]]:
         """A room, and those of some of its events about which a server may ask: all, where it is in the room, and else
-        those at which it was. (Who is put out has to find out by what.) Raises NotFound, Forbidden.
+        those at which it was, and what was here when it turned out not to be there any more. (Who is put out has to
+        find out by what.) Raises NotFound, Forbidden.
         """
         room = await self.access.known(origin, room_id)
         if origin not in room.servers:
@@ -177,15 +178,16 @@ def _read_auth_chain(cursor: Cursor, room_nid: int, event_id: str) -> list[Store
 
 
 def _attended(cursor: Cursor, room_nid: int, server: str, event_ids: Sequence[str]) -> list[str]:
-    """Those of the events before which a server was in the room."""
+    """Those of the events before which a server was in the room, or that came before it was overruled."""
     found = event_rows.load_by_ids(cursor, event_ids)
+    upto = overruled.upto(cursor, room_nid, server) or 0
     return [
         event_id
         for event_id in event_ids
         if (stored := found.get(event_id)) is not None
         and stored.room_nid == room_nid
         and stored.position
-        and "join" in memberships_of_server(cursor, stored.before, server)
+        and (stored.position <= upto or "join" in memberships_of_server(cursor, stored.before, server))
     ]
 
 

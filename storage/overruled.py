@@ -1,0 +1,26 @@
+"""Servers that state resolution put out of rooms, and up to where they may ask by what.
+
+Spec: https://spec.matrix.org/v1.19/server-server-api/#room-state-resolution
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from storage.ports import Cursor, StoredEvent
+
+
+def note(cursor: Cursor, servers: Iterable[str], event: StoredEvent) -> None:
+    """With this event, which has its position, these servers turned out not to be there. For `EventAppend.also`."""
+    cursor.insert_many(
+        "overruled",
+        ("room_nid", "server", "upto"),
+        [(event.room_nid, server, event.position) for server in sorted(servers)],
+        "ON CONFLICT (room_nid, server) DO UPDATE SET upto = excluded.upto",
+    )
+
+
+def upto(cursor: Cursor, room_nid: int, server: str) -> int | None:
+    """The last position about which a server may ask that was put out; None where that never was."""
+    row = cursor.execute("SELECT upto FROM overruled WHERE room_nid = ? AND server = ?", (room_nid, server)).fetchone()
+    return None if row is None else int(row[0])
