@@ -189,7 +189,7 @@ class Destination:
     # -- what comes in -----------------------------------------------------------------------------------------
 
     def add(self, item: Item) -> None:
-        """Positions in a topic must not decrease from one to the next."""
+        """Positions in a topic do not decrease from one to the next, but where somebody is told of older events."""
         if not self.is_lost and len(self._queue) >= self._means.limits.queued_pdus:
             self._lose()
         if self.is_lost:
@@ -271,7 +271,7 @@ class Destination:
         topics: dict[str, int] = {}
         if with_queue:
             for item in self._unsettled():
-                topics[item.topic] = item.position
+                topics[item.topic] = max(item.position, topics.get(item.topic, item.position))
         for topic, position in self.owed.items():
             topics[topic] = max(position, topics.get(topic, position))
         topics.pop(LETTERS, None)  # it knows of them

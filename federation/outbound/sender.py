@@ -132,7 +132,9 @@ class Sender:
     # -- what is to be sent ------------------------------------------------------------------------------------
 
     def send_pdu(self, event: Event, destinations: Collection[str], position: int) -> None:
-        """Queue a committed event. Positions in a room must not decrease from one call to the next."""
+        """Queue a committed event. Positions in a room do not decrease from one call to the next, but where a server is
+        told of something older.
+        """
         self._queue(Item(event.room_id, position, event.raw), destinations)
 
     def send_news(self, user_id: str, edus: Sequence[bytes], destinations: Collection[str], position: int) -> None:

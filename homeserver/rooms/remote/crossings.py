@@ -69,13 +69,13 @@ class Crossings:
             if (is_let_in or is_ours) and (
                 stored.event.state_key is not None or await self._shown(server, room, stored) is stored.event
             ):
-                self._send(stored.event, server, position)
+                self._send(stored.event, server, stored.position or position)
 
     async def _explain(self, room: LiveRoom, server: str, ends: Sequence[str], position: int) -> None:
         for stored in await self._ends(room, server, ends):
             shown = await self._shown(server, room, stored)
             if shown is not None:
-                self._send(shown, server, position)
+                self._send(shown, server, stored.position or position)
 
     async def _remind(self, room: LiveRoom, server: str, event: Event, position: int) -> None:
         """Of the sender's own membership, and of who may come in where that is what the event is about."""
@@ -88,7 +88,7 @@ class Crossings:
             key = (server, stored.event.event_id)
             if self._reminded.get(key) is None:
                 self._reminded.put(key, True)
-                self._send(stored.event, server, position)
+                self._send(stored.event, server, stored.position or position)
 
     # ----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +105,7 @@ class Crossings:
             return None
 
     def _send(self, event: Event, server: str, position: int) -> None:
+        """`position`: the event's own, so that it is found again where the server can't be reached for long."""
         self.delivery.outbox.send_pdu(event, [server], position)
 
 
