@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from homeserver.http.route import Requester
 from homeserver.observe.log import structlog
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.receive.receiver import Receiver
+from storage.append import UNAPPLIED
 from tests.fixtures_fleet import Member
 from tests.fixtures_house import START_MS
 from tests.simulation.network import Line
@@ -62,6 +64,9 @@ class Machine:
     """Requests that it has not answered yet."""
     announced: list[int] = field(factory=list)
     """Positions of the events that clients were told of as news, over all runs."""
+    held_back: set[str] = field(factory=set)
+    """Redactions that redacted nothing when they came, over all runs: what they are for was not here, or it was not
+    certain that they may."""
 
     @property
     def world(self) -> World:
@@ -85,6 +90,7 @@ class Machine:
         assert self.timers is None
         self.runs += 1
         self.timers = Timers(self.world)
+        self._look_at_disk()
         self.member = self.simulation.open(self.name)[0]
         if self.keeps:
             self.member.house.rooms.max_weight = self.keeps
@@ -93,7 +99,17 @@ class Machine:
 
     def accepted(self, accepted: Accepted) -> None:
         """See `homeserver.rooms.accept.Observer`."""
-        self.announced += [new.stored.position for new in accepted.events if new.stored.position > 0]
+        placed = [new.stored for new in accepted.events if new.stored.position > 0]
+        self.announced += [stored.position for stored in placed]
+        self.held_back.update(stored.event.event_id for stored in placed if stored.unapplied)
+
+    def _look_at_disk(self) -> None:
+        """What was written in the last run, and nobody could be told of any more."""
+        path = self.simulation.directory / self.name / "simulated.db"
+        if path.exists():
+            with closing(sqlite3.connect(path)) as disk:
+                found = disk.execute("SELECT event_id FROM events WHERE flags & ?", (UNAPPLIED,)).fetchall()
+            self.held_back.update(event_id for (event_id,) in found)
 
     def surroundings(self) -> dict[str, Any]:
         """See `tests.fixtures_fleet.Fleet.surroundings`."""

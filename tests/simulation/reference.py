@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
@@ -96,7 +96,10 @@ class Reference:
             event_id = state.get((event_type, key))
             return None if event_id is None else self.events[event_id]
 
-        return check_auth(self.version, event, lookup)
+        version = self.version
+        if version.redaction_auth and event.type == "m.room.redaction" and event.redacts is None:
+            version = evolve(version, redaction_auth=False)  # it was redacted, and lost what it was judged by
+        return check_auth(version, event, lookup)
 
     # -- resolution ----------------------------------------------------------------------------------------------
 

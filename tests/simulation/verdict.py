@@ -17,6 +17,7 @@ from federation.room.event import Event
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
 from storage import events as event_rows
 from storage import rooms as room_rows
+from storage.gaps import missing_prev
 from storage.ports import FREE_IN_A_GAP, Cursor
 from tests.simulation.people import Broken, Person, Seen
 from tests.simulation.reference import Reference
@@ -38,6 +39,8 @@ class Copy:
     """By id: the event, and whether it has a place, is rejected, is soft-failed."""
     extremities: tuple[str, ...]
     state: StateIds
+    gaps: frozenset[str]
+    """Events that it knows to lack, and that whoever reads back makes it ask for, with what comes before them."""
 
     @property
     def accepted(self) -> set[str]:
@@ -106,6 +109,7 @@ def copy_of(simulation: Simulation, machine: Machine, room_id: str) -> Copy | No
         events_of(simulation, machine, room_id),
         tuple(room.visible.head.extremities),
         {key: ref.event_id for key, ref in room.visible.state.items()},
+        frozenset(simulation.wait(machine.here.house.database.run(missing_prev, room.nid))),
     )
 
 
@@ -124,7 +128,9 @@ def copies_of(simulation: Simulation, room_id: str) -> list[Copy]:
 
 
 def after_healing(simulation: Simulation) -> list[str]:
-    """Whoever was told that a message is sent need say nothing more for everybody to have it."""
+    """Whoever was told that a message is sent need say nothing more for everybody to have it, or at least to know of
+    the gap in which it stands: where nobody who could be reached gave what was before an event, it is read later.
+    """
     faults = []
     for room_id in simulation.rooms:
         copies = copies_of(simulation, room_id)
@@ -134,7 +140,8 @@ def after_healing(simulation: Simulation) -> list[str]:
                 event_id for event_id in copy.welcome if _server(copy.events[event_id][0].sender) == copy.machine.name
             }
             for other in copies:
-                lacking = own - other.accepted - other.rejected
+                beyond = set().union(*map(reference.past, other.gaps))
+                lacking = own - other.accepted - other.rejected - beyond
                 entered = simulation.network.entries
                 there = (one for one in lacking if _was_there(reference, other.machine.name, one, entered))
                 if lacking := set(there):
@@ -369,8 +376,8 @@ async def _check_person(simulation: Simulation, person: Person, faults: list[str
         page = [event["event_id"] for event in reversed(read)]
         # What was fetched later has its place before what follows it, and nobody was shown it as news.
         past = _fetched_later(person.machine, await member.house.database.run(_positions, room_id))
-        # And a redaction is shown to nobody before what it redacts is here.
-        past |= {event["event_id"] for event in read if event["type"] == "m.room.redaction"}
+        # And a redaction that came before what it redacts was no news then, and is none later.
+        past |= person.machine.held_back
         past -= set(seen.timeline)
         page = [event_id for event_id in page if event_id not in past]
         if len(set(page)) < len(page):

@@ -101,9 +101,7 @@ def _check_aliases(case: Case) -> Verdict:
 def _check_redaction(case: Case) -> Verdict:
     if case.level(case.event.sender) >= case.power.redact:
         return ALLOWED
-    if case.event.redacts is None:
-        return ALLOWED  # it was redacted, and with that lost what it was let in by; so it redacts nothing
-    target = _server(case.event.redacts)
+    target = _server(case.event.redacts or "")
     if target is not None and target == _server(case.event.event_id):
         return ALLOWED
     return case.refuse("redaction.otherwise", "the sender may not redact events of other servers")

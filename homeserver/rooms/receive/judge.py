@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
 from federation.room.format import is_oversized
+from federation.room.versions import RoomVersion
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from storage.ports import StoredEvent
@@ -48,7 +49,10 @@ class Judge:
         if powers is None:
             return self.against(room, event, state)
         return check_auth(
-            room.version, event, lambda event_type, key: state.get((event_type, key)), _power(room, state, powers)
+            _rules_for(room, event),
+            event,
+            lambda event_type, key: state.get((event_type, key)),
+            _power(room, state, powers),
         )
 
     async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
@@ -71,7 +75,14 @@ class Judge:
 
     def against(self, room: LiveRoom, event: Event, state: Mapping[StateKey, Event]) -> Verdict:
         """Against a state whose events are at hand."""
-        return check_auth(room.version, event, lambda event_type, key: state.get((event_type, key)))
+        return check_auth(_rules_for(room, event), event, lambda event_type, key: state.get((event_type, key)))
+
+
+def _rules_for(room: LiveRoom, event: Event) -> RoomVersion:
+    """A redaction that was redacted has lost what it was let in by. Who had it whole let it in; it redacts nothing now."""
+    if room.version.redaction_auth and event.type == "m.room.redaction" and event.redacts is None:
+        return evolve(room.version, redaction_auth=False)
+    return room.version
 
 
 def _power(room: LiveRoom, state: Mapping[StateKey, Event], powers: Powers) -> PowerLevels:

@@ -30,6 +30,9 @@ from homeserver.rooms.serve.view import PeerView
 from storage.ports import NewEvent, StoredEvent
 
 JOIN_RULES: StateKey = ("m.room.join_rules", "")
+MEMBER = "m.room.member"
+MOST_STEPS = 10
+"""Member events of somebody, one resting on the other, among which it is looked for what ended their stay."""
 REMEMBERED = 10_000
 """Events that servers were told of because theirs came too late: each once, as long as it is remembered."""
 
@@ -78,17 +81,34 @@ class Crossings:
                 self._send(shown, server, stored.position or position)
 
     async def _remind(self, room: LiveRoom, server: str, event: Event, position: int) -> None:
-        """Of the sender's own membership, and of who may come in where that is what the event is about."""
-        keys = [("m.room.member", event.sender)]
-        if event.type == "m.room.member":
-            keys.append(JOIN_RULES)
-        refs = [ref for key in keys if (ref := room.visible.state.get(key)) is not None]
-        wanted = [ref.event_id for ref in refs if ref.event_id not in event.auth_events]
-        for stored in await self._ends(room, server, wanted):
+        """Of what put the sender out, and of who may come in where that is what the event is about."""
+        wanted = [await self._end_of_stay(room, event.sender)]
+        if event.type == "m.room.member" and (rules := room.visible.state.get(JOIN_RULES)) is not None:
+            wanted += await self._ends(room, server, [rules.event_id])
+        for stored in wanted:
+            if stored is None or stored.event.event_id in event.auth_events:
+                continue
             key = (server, stored.event.event_id)
             if self._reminded.get(key) is None:
                 self._reminded.put(key, True)
                 self._send(stored.event, server, stored.position or position)
+
+    async def _end_of_stay(self, room: LiveRoom, user_id: str) -> StoredEvent | None:
+        """The first event by somebody else that made a user be no member; what came after that is not for their server
+        to know.
+        """
+        ref = room.visible.state.get(("m.room.member", user_id))
+        newest = [] if ref is None else [ref.event_id]
+        found: StoredEvent | None = None
+        for _ in range(MOST_STEPS):
+            cited = (await self.known.find(room, newest)).values()
+            member = next((one for one in cited if (one.event.type, one.event.state_key) == (MEMBER, user_id)), None)
+            if member is None or member.event.content.get("membership") == "join":
+                break
+            if server_of(member.event.sender) != server_of(user_id):
+                found = member
+            newest = list(member.event.auth_events)
+        return found
 
     # ----------------------------------------------------------------------------------------------------------
 
@@ -112,7 +132,7 @@ class Crossings:
 def _comes_in(room: LiveRoom, server: str, new: NewEvent) -> bool:
     """Whether by this event a server has its first person in the room."""
     for change in new.changes:
-        is_member = change.key[0] == "m.room.member" and server_of(change.key[1]) == server
+        is_member = change.key[0] == MEMBER and server_of(change.key[1]) == server
         was_in = change.old is not None and change.old.membership == "join"
         if is_member and not was_in and change.new is not None and change.new.membership == "join":
             return room.servers[server] == 1
