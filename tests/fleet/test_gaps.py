@@ -66,3 +66,19 @@ def test_what_can_not_be_placed_yet_is_tried_again(fleet: Fleet) -> None:
     assert {event_id for event_id, stored in placed.items() if stored.position > 0} == set(missed)
     fleet.run(400)
     assert "events again" not in b.house.tasks.names
+
+
+def test_what_follows_something_that_is_known_to_be_missing(fleet: Fleet) -> None:
+    """b could not ask what came before one event, and took the state there on a's word; another follows the same."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    missed = a.say("alice", room_id, "missed")
+    one = a.make(room_id, "alice", "m.room.message", {"body": "one"}, prev=[missed])
+    other = a.make(room_id, "alice", "m.room.message", {"body": "other"}, prev=[missed])
+    a.post.waiting.clear()
+    fleet.meddler = lambda origin, request: None if "get_missing_events" in request.path else request
+    assert b.receive(a.name, room_id, one.raw) == ["accepted"]
+    fleet.meddler = None
+    assert b.receive(a.name, room_id, other.raw) == ["accepted"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from homeserver.errors import NotFound
+from homeserver.rooms.receive.receiver import Receiver
 from tests.fixtures_fleet import Fleet, Member
 
 BOB = "@bob:b.example"
@@ -93,3 +94,21 @@ def test_what_is_not_here_is_redacted_when_it_comes(fleet: Fleet) -> None:
     assert contents(a, "alice", room_id) == contents(b, "bob", room_id) == [{}]
     a.house.rooms.drop(a.room(room_id))
     assert contents(a, "alice", room_id) == [{}]
+
+
+def test_a_redaction_that_was_redacted_is_taken_as_it_is_left(fleet: Fleet) -> None:
+    """In old versions it has lost what it redacts, by which it was let in: who comes later gets it so."""
+    a, b, c = fleet.open("a", "b", "c")
+    room_id = a.create("alice", preset="public_chat", room_version="2")
+    for member, name in ((b, "bob"), (c, "carol")):
+        member.enter(name, room_id, via=a)
+    fleet.settle()
+    said = b.say("bob", room_id, "bob's own")
+    redaction = b.redact("bob", room_id, said)
+    b.post.waiting.pop(c.name)
+    fleet.settle()
+    a.redact("alice", room_id, redaction)
+    a.post.waiting.clear()
+    left = a.wait(a.house.part(Receiver).known.find(a.room(room_id), [redaction]))[redaction].event
+    assert left.redacts is None
+    assert c.receive(a.name, room_id, left.raw) == ["accepted"]

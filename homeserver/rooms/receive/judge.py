@@ -48,12 +48,8 @@ class Judge:
             state[CREATE] = room.create
         if powers is None:
             return self.against(room, event, state)
-        return check_auth(
-            _rules_for(room, event),
-            event,
-            lambda event_type, key: state.get((event_type, key)),
-            _power(room, state, powers),
-        )
+        power = _power(room, state, powers)
+        return check_auth(_rules_for(room, event), event, lambda event_type, key: state.get((event_type, key)), power)
 
     async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
         """Steps 5 and 6: against a state of the room."""
@@ -79,7 +75,7 @@ class Judge:
 
 
 def _rules_for(room: LiveRoom, event: Event) -> RoomVersion:
-    """A redaction that was redacted has lost what it was let in by. Who had it whole let it in; it redacts nothing now."""
+    """A redaction that was redacted has lost what it was let in by: who had it whole let it in. It redacts nothing."""
     if room.version.redaction_auth and event.type == "m.room.redaction" and event.redacts is None:
         return evolve(room.version, redaction_auth=False)
     return room.version
