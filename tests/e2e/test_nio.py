@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import nio
 import pytest
 
+from tests.e2e.secretive import ok
 from tests.fixtures_server import ServerProcess
-
-T = TypeVar("T")
 
 # aiohttp leaves its sockets to the collector when a test's loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-def ok(response: object, wanted: type[T]) -> T:
-    """The response, if it is the one that success has."""
-    assert isinstance(response, wanted), response
-    return response
 
 
 class Cast:
