@@ -11,11 +11,14 @@ STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt requirements/runtim
 # A peer for the tests, in an environment of its own, so that nothing of ours can come to depend on it.
 SYNAPSE := .venv-synapse
 SYNAPSE_STAMP := $(SYNAPSE)/.installed-$(shell sha256sum < requirements/synapse.txt | cut -c1-16)
+# A client for the tests, likewise: Node from a wheel, and what npm's lock file names.
+JS := .venv-js
+JS_STAMP := $(JS)/.installed-$(shell cat requirements/js.txt tests/js/package.json tests/js/package-lock.json | sha256sum | cut -c1-16)
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help setup synapse run dev test acceptance simulate check format fuzz bench docs lock clean
+.PHONY: help setup synapse js run dev test acceptance simulate check format fuzz bench docs lock clean
 
 help: ## tell what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -34,6 +37,15 @@ $(SYNAPSE_STAMP):
 	@test -x $(SYNAPSE)/bin/python || $(PYTHON) -m venv $(SYNAPSE)
 	$(SYNAPSE)/bin/python -m pip install --quiet --require-hashes --requirement requirements/synapse.txt
 	@rm -f $(SYNAPSE)/.installed-*
+	@touch $@
+
+js: $(JS_STAMP) ## make .venv-js with a matrix-js-sdk in it, a client that the tests drive
+$(JS_STAMP):
+	@test -x $(JS)/bin/python || $(PYTHON) -m venv $(JS)
+	$(JS)/bin/python -m pip install --quiet --require-hashes --requirement requirements/js.txt
+	cp tests/js/package.json tests/js/package-lock.json $(JS)
+	tests/tools/npm.sh ci --prefix $(JS)
+	@rm -f $(JS)/.installed-*
 	@touch $@
 
 run: setup ## a server on http://localhost:8008, with its data in ./data
@@ -56,7 +68,7 @@ format: setup ## put the code into its usual form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: check synapse ## everything that the project promises, in two processes: some minutes
+test: check synapse js ## everything that the project promises, in two processes: some minutes
 	tests/tools/need_postgres.sh
 	tests/tools/need_s3.sh
 	tests/tools/need_package.sh coturn turnserver turnutils_uclient
@@ -79,11 +91,13 @@ bench: setup ## CPU per operation, growth with members and history, memory; 4 mi
 docs: setup ## write homeserver.yaml anew, from the settings' own documentation
 	$(BIN)/python -c 'from config.document import document; print(document(), end="")' > homeserver.yaml
 
-lock: setup ## choose the newest versions of all dependencies that setup.cfg and requirements/*.in allow
+lock: setup js ## choose the newest versions of all dependencies that setup.cfg and requirements/*.in allow
 	$(COMPILE) --upgrade --output-file requirements/runtime.txt setup.cfg requirements/runtime.in
 	$(COMPILE) --upgrade --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --upgrade --output-file requirements/synapse.txt requirements/synapse.in
+	$(COMPILE) --upgrade --output-file requirements/js.txt requirements/js.in
+	tests/tools/npm.sh update --prefix tests/js --package-lock-only
 
 clean: ## remove what the other verbs made, but not ./data
-	rm -rf $(VENV) $(SYNAPSE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SYNAPSE) $(JS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

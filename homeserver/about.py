@@ -19,9 +19,12 @@ from homeserver.voip import transports
 USER_AGENT = f"Guildhall/{homeserver.__version__}"
 """Of its own requests."""
 
-SPEC_VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3")
-"""What clients may take for granted. v1.4 would promise counts of unread messages by thread, which come with push
-rules; the list grows when they are here. Parts of later versions that are here already have a flag of their own below.
+SPEC_VERSIONS = (
+    "r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1",
+    "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13",
+)  # fmt: skip
+"""What clients may take for granted: everything of these versions that the specification does not leave to the server.
+Parts of later versions that are here already have a flag of their own below.
 """
 
 UNSTABLE_FEATURES: Mapping[str, bool] = {

@@ -23,7 +23,7 @@ from homeserver.cli import VERBS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changelog.d").glob("*.md")])
 PACKAGES = ("config", "federation", "storage", "homeserver")
-LOCKS = ("runtime", "dev", "synapse")
+LOCKS = ("runtime", "dev", "synapse", "js")
 #: Hosts of package registries: whoever installs chooses their own, so no committed file names one.
 REGISTRY_HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "npmjs" + ".org", "npmjs" + ".com", "yarnpkg" + ".com")
 
@@ -37,6 +37,7 @@ def _files() -> list[Path]:
         ".git",
         ".venv",
         ".venv-synapse",
+        ".venv-js",
         "data",
         "__pycache__",
         ".mypy_cache",
@@ -52,6 +53,7 @@ def _files() -> list[Path]:
     [
         "setup",
         "synapse",
+        "js",
         "run",
         "dev",
         "test",

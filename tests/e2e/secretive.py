@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import nio
 import vodozemac
@@ -31,7 +31,10 @@ BACKUP = "m.megolm_backup.v1.curve25519-aes-sha2"
 KEYS = "/_matrix/client/v3/room_keys"
 _CONFIG = nio.AsyncClientConfig(store=SqliteMemoryStore, encryption_enabled=True)
 
-Enter = Callable[[str], Awaitable[nio.AsyncClient]]
+
+class Enter(Protocol):
+    async def __call__(self, name: str, *, known: bool = False) -> nio.AsyncClient:
+        """Somebody new; or on a device more, where they came in here before or are `known` from elsewhere."""
 
 
 def ok(response: object, wanted: type[T]) -> T:
@@ -45,9 +48,9 @@ async def company(server: ServerProcess) -> AsyncIterator[Enter]:
     """Gives what lets people in: the first time by an account, then on one device after the other."""
     clients: list[nio.AsyncClient] = []
 
-    async def enter(name: str) -> nio.AsyncClient:
+    async def enter(name: str, *, known: bool = False) -> nio.AsyncClient:
         user_id = f"@{name}:{server.name}"
-        known = any(client.user_id == user_id for client in clients)
+        known = known or any(client.user_id == user_id for client in clients)
         client = nio.AsyncClient(server.base, user_id, config=_CONFIG)
         clients.append(client)
         if known:

@@ -207,7 +207,7 @@ def auth(who: Person) -> dict[str, Any]:
 
 
 def test_about_the_server(village: Village) -> None:
-    assert "v1.1" in village.call("getVersions")["versions"]
+    assert "v1.13" in village.call("getVersions")["versions"]
     assert village.call("getCapabilities")["capabilities"]["m.room_versions"]["available"]
     assert village.call("getWellknown")["m.homeserver"]["base_url"] == "https://localhost:8448"
     assert village.call("getWellknownSupport")["contacts"]
