@@ -161,6 +161,7 @@ const actions = {
         const device = devices.get(name);
         const crypto = device.client.getCrypto();
         device.storageKey = decodeRecoveryKey(recoveryKey);
+        await crypto.userHasCrossSigningKeys(device.client.getUserId(), true); // the public ones, which it checks with
         await crypto.bootstrapCrossSigning({});
         await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
         await crypto.checkKeyBackupAndEnable();
