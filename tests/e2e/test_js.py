@@ -203,7 +203,8 @@ def test_talk(stage: Stage, encrypted: bool) -> None:
         until(lambda later=later: seen(later, room_id, typo), ("hello", True, [["👍", 2]]))  # type: ignore[misc]
         until(lambda later=later: later.bodies(room_id), ["hello", "* hello", None, "read this"])  # type: ignore[misc]
         until(lambda later=later: thread(later, room_id, typo)[1:], wanted)  # type: ignore[misc]
-        assert later.room(room_id)["unread"] == later.room(room_id)["threads"][typo]["unread"] == 0
+        if not encrypted:  # where it can't trust the server's counts, the sdk makes its own
+            assert later.room(room_id)["unread"] == later.room(room_id)["threads"][typo]["unread"] == 0
 
 
 def kept_keys(stage: Stage, person: Device) -> int:
