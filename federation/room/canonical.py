@@ -72,24 +72,32 @@ def check_strict(value: object, max_depth: int = MAX_DEPTH) -> None:
     Also refuses nesting beyond `max_depth` and types that JSON does not know. (That strings can be encoded is seen
     by `canonical_json`.)
     """
-    # An event may hold 30,000 values and peers choose them, so the common kinds are sorted out before any call.
-    items: Iterable[Any]
-    match value:
-        case dict():
-            if not all(isinstance(key, str) for key in value):
-                raise BadJson("a key is not a string")
-            items = value.values()
-        case list() | tuple():
-            items = value
-        case _:
-            _check_scalar(value)
-            return
-    _check_room_below(max_depth)
-    for item in items:
-        kind = type(item)
-        if kind is str or kind is bool or item is None or (kind is int and _MIN_INTEGER <= item <= MAX_INTEGER):
-            continue
-        check_strict(item, max_depth - 1)
+    # An event may hold 30,000 values and peers choose them, so the common kinds are sorted out without any call, level
+    # by level.
+    level = [value]
+    while level:
+        deeper: list[Any] = []
+        for one in level:
+            items: Iterable[Any]
+            if isinstance(one, dict):
+                for key in one:
+                    if type(key) is not str and not isinstance(key, str):
+                        raise BadJson("a key is not a string")
+                items = one.values()
+            elif isinstance(one, list | tuple):
+                items = one
+            else:
+                _check_scalar(one)
+                continue
+            if max_depth <= 0:
+                raise BadJson("nested too deep")
+            for item in items:
+                kind = type(item)
+                if kind is str or kind is bool or item is None or (kind is int and _MIN_INTEGER <= item <= MAX_INTEGER):
+                    continue
+                deeper.append(item)
+        level = deeper
+        max_depth -= 1
 
 
 def _check_scalar(value: object) -> None:

@@ -11,6 +11,7 @@ Spec: https://spec.matrix.org/v1.19/appendices/#identifier-grammar
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import NewType
 
@@ -22,6 +23,9 @@ RoomAlias = NewType("RoomAlias", str)
 DeviceId = NewType("DeviceId", str)
 
 MAX_IDENTIFIER_BYTES = 255
+
+REMEMBERED = 2_000
+"""Server names of which is known that they are well formed: the same few come again and again."""
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 _NEW_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
@@ -125,8 +129,10 @@ def localpart_of(identifier: str) -> str:
 
 def _check_with_domain(what: str, sigil: str, text: object) -> str:
     """Check `&localpart:server` and give the localpart, which may be empty."""
+    if not isinstance(text, str):
+        raise InvalidIdentifier(what, "is not a string")
     _check_opaque(what, sigil, text)
-    localpart, colon, server = str(text).partition(":")
+    localpart, colon, server = text.partition(":")
     if not colon:
         raise InvalidIdentifier(what, "has no domain")
     _check_server_name(what, server)
@@ -156,6 +162,7 @@ def byte_length(text: str, what: str = "text") -> int:
         raise InvalidIdentifier(what, "contains a lone surrogate") from None
 
 
+@lru_cache(REMEMBERED)
 def _check_server_name(what: str, text: str) -> None:
     match = _SERVER_NAME.fullmatch(text)
     if match is None:

@@ -17,7 +17,7 @@ import orjson
 from federation.room.canonical import BadJson, canonical_event, canonical_json, check_depth, check_strict, parse_json
 from federation.room.event import Event, event_from_fields, read_redacts, room_id_of_create
 from federation.room.format import BadEvent, check_format, check_seal, check_size
-from federation.room.hashing import decode_base64, event_id_of
+from federation.room.hashing import decode_base64, encode_base64, event_id_of
 from federation.room.versions import RoomVersion
 
 
@@ -63,6 +63,11 @@ class _StoredRedaction(msgspec.Struct, gc=False):
     content: dict[str, Any]
 
 
+class _Hashes(msgspec.Struct, gc=False):
+    sha256: str
+
+
+_decode_hashes = msgspec.json.Decoder(_Hashes).decode
 _decode_stored = msgspec.json.Decoder(_Stored).decode
 _decode_redaction = msgspec.json.Decoder(_StoredRedaction).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -101,10 +106,19 @@ def content_hash_matches(event: Event) -> bool:
     The covered fields are cut from `raw` as they are, so no way of writing numbers can make a difference.
     """
     fields = _decode_fields(event.raw)
-    hashes = orjson.loads(bytes(fields.pop("hashes")))
+    claimed = _decode_hashes(fields.pop("hashes")).sha256
     fields.pop("signatures", None)
-    covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
+    if all(map(_is_plain, fields)):
+        covered = b"{%b}" % b",".join([b'"%b":%b' % (name.encode(), value) for name, value in fields.items()])
+    else:
+        covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
+    digest = sha256(covered).digest()
     try:
-        return decode_base64(hashes["sha256"]) == sha256(covered).digest()
+        return claimed == encode_base64(digest) or decode_base64(claimed) == digest
     except ValueError:
         return False
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a key stands in JSON as it is."""
+    return name.isascii() and name.isidentifier()

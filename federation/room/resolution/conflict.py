@@ -19,7 +19,7 @@ class Conflict:
 
     Resolution never walks `unconflicted`, so its cost does not grow with the size of the state. (It does when it has
     to work out the auth difference itself.) Whoever knows where two states differ can thus hand over one of them
-    whole: what it holds at a key that is in conflict is not looked at.
+    whole, or in version 1 the two laid over each other: what it holds at a key that is in conflict is not looked at.
     """
 
     unconflicted: StateMap

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import structlog
 from attrs import define, field, frozen
 
+from federation.gather import gather
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
 from federation.room.format import BadEvent
@@ -27,6 +28,10 @@ MAX_STATES = 10
 """States that are taken on a peer's word for one event."""
 MAX_FETCHED = 2_000
 """Events that one event may make this server fetch one by one."""
+
+AT_ONCE = 250
+"""Events of a large answer that are taken apart before their signatures are checked, in threads, while the next are
+taken apart."""
 
 log = structlog.get_logger("homeserver.rooms.receive")
 
@@ -60,6 +65,10 @@ class Gatherer:
 
     async def check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         """Steps 1 to 3 for each: the event (redacted where its content hash does not match), or why it is dropped."""
+        parts = (raws[start : start + AT_ONCE] for start in range(0, len(raws), AT_ONCE))
+        return [event for part in await gather(self._check(version, part) for part in parts) for event in part]
+
+    async def _check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         parsed = _parse(version, raws)
         checked = iter(await self._verify(version, [event for event in parsed if isinstance(event, Event)]))
         return [event if isinstance(event, str) else next(checked) for event in parsed]
@@ -129,6 +138,14 @@ class Gatherer:
 
         An event's id covers its content, so what has the id of a known event need not be looked at again.
         """
+        parts = (raws[start : start + AT_ONCE] for start in range(0, len(raws), AT_ONCE))
+        done = await gather(self._sift(version, room_id, part, known) for part in parts)
+        good = {event_id: event for part in done for event_id, event in part.events.items()}
+        return Delivered(good, frozenset(event_id for part in done for event_id in part.spoilt if event_id not in good))
+
+    async def _sift(
+        self, version: RoomVersion, room_id: str, raws: Sequence[bytes], known: Collection[str]
+    ) -> Delivered:
         fresh = {
             event.event_id: event
             for event in _parse(version, raws)

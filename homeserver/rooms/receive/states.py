@@ -255,18 +255,22 @@ def disputed_keys(
 
 @frozen
 class _EventIds(Mapping[StateKey, str]):
-    """A state as resolution wants it: key → event id."""
+    """What is not in dispute as resolution wants it, key → event id: from the first of some states that has it."""
 
-    state: State
+    states: Sequence[State]
 
     def __getitem__(self, key: StateKey) -> str:
-        return self.state[key].event_id
+        for state in self.states:
+            ref = state.get(key)
+            if ref is not None:
+                return ref.event_id
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[StateKey]:
-        return iter(self.state)
+        return iter({key: None for state in self.states for key in state})
 
     def __len__(self) -> int:
-        return len(self.state)
+        return len({key for state in self.states for key in state})
 
 
 def resolve_in(
@@ -281,7 +285,9 @@ def resolve_in(
     `refuted`: see `auth_chains.auth_difference`. It is written to.
     """
     forks = tuple({key: at[key].event_id for key in disputed if key in at} for at in states)
-    conflict = Conflict(_EventIds(states[0]), forks)
+    # In version 1 there is no dispute about what one fork has and the others know nothing of.
+    agreeing = states if version.state_resolution is StateResolution.V1 else states[:1]
+    conflict = Conflict(_EventIds(agreeing), forks)
     known: dict[str, StoredEvent] = {}
     nids = {at[key].nid for at in states for key in disputed if key in at}
     difference: set[int] | None = None
