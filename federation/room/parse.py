@@ -67,6 +67,25 @@ class _Hashes(msgspec.Struct, gc=False):
     sha256: str
 
 
+_USUAL = frozenset(
+    {
+        "auth_events",
+        "content",
+        "depth",
+        "event_id",
+        "origin",
+        "origin_server_ts",
+        "prev_events",
+        "prev_state",
+        "redacts",
+        "room_id",
+        "sender",
+        "state_key",
+        "type",
+    }
+)
+"""Keys of an event that stand in JSON as they are."""
+
 _decode_hashes = msgspec.json.Decoder(_Hashes).decode
 _decode_stored = msgspec.json.Decoder(_Stored).decode
 _decode_redaction = msgspec.json.Decoder(_StoredRedaction).decode
@@ -108,7 +127,7 @@ def content_hash_matches(event: Event) -> bool:
     fields = _decode_fields(event.raw)
     claimed = _decode_hashes(fields.pop("hashes")).sha256
     fields.pop("signatures", None)
-    if all(map(_is_plain, fields)):
+    if fields.keys() <= _USUAL:
         covered = b"{%b}" % b",".join([b'"%b":%b' % (name.encode(), value) for name, value in fields.items()])
     else:
         covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
@@ -117,8 +136,3 @@ def content_hash_matches(event: Event) -> bool:
         return claimed == encode_base64(digest) or decode_base64(claimed) == digest
     except ValueError:
         return False
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a key stands in JSON as it is."""
-    return name.isascii() and name.isidentifier()

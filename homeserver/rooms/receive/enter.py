@@ -18,7 +18,7 @@ from homeserver.errors import MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import CREATE, LiveRoom, Standing
-from homeserver.rooms.receive.judge import Judge, Powers
+from homeserver.rooms.receive.judge import Docket, Judge
 from homeserver.rooms.receive.outliers import cited_first
 from homeserver.rooms.receive.states import StateAt, changes_of, ref_of
 from homeserver.rooms.registry import Rooms
@@ -172,7 +172,7 @@ class Entrance:
         room = advance.room
         events = {event.event_id: event for event in [*handover.auth_chain, *handover.state]}
         stored: dict[str, StoredEvent] = {}
-        powers: Powers = {}
+        docket = Docket()
         for event in cited_first(events):
             if any(event_id not in stored for event_id in event.auth_events):
                 continue  # it can't be judged, so it is not taken on trust
@@ -180,7 +180,7 @@ class Entrance:
             if known is not None and (known.position or known.rejected):
                 stored[event.event_id] = known
                 continue
-            verdict = self.judge.by_auth_events(room, event, stored, powers)
+            verdict = self.judge.by_auth_events(room, event, stored, docket)
             outlier = self._stored(room, event, known, rejected=isinstance(verdict, Refused))
             stored[event.event_id] = outlier
             advance.new.append(NewEvent(outlier, is_outlier=True, was_outlier=known is not None))

@@ -7,9 +7,9 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-recei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
@@ -19,8 +19,27 @@ from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from storage.ports import StoredEvent
 
-Powers = dict[tuple[str, str], PowerLevels]
-"""Power levels that were read, by the ids of the create event and of the power levels: for one batch of events."""
+
+@frozen
+class Grounds:
+    """What an event cites."""
+
+    cited: Sequence[Event]
+    rejected: frozenset[str]
+    """Ids of those that were."""
+    state: Mapping[StateKey, Event]
+    power: PowerLevels | None
+    """None: they are read when they are needed."""
+
+
+@define
+class Docket:
+    """What was read for one batch of events, many of which cite the same."""
+
+    powers: dict[tuple[str, str], PowerLevels] = field(factory=dict)
+    """By the ids of the create event and of the power levels."""
+    grounds: dict[tuple[str, ...], Grounds] = field(factory=dict)
+    """By the ids of what is cited."""
 
 
 @frozen
@@ -30,26 +49,17 @@ class Judge:
     events: EventCache
 
     def by_auth_events(
-        self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], powers: Powers | None = None
+        self, room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], docket: Docket | None = None
     ) -> Verdict:
-        """Step 4. `cited` holds every auth event of the event. `powers`: for many events that cite the same."""
+        """Step 4. `cited` holds every auth event of the event. `docket`: for many events that cite the same."""
         if not room.version.strict_sizes and is_oversized(event.type, event.state_key):
             return Refused("size", "its type or state key is too long")
-        chosen = [cited[event_id] for event_id in event.auth_events]
-        rejected = {stored.event.event_id for stored in chosen if stored.rejected}
-        verdict = check_auth_events(room.version, event, [stored.event for stored in chosen], rejected.__contains__)
+        grounds = _grounds(room, event, cited, docket)
+        verdict = check_auth_events(room.version, event, grounds.cited, grounds.rejected.__contains__)
         if isinstance(verdict, Refused):
             return verdict
-        state: dict[StateKey, Event] = {}
-        for stored in chosen:
-            if stored.event.state_key is not None:
-                state[stored.event.type, stored.event.state_key] = stored.event
-        if room.version.room_id_is_hash:
-            state[CREATE] = room.create
-        if powers is None:
-            return self.against(room, event, state)
-        power = _power(room, state, powers)
-        return check_auth(_rules_for(room, event), event, lambda event_type, key: state.get((event_type, key)), power)
+        state, rules = grounds.state, _rules_for(room, event)
+        return check_auth(rules, event, lambda event_type, key: state.get((event_type, key)), grounds.power)
 
     async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
         """Steps 5 and 6: against a state of the room."""
@@ -81,10 +91,31 @@ def _rules_for(room: LiveRoom, event: Event) -> RoomVersion:
     return room.version
 
 
-def _power(room: LiveRoom, state: Mapping[StateKey, Event], powers: Powers) -> PowerLevels:
+def _grounds(room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], docket: Docket | None) -> Grounds:
+    if docket is not None and (found := docket.grounds.get(event.auth_events)) is not None:
+        return found
+    chosen = [cited[event_id] for event_id in event.auth_events]
+    state: dict[StateKey, Event] = {}
+    for stored in chosen:
+        if stored.event.state_key is not None:
+            state[stored.event.type, stored.event.state_key] = stored.event
+    if room.version.room_id_is_hash:
+        state[CREATE] = room.create
+    grounds = Grounds(
+        [stored.event for stored in chosen],
+        frozenset(stored.event.event_id for stored in chosen if stored.rejected),
+        state,
+        None if docket is None else _power(room, state, docket),
+    )
+    if docket is not None:
+        docket.grounds[event.auth_events] = grounds
+    return grounds
+
+
+def _power(room: LiveRoom, state: Mapping[StateKey, Event], docket: Docket) -> PowerLevels:
     create, event = state.get(CREATE), state.get(POWER_LEVELS)
     key = ("" if create is None else create.event_id, "" if event is None else event.event_id)
-    found = powers.get(key)
+    found = docket.powers.get(key)
     if found is None:
-        found = powers[key] = PowerLevels.parse(room.version, create, event)
+        found = docket.powers[key] = PowerLevels.parse(room.version, create, event)
     return found

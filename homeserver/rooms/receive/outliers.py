@@ -11,7 +11,7 @@ from federation.room.event import Event, StateKey
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.receive.judge import Judge, Powers
+from homeserver.rooms.receive.judge import Docket, Judge
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.registry import Rooms
 from storage import auth_chains
@@ -40,12 +40,12 @@ class Outliers:
         await self.anchor(room, stored.values())
         cited = {event_id for event in fetched.values() for event_id in event.auth_events}
         stored.update(await self.known.find(room, sorted(cited - stored.keys() - fetched.keys())))
-        powers: Powers = {}
+        docket = Docket()
         outliers: list[StoredEvent] = []
         for event in cited_first(fetched):
             if any(event_id not in stored for event_id in event.auth_events):
                 continue
-            verdict = self.judge.by_auth_events(room, event, stored, powers)
+            verdict = self.judge.by_auth_events(room, event, stored, docket)
             outlier = self.make(room, event, self.next_nid(), rejected=isinstance(verdict, Refused))
             stored[event.event_id] = outlier
             outliers.append(outlier)
