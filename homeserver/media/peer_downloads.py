@@ -106,7 +106,8 @@ class PeerDownloads:
     async def _framed(self, stored: Stored, manner: Manner) -> Reply:
         boundary = boundary_for(stored)
         headers = {
-            "Content-Type": f'multipart/mixed; boundary="{boundary}"',
+            # COMPAT Synapse: takes quotes for a part of the boundary, and finds no file then.
+            "Content-Type": f"multipart/mixed; boundary={boundary}",
             "ETag": stored.etag,
             "Accept-Ranges": "bytes",
         }
