@@ -39,6 +39,8 @@ class Operation:
     method: str
     path: str
     deprecated: bool
+    since: str
+    """The version of the specification that brought it; `v1.0` where that was before v1.1."""
     auth: Literal["none", "optional", "required"]
     parameters: Sequence[Parameter]
     body: Any = None

@@ -99,6 +99,7 @@ def operations_of(reader: Reader, file: Path) -> Iterator[dict[str, Any]]:
                 "method": method.upper(),
                 "path": (base + path).strip(),  # a trailing blank marks a second description of the same path
                 "deprecated": operation.get("deprecated", False),
+                "since": f"v{operation.get('x-addedInMatrixVersion', '1.0')}",
                 "auth": _auth(operation),
                 "parameters": list(
                     _parameters(reader, file, [*methods.get("parameters", []), *operation.get("parameters", [])])
