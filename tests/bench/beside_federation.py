@@ -101,63 +101,6 @@ def test_inbound(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(0)
-def test_forks(stage: Stage) -> None:
-    stranger = stage.strangers.add()
-    left, right = stranger.person("left"), stranger.person("right")
-    costs: dict[str, list[float]] = {}
-    outcomes: dict[str, Any] = {}
-    for server in stage.both:
-        alice = server.register("forks")
-        powers = {"users": {alice.user_id: 100, left: 100, right: 100}}
-        room_id = alice.create_room(preset="public_chat", room_version="11", power_level_content_override=powers)
-        trunk = enter(stranger, server, room_id, left)
-        deliver(stranger, server, [trunk.join(stranger, right)])
-        ways = trunk.copy(), trunk.copy()
-        ways[1].ts += 5
-        first, second = fork(ways[0], stranger, left, "left"), fork(ways[1], stranger, right, "right")
-        in_line = deliver(stranger, server, first)
-        beside = deliver(stranger, server, second)
-        merged = ways[0]
-        merged.tip = [ways[0].tip[0], ways[1].tip[0]]
-        merging = merged.say(stranger, left, "together again")
-        merge = deliver(stranger, server, [merging])
-        sees(alice, room_id, merging)
-        costs[server.make] = [in_line / FORK * 1000, beside / FORK * 1000, merge * 1000, in_line + beside + merge]
-        print(server.make, costs[server.make], flush=True)
-        state = alice.state(room_id)
-        outcomes[server.make] = {
-            key: {"users": len(event["content"]["users"])} if key[0] == "m.room.power_levels" else event["content"]
-            for key, event in state.items()
-            if key[0] in ("org.example.item", "m.room.power_levels") or key[1].endswith(stranger.name)
-        }
-    assert outcomes["ours"] == outcomes["synapse"]
-    names = (
-        f"two forks of {FORK:,} state events each, the first: CPU ms an event",
-        "the second: CPU ms an event",
-        "the event after both: CPU ms",
-        "all of it: CPU s",
-    )
-    for name, synapse, ours in zip(names, costs["synapse"], costs["ours"], strict=True):
-        stage.rivals.add(name, synapse, ours)
-
-
-def fork(branch: Branch, by: Stranger, sender: str, name: str) -> list[Event]:
-    """State that both forks fight for, people who come, and powers that are given."""
-    events = []
-    for number in range(FORK):
-        if number % 20 == 19:
-            content = branch.power_content
-            users = content["users"] | {f"@{name}{number}:{by.name}": number % 50}
-            events.append(branch.set(by, sender, "m.room.power_levels", "", content | {"users": users}))
-        elif number % 10 == 5:
-            events.append(branch.join(by, by.person(f"{name}{number}")))
-        else:
-            content = {"by": name, "number": number}
-            events.append(branch.set(by, sender, "org.example.item", str(number % 300), content))
-    return events
-
-
-@pytest.mark.timeout(0)
 def test_large_room(stage: Stage, hall: tuple[Server, Hall]) -> None:
     town, (host, room) = stage.town, hall
     joins: dict[str, list[Joined]] = {"synapse": [], "ours": []}
@@ -279,3 +222,60 @@ def test_idle(stage: Stage) -> None:
 
 def heard_by(stage: Stage, homes: Sequence[Stranger], events: int) -> int:
     return sum(stage.strangers.heard[home.name] >= events for home in homes)
+
+
+@pytest.mark.timeout(0)
+def test_forks(stage: Stage) -> None:
+    stranger = stage.strangers.add()
+    left, right = stranger.person("left"), stranger.person("right")
+    costs: dict[str, list[float]] = {}
+    outcomes: dict[str, Any] = {}
+    for server in stage.both:
+        alice = server.register("forks")
+        powers = {"users": {alice.user_id: 100, left: 100, right: 100}}
+        room_id = alice.create_room(preset="public_chat", room_version="11", power_level_content_override=powers)
+        trunk = enter(stranger, server, room_id, left)
+        deliver(stranger, server, [trunk.join(stranger, right)])
+        ways = trunk.copy(), trunk.copy()
+        ways[1].ts += 5
+        first, second = fork(ways[0], stranger, left, "left"), fork(ways[1], stranger, right, "right")
+        in_line = deliver(stranger, server, first)
+        beside = deliver(stranger, server, second)
+        merged = ways[0]
+        merged.tip = [ways[0].tip[0], ways[1].tip[0]]
+        merging = merged.say(stranger, left, "together again")
+        merge = deliver(stranger, server, [merging])
+        sees(alice, room_id, merging)
+        costs[server.make] = [in_line / FORK * 1000, beside / FORK * 1000, merge * 1000, in_line + beside + merge]
+        print(server.make, costs[server.make], flush=True)
+        state = alice.state(room_id)
+        outcomes[server.make] = {
+            key: {"users": len(event["content"]["users"])} if key[0] == "m.room.power_levels" else event["content"]
+            for key, event in state.items()
+            if key[0] in ("org.example.item", "m.room.power_levels") or key[1].endswith(stranger.name)
+        }
+    assert outcomes["ours"] == outcomes["synapse"]
+    names = (
+        f"two forks of {FORK:,} state events each, the first: CPU ms an event",
+        "the second: CPU ms an event",
+        "the event after both: CPU ms",
+        "all of it: CPU s",
+    )
+    for name, synapse, ours in zip(names, costs["synapse"], costs["ours"], strict=True):
+        stage.rivals.add(name, synapse, ours)
+
+
+def fork(branch: Branch, by: Stranger, sender: str, name: str) -> list[Event]:
+    """State that both forks fight for, people who come, and powers that are given."""
+    events = []
+    for number in range(FORK):
+        if number % 20 == 19:
+            content = branch.power_content
+            users = content["users"] | {f"@{name}{number}:{by.name}": number % 50}
+            events.append(branch.set(by, sender, "m.room.power_levels", "", content | {"users": users}))
+        elif number % 10 == 5:
+            events.append(branch.join(by, by.person(f"{name}{number}")))
+        else:
+            content = {"by": name, "number": number}
+            events.append(branch.set(by, sender, "org.example.item", str(number % 300), content))
+    return events

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from federation.room.resolution.conflict import Conflict, StateMap, find_conflict
 from federation.room.resolution.evidence import MissingEvent
+from federation.room.resolution.precedents import Precedents
 from federation.room.resolution.resolve import resolve, resolve_conflict
 
-__all__ = ["Conflict", "MissingEvent", "StateMap", "find_conflict", "resolve", "resolve_conflict"]
+__all__ = ["Conflict", "MissingEvent", "Precedents", "StateMap", "find_conflict", "resolve", "resolve_conflict"]

@@ -6,9 +6,10 @@ from collections.abc import Container, Iterable, Mapping
 
 from attrs import define, field
 
-from federation.room.auth import PowerLevels
+from federation.room.auth import PowerLevels, auth_types_of
 from federation.room.auth.selection import CREATE, POWER_LEVELS, create_id_of
 from federation.room.event import Event, StateKey
+from federation.room.resolution.precedents import Precedents
 from federation.room.versions import RoomVersion
 
 
@@ -27,6 +28,7 @@ class Evidence:
     version: RoomVersion
     _events: Mapping[str, Event]
     rejected: Container[str]
+    precedents: Precedents = field(factory=Precedents)
     _power: dict[str | None, PowerLevels] = field(factory=dict, init=False)
     _cited_power: dict[str, Event | None] = field(factory=dict, init=False)
 
@@ -56,6 +58,14 @@ class Evidence:
             if (cited.type, cited.state_key) == key:
                 return cited
         return None
+
+    def asked_for(self, event: Event) -> tuple[StateKey, ...]:
+        """What an event is judged by: all that the rules may ask the state for."""
+        asked = self.precedents.asked_for.get(event.event_id)
+        if asked is None:
+            wanted = dict.fromkeys((CREATE, *auth_types_of(self.version, event)))
+            asked = self.precedents.asked_for[event.event_id] = tuple(wanted)
+        return asked
 
     def create_id(self, event: Event) -> str:
         """The id of the create event that the room id of `event` names, where room ids do."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from federation.room.auth import auth_types_of, check_auth
+from federation.room.auth import check_auth
 from federation.room.auth.selection import CREATE, POWER_LEVELS
 from federation.room.event import Event, StateKey
 from federation.room.resolution.evidence import Evidence
@@ -23,7 +23,7 @@ def gather_for_hearing(events: Iterable[Event], agreed: AgreedState, evidence: E
         needed.update(event.auth_events)
         if evidence.version.room_id_is_hash:
             needed.add(evidence.create_id(event))
-        needed.update(filter(None, map(agreed, auth_types_of(evidence.version, event))))
+        needed.update(filter(None, map(agreed, evidence.asked_for(event))))
     evidence.gather(needed)
 
 
@@ -33,6 +33,7 @@ def hear(events: Sequence[Event], agreed: AgreedState, resolved: dict[StateKey, 
     The state that an event is judged by is `resolved` laid over `agreed`; what it lacks is taken from the events that
     the event cites. Rejected events serve neither way, as nobody judges them again in this role.
     """
+    verdicts = evidence.precedents.verdicts
     for event in events:
         if event.state_key is None:
             continue  # cannot be state, whoever cited it as such
@@ -46,6 +47,12 @@ def hear(events: Sequence[Event], agreed: AgreedState, resolved: dict[StateKey, 
             cited = evidence.cited_at(event, key)
             return cited if cited is not None and cited.event_id not in evidence.rejected else None
 
-        power = evidence.power(state(*CREATE), state(*POWER_LEVELS))
-        if check_auth(evidence.version, event, state, power):
+        # Nearly all of them were heard before, by the same state.
+        found = [state(*key) for key in evidence.asked_for(event)]
+        case = (event.event_id, *(None if one is None else one.event_id for one in found))
+        allowed = verdicts.get(case)
+        if allowed is None:
+            power = evidence.power(state(*CREATE), state(*POWER_LEVELS))
+            allowed = verdicts[case] = bool(check_auth(evidence.version, event, state, power))
+        if allowed:
             resolved[event.type, event.state_key] = event.event_id

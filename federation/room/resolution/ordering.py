@@ -43,9 +43,12 @@ def order_by_power(event_ids: Collection[str], evidence: Evidence) -> list[Event
 
 
 def _by_power(event_id: str, evidence: Evidence) -> tuple[float, int, str]:
-    event = evidence.require(event_id)
-    power = evidence.power(evidence.cited_at(event, CREATE), evidence.cited_power_levels(event))
-    return (-power.user(event.sender), event.origin_server_ts, event_id)
+    event, known = evidence.require(event_id), evidence.precedents.power_of_sender
+    level = known.get(event_id)
+    if level is None:
+        power = evidence.power(evidence.cited_at(event, CREATE), evidence.cited_power_levels(event))
+        level = known[event_id] = power.user(event.sender)
+    return (-level, event.origin_server_ts, event_id)
 
 
 def order_by_mainline(events: Iterable[Event], power_levels: Event | None, evidence: Evidence) -> list[Event]:

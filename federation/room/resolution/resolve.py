@@ -8,6 +8,7 @@ from typing import assert_never
 from federation.room.event import Event, StateKey
 from federation.room.resolution.conflict import Conflict, StateMap, find_conflict
 from federation.room.resolution.evidence import Evidence
+from federation.room.resolution.precedents import Precedents
 from federation.room.resolution.v1 import resolve_v1
 from federation.room.resolution.v2 import V2, V2_1, resolve_v2
 from federation.room.versions import RoomVersion, StateResolution
@@ -42,6 +43,7 @@ def resolve_conflict(
     rejected: Container[str] = (),
     auth_difference: Set[str] | None = None,
     conflicted_subgraph: Set[str] | None = None,
+    precedents: Precedents | None = None,
 ) -> dict[StateKey, str]:
     """What stands at the keys that forks do not agree on. A conflicted key that is not in the answer has no event.
 
@@ -54,11 +56,11 @@ def resolve_conflict(
     events of a fork are part of its chain (it is of no consequence whether the conflicted ones are among them), and
     `conflicted_subgraph`, asked for by version 2.1 only, those on the paths from one conflicted event to another by
     way of `auth_events`. A storage that has an index passes both. Without it they are found by walking: then `events`
-    must hold the auth chains as well.
+    must hold the auth chains as well. `precedents` are those of earlier resolutions in the room.
     """
     if not conflict.keys:
         return {}
-    evidence = Evidence(version, events, rejected)
+    evidence = Evidence(version, events, rejected, Precedents() if precedents is None else precedents)
     match version.state_resolution:
         case StateResolution.V1:
             return resolve_v1(conflict, evidence)

@@ -11,7 +11,7 @@ from attrs import frozen
 from immutables import Map
 
 from federation.room.event import Event, StateKey
-from federation.room.resolution import Conflict, MissingEvent, resolve_conflict
+from federation.room.resolution import Conflict, MissingEvent, Precedents, resolve_conflict
 from federation.room.versions import RoomVersion, StateResolution
 from homeserver.rooms.compose import Means
 from homeserver.rooms.live import LiveRoom, Standing, State
@@ -25,7 +25,7 @@ MAX_STATES = 20
 """How many states are kept in memory that can't be derived from a room's present one: they may be of big rooms."""
 
 
-MAX_AGREED = 20
+MAX_AGREED = 10
 """Rooms with forks of which it is remembered what was found out about them."""
 
 MAX_TOLD = 5
@@ -41,6 +41,14 @@ class StateAt(msgspec.Struct, frozen=True, gc=False):
     """Members of other servers may be missing in it, and what it says of them may be outdated."""
 
 
+class Learnt(msgspec.Struct, frozen=True, gc=False):
+    """What a resolution writes down for the next one."""
+
+    refuted: dict[int, int]
+    """See `auth_chains.auth_difference`."""
+    precedents: Precedents
+
+
 class _Agreed(msgspec.Struct, frozen=True, gc=False):
     """What was learnt when forks of a room were resolved, about what they agree on."""
 
@@ -48,8 +56,7 @@ class _Agreed(msgspec.Struct, frozen=True, gc=False):
     """One of them."""
     disputed: frozenset[StateKey]
     """Where they did not agree."""
-    refuted: dict[int, int]
-    """See `auth_chains.auth_difference`."""
+    learnt: Learnt
 
 
 class RoomStates:
@@ -133,9 +140,10 @@ class RoomStates:
             return self._merge(room, forks, {})
         if room.queued:
             await self._database.write(_nothing)
-        refuted = self._refuted(room, forks[0], disputed)
-        answer = await self._database.run(resolve_in, room.version, [at.state for at in forks], disputed, refuted)
-        self._agreed[room.nid] = _Agreed(forks[0].snapshot, frozenset(disputed), refuted)
+        learnt = self._learnt(room, forks[0], disputed)
+        answer = await self._database.run(resolve_in, room.version, [at.state for at in forks], disputed, learnt)
+        learnt.precedents.trim()
+        self._agreed[room.nid] = _Agreed(forks[0].snapshot, frozenset(disputed), learnt)
         while len(self._agreed) > MAX_AGREED:
             self._agreed.popitem(last=False)
         return self._merge(room, forks, {key: answer.get(key) for key in disputed})
@@ -200,15 +208,17 @@ class RoomStates:
             return base, None
         return self.follow(base, [StateChange(key, ref, base.state.get(key)) for key, ref in sorted(delta.items())])
 
-    def _refuted(self, room: LiveRoom, fork: StateAt, disputed: Sequence[StateKey]) -> dict[int, int]:
-        """What the last resolution in the room learnt, where it still holds: as long as forks grow apart, what they
-        agree on becomes less, and nothing is added.
+    def _learnt(self, room: LiveRoom, fork: StateAt, disputed: Sequence[StateKey]) -> Learnt:
+        """What the last resolution in the room learnt, as far as it still holds: as long as forks grow apart, what
+        they agree on becomes less, and nothing is added.
         """
         last = self._agreed.pop(room.nid, None)
-        if last is None or not last.disputed.issubset(disputed):
-            return {}
+        if last is None:
+            return Learnt({}, Precedents())
         changed = self._lineage.differing(last.snapshot, fork.snapshot)
-        return {} if changed is None or not changed.issubset(disputed) else last.refuted
+        if changed is None or not last.disputed.union(changed).issubset(disputed):
+            return Learnt({}, last.learnt.precedents)
+        return last.learnt
 
     def _differing(self, forks: Sequence[StateAt]) -> set[StateKey] | None:
         """All keys at which forks differ, and maybe some at which they don't; None: not known."""
@@ -278,23 +288,25 @@ def resolve_in(
     version: RoomVersion,
     states: Sequence[State],
     disputed: Sequence[StateKey],
-    refuted: dict[int, int] | None = None,
+    learnt: Learnt | None = None,
 ) -> dict[StateKey, StateRef]:
     """What stands at the disputed keys. Runs in a database thread and reads what it turns out to need.
 
-    `refuted`: see `auth_chains.auth_difference`. It is written to.
+    `learnt` is what earlier ones in the room found out; it is written to.
     """
     forks = tuple({key: at[key].event_id for key in disputed if key in at} for at in states)
     # In version 1 there is no dispute about what one fork has and the others know nothing of.
     agreeing = states if version.state_resolution is StateResolution.V1 else states[:1]
     conflict = Conflict(_EventIds(agreeing), forks)
     known: dict[str, StoredEvent] = {}
+    if learnt is None:
+        learnt = Learnt({}, Precedents())
     nids = {at[key].nid for at in states for key in disputed if key in at}
     difference: set[int] | None = None
     subgraph: set[int] | None = None
     if version.state_resolution is not StateResolution.V1:
         own = [{at[key].nid for key in disputed if key in at} for at in states]
-        difference = auth_chains.auth_difference(cursor, own, partial(_all_hold, states), refuted)
+        difference = auth_chains.auth_difference(cursor, own, partial(_all_hold, states), learnt.refuted)
         nids |= difference
     if version.state_resolution is StateResolution.V2_1:
         conflicted = {at[key].nid for at in states for key in disputed if key in at}
@@ -313,6 +325,7 @@ def resolve_in(
                 rejected,
                 None if difference is None else {by_nid[nid] for nid in difference},
                 None if subgraph is None else {by_nid[nid] for nid in subgraph},
+                None if any(stored.redacted_by for stored in known.values()) else learnt.precedents,
             )
         except MissingEvent as missing:
             found = event_rows.load_by_ids(cursor, missing.event_ids)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from federation.room.event import Event
-from federation.room.resolution import Conflict, StateMap, find_conflict, resolve, resolve_conflict
+from federation.room.resolution import Conflict, Precedents, StateMap, find_conflict, resolve, resolve_conflict
 from federation.room.resolution.auth_chain import walk_auth_difference, walk_conflicted_subgraph
 from federation.room.resolution.evidence import Evidence
 from federation.room.resolution.ordering import Mainline, order_by_mainline, order_by_power
@@ -126,6 +126,17 @@ def test_servers_agree_whatever_order_events_come_in(room: Room, seed: int) -> N
     assert other.refused == room.server.refused
     assert other.state_after == room.server.state_after
     assert other.current_state() == room.server.current_state()
+
+
+@slow
+@given(rooms(VERSIONS), st.data())
+def test_precedents_change_nothing(room: Room, data: st.DataObject) -> None:
+    forks, refused, precedents = room.states(), room.server.refused, Precedents()
+    for _ in range(4):
+        some = data.draw(st.lists(st.sampled_from(forks), min_size=1, max_size=3))
+        conflict = find_conflict(room.version, some)
+        outcome = resolve_conflict(room.version, conflict, room.events, refused)
+        assert resolve_conflict(room.version, conflict, room.events, refused, precedents=precedents) == outcome
 
 
 @slow
