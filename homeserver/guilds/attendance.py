@@ -107,6 +107,7 @@ class Attendance:
         def work(edit: Edit) -> None:
             check_inside(edit, actor)
             check_permission(edit.guild, actor, KICK_MEMBERS)
+            edit.check_not_steward(target)
             check_above(edit.guild, actor, target)
             if edit.membership_of(target) not in ("join", "invite", "knock"):
                 raise NotFound(f"{target} is not in this guild")
@@ -120,6 +121,7 @@ class Attendance:
         def work(edit: Edit) -> None:
             check_inside(edit, actor)
             check_permission(edit.guild, actor, BAN_MEMBERS)
+            edit.check_not_steward(target)
             check_above(edit.guild, actor, target)
             self._put_out(edit, "member.ban", target, "ban", reason)
 

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from federation.room.canonical import canonical_json
-from homeserver.errors import MatrixError, NotFound
+from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import GUILD_TYPE, MEMBER_TYPE, Channel, Guild
 from homeserver.guilds.projection import project
@@ -66,9 +66,14 @@ class Edit:
         return self.guild is not self.before or bool(self.touched)
 
     def require_member(self, user_id: str) -> None:
-        """Raises NotFound for somebody who is not in the guild."""
-        if self.membership_of(user_id) != "join":
+        """Raises NotFound for somebody who is not in the guild; the steward does not count as a member."""
+        if self.membership_of(user_id) != "join" or user_id == self._steward:
             raise NotFound(f"{user_id} is not in this guild")
+
+    def check_not_steward(self, user_id: str) -> None:
+        """Raises Forbidden for the guild's own account: without it nothing could be done there any more."""
+        if user_id == self._steward:
+            raise Forbidden("Nobody may do that to the guild's own account")
 
     def membership_of(self, user_id: str) -> str | None:
         """Somebody's membership of the guild's room."""

@@ -175,7 +175,11 @@ class Handshake:
             verdict = await self.receiver.take(origin, checked)
         finally:
             self.delivery.settle(event_id)
-        if verdict.outcome not in ("accepted", "known"):
+        is_in = verdict.outcome == "accepted"
+        if verdict.outcome == "known":  # by another way, and maybe for what it is
+            stored = (await self.known.find(room, [event_id])).get(event_id)
+            is_in = stored is not None and not (stored.rejected or stored.soft_failed)
+        if not is_in:
             raise Forbidden(verdict.why or "The room does not allow this")
         return room, checked
 
