@@ -43,7 +43,9 @@ from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
 from homeserver.guilds.abroad.actions import Actions
+from homeserver.guilds.book import GuildBook
 from homeserver.guilds.build import Guilds, build_guilds
+from homeserver.guilds.mentions import MentionedRoles
 from homeserver.guilds.steward import LOCALPART, steward_of
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
@@ -330,6 +332,7 @@ def build(
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     about = About(settings)
+    book = GuildBook(rooms, events, door.means.lineage)
     push = build_push(
         settings,
         web,
@@ -342,6 +345,7 @@ def build(
         rooms=rooms,
         clock=clock,
         tasks=tasks,
+        roles=MentionedRoles(rooms, book),
     )
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     devices = build_devices(settings, database, hub)
@@ -441,6 +445,7 @@ def build(
         door,
         database,
         rooms,
+        book,
         founder=founder,
         memberships=memberships,
         sender=sender,
@@ -448,7 +453,12 @@ def build(
         tasks=tasks,
         client=None if federation is None else federation.client,
         patience=Patience(clock.now_ms) if asking is None else asking.patience,
+        closed=access.closed,
+        policy_key=None if remote is None else remote.policy.desk.public_key,
     )
+    if remote is not None:
+        remote.receiver.opinions.append(guilds.arrivals)
+        remote.policy.desk.rules.append(guilds.policing)
     clockwork = Clockwork(database, rooms, sender, clock, tasks, settings.limits)
     door.observers.append(clockwork)
     expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
@@ -464,7 +474,7 @@ def build(
         events=events,
         database=database,
         sections=sections,
-        outside=OutsideSections(rooms, events, database, sections, invite_filter),
+        outside=OutsideSections(rooms, events, database, sections, invite_filter, access.closed),
         typing=typing,
         receipts=receipts,
         presence=presence,

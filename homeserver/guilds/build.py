@@ -18,6 +18,7 @@ from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.abroad.tending import Tending
 from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.api.features import FEATURES
+from homeserver.guilds.arrivals import Arrivals
 from homeserver.guilds.attendance import Attendance
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.closing import Closer
@@ -26,12 +27,15 @@ from homeserver.guilds.doors import GuildDoors
 from homeserver.guilds.editor import Editor
 from homeserver.guilds.heirs import Heirs
 from homeserver.guilds.invites import Invites
+from homeserver.guilds.policing import Policing
 from homeserver.guilds.reconcile import Reconciler
 from homeserver.guilds.rules import GuildRules
 from homeserver.guilds.steward import VIEW_RULE, add_steward, steward_of
+from homeserver.guilds.wanted import policy_content
 from homeserver.http.limits import RateLimiter
 from homeserver.http.table import RouteTable
 from homeserver.rooms.accept import Door
+from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.founding import Founder
 from homeserver.rooms.membership import MemberProfiles, Memberships
 from homeserver.rooms.registry import Rooms
@@ -58,6 +62,10 @@ class Guilds:
     heirs: Heirs
     errands: Errands
     tending: Tending
+    arrivals: Arrivals
+    """A say in what comes from other servers."""
+    policing: Policing
+    """A say in what this server signs as a policy server."""
     database: Database
     tasks: Tasks
     door: Door
@@ -88,6 +96,7 @@ def build_guilds(
     door: Door,
     database: Database,
     rooms: Rooms,
+    book: GuildBook,
     *,
     founder: Founder,
     memberships: Memberships,
@@ -96,19 +105,25 @@ def build_guilds(
     tasks: Tasks,
     client: FederationClient | None,
     patience: Patience,
+    closed: ClosedRooms,
+    policy_key: str | None,
 ) -> Guilds:
-    """Put everything together and hook it in. `client`: asks other servers; None: there are none."""
+    """Put everything together and hook it in. `client`: asks other servers; None: there are none. `policy_key`: this
+    server's as a policy server, None if it is none.
+    """
     steward = steward_of(door.identity.server_name)
-    book = GuildBook(rooms, door.events, door.means.lineage)
-    reconciler = Reconciler(steward, door, rooms, book, database, tasks)
-    editor = Editor(steward, door, book, reconciler)
+    policy = policy_content(door.identity.server_name, policy_key)
+    reconciler = Reconciler(steward, door, rooms, book, database, tasks, policy)
+    editor = Editor(steward, door, book, reconciler, policy)
     attendance = Attendance(steward, door, rooms, book, editor, profiles, memberships.elsewhere)
-    maker = GuildMaker(steward, door, database, founder, profiles)
+    maker = GuildMaker(steward, door, database, founder, profiles, policy)
     closer = Closer(steward, door, rooms, database)
     errands = Errands(door.identity.server_name, rooms, door.clock, client, patience)
     doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, errands, tasks)
+    arrivals = Arrivals(rooms, book)
     tending = Tending(steward, door, rooms, book, memberships.elsewhere, database, tasks)
     memberships.wardens.append(doors)
+    closed.locks.append(doors.is_closed)
     memberships.vouching.grants[VIEW_RULE] = doors.may_view
     sender.rules.append(GuildRules(rooms, book, door.clock))
     door.observers += [doors, tending]
@@ -128,6 +143,8 @@ def build_guilds(
         heirs,
         errands,
         tending,
+        arrivals,
+        Policing(steward, rooms, book, arrivals),
         database,
         tasks,
         door,

@@ -34,7 +34,7 @@ from homeserver.guilds.orders import spread
 from homeserver.guilds.permissions import EVERYONE, permission_names
 from homeserver.guilds.steward import GUILD_ROOM_TYPE, PARENT_TYPE, VOICE_ROOM_TYPE, state
 from homeserver.guilds.templates import EVERYDAY, PLAIN, TEMPLATES, FirstChannel, FirstRole
-from homeserver.guilds.wanted import wanted_in_channel, wanted_in_guild
+from homeserver.guilds.wanted import Policy, is_as_wanted, wanted_in_channel, wanted_in_guild
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.founding import Founder
@@ -69,6 +69,7 @@ class GuildMaker:
     database: Database
     founder: Founder
     profiles: MemberProfiles
+    policy: Policy
 
     async def create(self, owner: str, ask: NewGuild) -> str:
         """Make a guild with its first channels for somebody of this server, and answer its id when all is durable."""
@@ -93,7 +94,7 @@ class GuildMaker:
                     child = {"via": [self._server_name], "order": place, "suggested": False, IN_CATEGORY: category_id}
                     guild = self._set(draft, guild, CHILD_TYPE, room_id, child, owner)
                     drafts.append(channel_draft)
-            self._add_wanted(draft, wanted_in_guild(guild))
+            self._add_wanted(draft, wanted_in_guild(guild, self.policy))
             self._let_in(draft, owner, content, is_guild=True)
             for channel_draft in drafts[1:]:
                 channel = guild.channels[channel_draft.room.room_id]
@@ -119,7 +120,7 @@ class GuildMaker:
         """Add what follows from the guild of which the room is a channel."""
         parent = {"via": [self._server_name], "canonical": True}
         draft.add(state(self.steward, PARENT_TYPE, parent, guild.room_id))
-        self._add_wanted(draft, wanted_in_channel(guild, channel))
+        self._add_wanted(draft, wanted_in_channel(guild, channel, self.policy))
         self._add_common(draft)
 
     async def append(self, drafts: Sequence[Draft]) -> None:
@@ -167,7 +168,8 @@ class GuildMaker:
 
     def _add_wanted(self, draft: Draft, wanted: Mapping[tuple[str, str], dict[str, Any]]) -> None:
         for (event_type, state_key), content in wanted.items():
-            draft.add(state(self.steward, event_type, content, state_key))
+            if not is_as_wanted(draft.lookup(event_type, state_key), content):
+                draft.add(state(self.steward, event_type, content, state_key))
 
     def _add_common(self, draft: Draft) -> None:
         draft.add(state(self.steward, "m.room.history_visibility", {"history_visibility": "shared"}))

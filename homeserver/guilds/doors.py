@@ -98,6 +98,19 @@ class GuildDoors:
             return False
         return bool(guild.permissions(user_id, channel) & VIEW_CHANNEL)
 
+    async def is_closed(self, room: LiveRoom, user_id: str) -> bool:
+        """Whether the past of a channel is closed to somebody who is not in it, as they may not view it any more."""
+        guild_id = guild_id_of(room)
+        guild_room = None if guild_id in (None, room.room_id) else await self.rooms.get(guild_id or "")
+        if guild_room is None or guild_room.create.sender != room.create.sender:
+            return False
+        guild = await self.book.find(guild_room)
+        if guild is None:
+            return False
+        channel = guild.channels.get(room.room_id)
+        is_member = guild_room.membership_of(user_id) == "join"
+        return channel is None or not is_member or not guild.permissions(user_id, channel) & VIEW_CHANNEL
+
     def accepted(self, accepted: Accepted) -> None:
         """Observer of the door: somebody left by another server, or state of the steward's was redacted."""
         room = accepted.room

@@ -23,7 +23,7 @@ from homeserver.guilds.model import GUILD_TYPE, MEMBER_TYPE, Channel, Guild
 from homeserver.guilds.projection import project
 from homeserver.guilds.reconcile import Reconciler, mark_unsettled
 from homeserver.guilds.steward import ON_BEHALF_OF, state
-from homeserver.guilds.wanted import wanted_in_guild
+from homeserver.guilds.wanted import Policy, is_as_wanted, wanted_in_guild
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.membership import MEMBER
@@ -175,6 +175,7 @@ class Editor:
     door: Door
     book: GuildBook
     reconciler: Reconciler
+    policy: Policy
 
     async def edit(self, guild_id: str, actor: str, work: Callable[[Edit], T], *, channels: Collection[str] = ()) -> T:
         """Do it, and answer when the guild and what follows from it in its channels are durable.
@@ -232,9 +233,9 @@ class Editor:
 
     def _follow_in_room(self, draft: Draft, guild: Guild) -> None:
         """The guild's own room says what follows in the same unit, so that it is never otherwise."""
-        for (event_type, state_key), content in wanted_in_guild(guild).items():
+        for (event_type, state_key), content in wanted_in_guild(guild, self.policy).items():
             current = draft.lookup(event_type, state_key)
-            if current is None or current.content != content:
+            if not is_as_wanted(current, content):
                 draft.add(state(self.steward, event_type, content, state_key))
 
 

@@ -23,7 +23,7 @@ from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
 from homeserver.guilds.steward import profile_of, state
 from homeserver.guilds.viewers import Viewers, has_closed, has_opened, is_lazy
-from homeserver.guilds.wanted import wanted_in_channel, wanted_in_guild
+from homeserver.guilds.wanted import Policy, is_as_wanted, wanted_in_channel, wanted_in_guild
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
@@ -65,6 +65,7 @@ class Reconciler:
     book: GuildBook
     database: Database
     tasks: Tasks
+    policy: Policy
     _pending: dict[str, _Pending] = field(factory=dict)
     _turns: OneAtATime = field(factory=OneAtATime)
     _gathering: set[str] = field(factory=set)
@@ -148,10 +149,12 @@ class Reconciler:
     def _correct(
         self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending
     ) -> None:
-        wanted = wanted_in_guild(guild) if channel is None else wanted_in_channel(guild, channel)
+        wanted = (
+            wanted_in_guild(guild, self.policy) if channel is None else wanted_in_channel(guild, channel, self.policy)
+        )
         for (event_type, state_key), content in wanted.items():
             current = draft.lookup(event_type, state_key)
-            if current is None or current.content != content:
+            if not is_as_wanted(current, content):
                 draft.add(state(self.steward, event_type, content, state_key))
         if channel is not None:
             self._put_out(draft, in_guild, guild, channel, pending)

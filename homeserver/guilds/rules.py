@@ -80,9 +80,9 @@ class GuildRules:
         if template.state_key is not None:
             self._check_state(guild, channel, template, template.state_key)
             return
-        needed = message_permissions(template)
+        needed = message_permissions(template.type, template.content)
         check_permission(guild, sender, needed, channel)
-        _check_mentions(guild, channel, template)
+        check_mentions(guild, channel, sender, template.content)
         if channel is not None and channel.slowmode_s and needed & SEND_MESSAGES:
             self._check_pace(room, guild, channel, sender)
 
@@ -117,28 +117,29 @@ class GuildRules:
         self._spoke.put(key, now)
 
 
-def message_permissions(template: Template) -> Permissions:
+def message_permissions(event_type: str, content: Mapping[str, Any]) -> Permissions:
     """What sending a message event needs, mentions apart."""
-    if template.type == "m.room.redaction":
+    if event_type == "m.room.redaction":
         return 0  # of one's own messages; for others' the level is needed that `manage_messages` gives
-    if template.type == "m.reaction":
+    if event_type == "m.reaction":
         return ADD_REACTIONS
-    if template.type in CALL_TYPES:
+    if event_type in CALL_TYPES:
         return CONNECT
-    if template.type == "m.room.message" and template.content.get("msgtype") in MEDIA_TYPES:
+    if event_type == "m.room.message" and content.get("msgtype") in MEDIA_TYPES:
         return SEND_MESSAGES | ATTACH_FILES
     return SEND_MESSAGES
 
 
-def _check_mentions(guild: Guild, channel: Channel | None, template: Template) -> None:
-    mentions = template.content.get("m.mentions")
+def check_mentions(guild: Guild, channel: Channel | None, sender: str, content: Mapping[str, Any]) -> None:
+    """Raises Forbidden for who mentions all, or roles, and may not."""
+    mentions = content.get("m.mentions")
     if not isinstance(mentions, Mapping):
         return
     named = mentions.get(ROLE_MENTIONS)
     roles = named if isinstance(named, list) else []
     needs_leave = mentions.get("room") is True or any(not _is_mentionable(guild, role_id) for role_id in roles)
     if needs_leave:
-        check_permission(guild, template.sender, MENTION_EVERYONE, channel)
+        check_permission(guild, sender, MENTION_EVERYONE, channel)
 
 
 def _is_mentionable(guild: Guild, role_id: Any) -> bool:

@@ -18,7 +18,7 @@ from homeserver.push.ledger import Ledger
 from homeserver.push.listing import Notifications
 from homeserver.push.naming import Naming
 from homeserver.push.people import People
-from homeserver.push.ports import Carrier, no_roles
+from homeserver.push.ports import Carrier, RoleMentions
 from homeserver.push.pushers import Pushers
 from homeserver.push.rules import TYPE
 from homeserver.push.vapid import Vapid
@@ -76,12 +76,13 @@ def build_push(
     rooms: Rooms,
     clock: Clock,
     tasks: Tasks,
+    roles: RoleMentions,
 ) -> Push:
     """Its listeners take their places, but for those of accounts and devices: `watch` and `pushers`."""
     account_data.from_birth[TYPE] = first_rules
     people = People()
     ledger = Ledger(database, clock.timers, tasks, people)
-    watch = Watch(database, hub, rooms, door.events, people, ledger, door.identity.server_name, no_roles)
+    watch = Watch(database, hub, rooms, door.events, people, ledger, door.identity.server_name, roles)
     account_data.listeners.append(watch.data_changed)
     receipts.listeners.append(ledger)
     door.observers.append(watch)

@@ -76,8 +76,3 @@ class Listener(Protocol):
 
     def notified(self, user_id: str, news: News) -> None:
         """Somebody is to be told of something; whether they are among those or not."""
-
-
-def no_roles(room: LiveRoom, event: Event) -> Collection[str]:
-    """Nobody is meant by roles."""
-    return ()

@@ -3,6 +3,7 @@
     joined now                      the room as it is
     left, kicked or banned          the room as it was when that happened, unless the user has forgotten it
     anybody else, guests too        the room as it is, if it is world-readable now; nothing otherwise
+    to whom a room is closed        nothing, whatever the rest says: `homeserver.rooms.closed`
 
 An invitation or a knock opens nothing by itself. Who may see which *event* is `homeserver.rooms.tracing`'s business.
 
@@ -11,9 +12,10 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-previews
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from homeserver.errors import Forbidden
+from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.tracing import WORLD_READABLE
@@ -46,6 +48,7 @@ class RoomAccess:
     rooms: Rooms
     visibility: Visibility
     database: Database
+    closed: ClosedRooms = field(factory=ClosedRooms)
 
     async def member(self, room_id: str, user_id: str) -> LiveRoom:
         """The room, for somebody who is in it now. Raises Forbidden."""
@@ -73,6 +76,8 @@ class RoomAccess:
         member = room.visible.state.get(("m.room.member", user_id))
         if member is not None and member.membership == "join":
             return Access(room, user_id)
+        if await self.closed.is_closed(room, user_id):
+            raise Forbidden(NOT_IN_ROOM)
         await self.visibility.prepare([room])
         readable = self.visibility.setting_now(room) == WORLD_READABLE
         left = None if member is None else await self.database.run(read_leaving, room.nid, user_id, member.nid)

@@ -32,7 +32,7 @@ def build_search(database: Database, rooms: Rooms, history: History, timers: IRe
     visibility, ignoring, hub = history.visibility, history.ignoring, history.hub
     indexer = Indexer(database, hub, timers, tasks)
     return Searching(
-        search=Search(database, hub, rooms, history.events, visibility, ignoring, indexer),
+        search=Search(database, hub, rooms, history.events, visibility, ignoring, indexer, history.access.closed),
         contexts=Contexts(database, visibility, ignoring),
         indexer=indexer,
     )

@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 
 from federation.room.event import StateKey
 from homeserver.errors import InvalidParam
+from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.paging import wanted as is_wanted
@@ -145,6 +146,7 @@ class Search:
     visibility: Visibility
     ignoring: Ignorance
     indexer: Indexer
+    closed: ClosedRooms
 
     async def search(self, ask: SearchAsk) -> Results:
         """One page of results, of all that was said before this was called."""
@@ -172,11 +174,14 @@ class Search:
 
     async def _rooms(self, ask: SearchAsk, place: Place) -> list[int]:
         """Rooms (nids) that the searcher has had to do with, as far as they are wanted."""
-        return [
-            room.room_nid
-            for room in await self.database.run(rooms_of, ask.user_id)
-            if not room.forgotten and ask.filter.admits_room(room.room_id) and place.room_id in (None, room.room_id)
-        ]
+        found = []
+        for row in await self.database.run(rooms_of, ask.user_id):
+            if row.forgotten or not ask.filter.admits_room(row.room_id) or place.room_id not in (None, row.room_id):
+                continue
+            room = None if row.membership == "join" else await self.rooms.get(row.room_id)
+            if room is None or not await self.closed.is_closed(room, ask.user_id):
+                found.append(row.room_nid)
+        return found
 
     async def _page(self, ask: SearchAsk, wanted: rows.Wanted, place: Place) -> Results:
         found: list[Found] = []

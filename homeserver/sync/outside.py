@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
+from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import STRIPPED
 from homeserver.rooms.live import LiveRoom
@@ -49,6 +50,7 @@ class OutsideSections:
     database: Database
     sections: RoomSections
     invite_filter: InviteFilter
+    closed: ClosedRooms
 
     async def make(self, feed: Feed, manner: Manner, since: StreamToken, upto: StreamToken, *, first: bool) -> Outside:
         nids = await self._nids(feed, manner, since, first)
@@ -89,7 +91,8 @@ class OutsideSections:
                 copy = client_event(stored, manner.reader, room_id=False)
                 found.leave[room.room_id] = _section([], [copy], upto.position)
             elif ref.membership in ("leave", "ban"):
-                want = await self._left(room, stored, since, first)
+                is_closed = await self.closed.is_closed(room, feed.user_id)
+                want = None if is_closed else await self._left(room, stored, since, first)
                 if want is None:
                     found.leave[room.room_id] = _only(stored, stored.position, manner)
                 else:

@@ -118,3 +118,23 @@ def test_an_openid_token_will_do(guild_fleet: GuildFleet) -> None:
     guild_fleet.meddler = liar
     with pytest.raises(UnknownToken):
         a.wait(visitors(token + "y", "b.example"))
+
+
+def test_a_code_of_another_server(guild_fleet: GuildFleet) -> None:
+    """CODE@server: shown, and redeemed, at home."""
+    a, b = guild_fleet.pair()
+    guild_id = a.new_guild("ann", name="Codes")
+    general = a.names("ann", guild_id)["general"]
+    code = a.done("ann", "POST", at("guilds", guild_id, "invites"), {"max_uses": 1, "room_id": general})["code"]
+    afar = at("invites", f"{code}@a.example")
+    shown = b.done("bob", "GET", afar)
+    assert (shown["name"], shown["guild_id"], shown["code"]) == ("Codes", guild_id, f"{code}@a.example")
+    for wrong, status in ((f"{code}@b.example", 404), (f"{code}@nowhere.example", 503), (f"{code}@not a name", 404)):
+        assert b.call("bob", "GET", at("invites", wrong))[0] == status
+    assert b.refused("bob", "POST", at("invites", "wrong@a.example", "join")) == "404 M_NOT_FOUND"
+    assert b.done("bob", "POST", f"{afar}/join") == {"guild_id": guild_id, "room_id": general}
+    guild_fleet.come_to_rest()
+    assert {b.membership("bob", room_id) for room_id in (guild_id, *a.guild(guild_id).channels)} == {"join"}
+    assert b.refused("eve", "POST", f"{afar}/join") == "404 M_NOT_FOUND"  # it was for one
+    own = a.done("ann", "POST", at("guilds", guild_id, "invites"), {})["code"]
+    assert a.done("cat", "POST", at("invites", f"{own}@a.example", "join"))["guild_id"] == guild_id

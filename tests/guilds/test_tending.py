@@ -8,6 +8,8 @@ import pytest
 
 from homeserver.errors import MatrixError
 from homeserver.guilds.doors import GuildDoors
+from homeserver.guilds.editor import Edit, Editor
+from homeserver.guilds.model import CHANNEL_TYPE
 from homeserver.guilds.viewers import channels_for
 from storage.guilds import untended
 from tests.guilds.api import ApiHouse, at, hall
@@ -167,3 +169,23 @@ def test_who_was_left_behind_by_a_crash_is_put_out_at_the_next_start(guild_fleet
     again = guild_fleet.crash(a)
     assert isinstance(again, GuildMember)
     assert {again.membership(b.user("bob"), room_id) for room_id in (guild_id, general)} == {"leave"}
+
+
+def test_a_guild_that_names_a_strangers_room_brings_nobody_into_it(guild_fleet: GuildFleet) -> None:
+    a, b, guild_id = started(guild_fleet)
+    b.enter("bob", guild_id, via=a)
+    guild_fleet.come_to_rest()
+    trap = a.create("mallory", preset="public_chat", room_version="12")
+    known = b.create("eve", preset="public_chat", room_version="12")
+
+    def work(edit: Edit) -> None:
+        for room_id in (trap, known):
+            edit.set(CHANNEL_TYPE, room_id, {"kind": "text"})
+
+    a.wait(a.house.part(Editor).edit(guild_id, a.steward, work))
+    guild_fleet.come_to_rest()
+    assert b.membership("bob", trap) == "leave" and b.membership("bob", known) is None
+    asked = len(guild_fleet.asked("make_join"))
+    a.done("ann", "PUT", at("guilds", guild_id, "members", b.user("bob"), "roles", "admin"))
+    guild_fleet.come_to_rest()
+    assert len(guild_fleet.asked("make_join")) == asked  # once was enough

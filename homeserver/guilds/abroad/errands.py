@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -21,16 +21,18 @@ from attrs import frozen
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.patience import Patience
 from federation.outbound.transport import PeerError, Refused, Unreachable
-from federation.room.identifiers import server_of
+from federation.room.identifiers import InvalidIdentifier, parse_server_name, server_of
 from homeserver.clock import Clock
-from homeserver.errors import LimitExceeded, MatrixError, Unavailable
+from homeserver.errors import LimitExceeded, MatrixError, NotFound, Unavailable
 from homeserver.guilds.api.fields import API
+from homeserver.guilds.invites import NO_INVITE
 from homeserver.guilds.steward import is_guild_room
 from homeserver.http.route import Requester, RequestInfo, Route
 from homeserver.http.table import Call
 from homeserver.rooms.registry import Rooms
 
 ACTIONS: Final = "/_matrix/federation/unstable/chat.guildhall/guilds/{}/actions"
+INVITES: Final = "/_matrix/federation/unstable/chat.guildhall/invites/{}"
 ONE: Final = f"{API}/guilds/{{guild_id}}"
 OWN: Final = frozenset([f"{ONE}/join", f"{ONE}/leave"])
 """What each server does for its own people."""
@@ -39,7 +41,11 @@ STEWARDS: Final = frozenset([f"{ONE}/audit", f"{ONE}/invites"])
 
 TIMEOUT_S = 30.0
 MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES_OF_INVITE = 64 * 1024
+LONGEST_CODE = 255
 PASSED_ON = frozenset([400, 403, 404, 409, 413])
+
+T = TypeVar("T")
 
 
 def is_passed_on(route: Route) -> bool:
@@ -84,7 +90,9 @@ class Errands:
         server = str(server_of(room.create.sender))
         return None if server == self.server_name or server_of(user_id) != self.server_name else server
 
-    async def run(self, server: str, guild_id: str, user_id: str, action: str, params: dict[str, Any]) -> object:
+    async def run(
+        self, server: str, guild_id: str, user_id: str, action: str, params: dict[str, Any]
+    ) -> dict[str, Any]:
         """Have something done by the guild's server in somebody's name. The answer is its own, and so are refusals."""
         client = self.client
         assert client is not None
@@ -101,6 +109,25 @@ class Errands:
             return await client.post(
                 server, path, into=dict[str, Any], body=body, timeout_s=TIMEOUT_S, max_bytes=MOST_BYTES
             )
+
+        try:
+            return await self.patience.ask(server, ask)
+        except PeerError as error:
+            raise told(error) from None
+
+    async def show(self, server: str, code: str, into: type[T]) -> T:
+        """What an invitation by a code of another server leads to. Raises MatrixError, as if it were of this one."""
+        try:
+            name = parse_server_name(server)
+        except InvalidIdentifier:
+            raise NotFound(NO_INVITE) from None
+        client = self.client
+        if client is None or name == self.server_name or not 0 < len(code) <= LONGEST_CODE:
+            raise NotFound(NO_INVITE)
+        path = path_to(INVITES, code)
+
+        async def ask() -> T:
+            return await client.get(server, path, into=into, timeout_s=TIMEOUT_S, max_bytes=MOST_BYTES_OF_INVITE)
 
         try:
             return await self.patience.ask(server, ask)

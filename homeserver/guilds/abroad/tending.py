@@ -21,11 +21,13 @@ from twisted.internet.defer import DeferredList, DeferredSemaphore
 from federation.bounded import Bounded
 from federation.room.identifiers import server_of
 from homeserver.errors import MatrixError
+from homeserver.guilds.api.fields import MOST_CHANNELS
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import OWN_TYPES, Channel, Guild
 from homeserver.guilds.steward import is_guild_room, profile_of
 from homeserver.guilds.viewers import Viewers, has_opened, is_lazy
 from homeserver.rooms.accept import Accepted, Door
+from homeserver.rooms.compose import Template
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import MEMBER, Elsewhere
 from homeserver.rooms.registry import Rooms
@@ -153,20 +155,24 @@ class Tending:
         before = self._seen.get(guild.room_id)
         named = {*due.arrived, *due.touched}
         found: list[tuple[str, str]] = []
-        for channel in guild.channels_in_order():
+        for channel in guild.channels_in_order()[:MOST_CHANNELS]:
             people: Iterable[str] = room.local_joined
             if before is not None and not has_opened(before, guild, channel):
                 people = named
             viewers = Viewers(guild, channel)
             able = [user_id for user_id in people if user_id in room.local_joined and viewers.holds(user_id)]
-            found += [(channel.room_id, user_id) for user_id in await self._outside(channel, able, due.arrived)]
+            found += [(channel.room_id, user_id) for user_id in await self._outside(room, channel, able, due.arrived)]
         return found
 
-    async def _outside(self, channel: Channel, people: Collection[str], arrived: Collection[str]) -> list[str]:
+    async def _outside(
+        self, guild_room: LiveRoom, channel: Channel, people: Collection[str], arrived: Collection[str]
+    ) -> list[str]:
         """Those who are not in the channel and have not left it themselves."""
-        room = await self.rooms.get(channel.room_id)
+        room, maker = await self.rooms.get(channel.room_id), guild_room.create.sender
         if room is None:
             return sorted(people)
+        if room.create.sender != maker:
+            return []
         refs = {user_id: room.visible.state.get((MEMBER, user_id)) for user_id in people}
         left = {
             user_id: ref.nid
@@ -192,6 +198,11 @@ class Tending:
         except MatrixError as error:
             log.info("not let into a channel", room=channel_id, user=user_id, why=str(error))
             return error.status in FINAL
+        channel = await self.rooms.get(channel_id)
+        if channel is not None and channel.create.sender != room.create.sender:
+            # Whoever runs a guild can write any room into it; nobody comes into a stranger's by that.
+            log.warning("a guild names a room that is not its own", guild=room.room_id, room=channel_id)
+            await self.door.send(channel_id, [Template(MEMBER, user_id, {"membership": "leave"}, user_id)])
         return True
 
     async def _content(self, room: LiveRoom, user_id: str) -> Mapping[str, Any] | None:

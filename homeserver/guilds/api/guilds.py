@@ -172,6 +172,9 @@ async def change_guild(desk: Desk, who: Requester, ask: ChangeGuild) -> None:
     ):
         raise InvalidParam("`server_acl` would shut out the guild's own server")
 
+    if ask.policy is True and not desk.editor.policy:
+        raise InvalidParam("`policy`: the guild's server is no policy server; see `federation.policy_key_path`")
+
     def work(edit: Edit) -> None:
         check_permission(edit.guild, who.user_id, MANAGE_GUILD)
         content = dict(edit.content(GUILD_TYPE))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
 
 from homeserver.errors import NotFound
+from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.api.desk import Desk, require_channel
 from homeserver.guilds.api.fields import API, Id
 from homeserver.guilds.api.guilds import member_count, read_about
@@ -16,6 +18,7 @@ from homeserver.guilds.invites import NO_INVITE, Invites
 from homeserver.guilds.permissions import CREATE_INVITE, MANAGE_GUILD
 from homeserver.guilds.ranks import check_permission
 from homeserver.http.route import NONE, VISITOR, Requester, route
+from homeserver.rooms.membership import Memberships
 from storage.guild_invites import Invite
 
 LONGEST_MS = 10 * 365 * 24 * 3600 * 1000
@@ -99,9 +102,18 @@ async def delete_invite(desk: Desk, invites: Invites, who: Requester, ask: Invit
 
 
 @route("GET", f"{API}/invites/{{code}}", auth=NONE, rate="anonymous")
-async def get_invite(desk: Desk, invites: Invites, ask: OneInvite) -> InviteShown:
-    """What an invitation leads to. Whoever has the code may know."""
-    invite = await invites.require(ask.code)
+async def get_invite(desk: Desk, invites: Invites, errands: Errands, ask: OneInvite) -> InviteShown:
+    """What an invitation leads to. Whoever has the code may know. `CODE@server`: of another server."""
+    code, _, server = ask.code.rpartition("@")
+    if code and server != desk.server_name:
+        shown = await errands.show(server, code, InviteShown)
+        return msgspec.structs.replace(shown, code=ask.code)
+    return await show_invite(desk, invites, code or ask.code)
+
+
+async def show_invite(desk: Desk, invites: Invites, code: str) -> InviteShown:
+    """What an invitation of this server leads to. Raises NotFound."""
+    invite = await invites.require(code)
     room = await desk.rooms.get(invite.guild_id)
     if room is None:
         raise NotFound(NO_INVITE)
@@ -110,9 +122,22 @@ async def get_invite(desk: Desk, invites: Invites, ask: OneInvite) -> InviteShow
 
 
 @route("POST", f"{API}/invites/{{code}}/join", auth=VISITOR, rate="join_local")
-async def join_by_invite(invites: Invites, who: Requester, ask: OneInvite) -> Joined:
-    """Come into a guild by an invitation, and into every channel that one may view."""
-    invite = await invites.redeem(ask.code, who.user_id)
+async def join_by_invite(
+    desk: Desk, invites: Invites, errands: Errands, memberships: Memberships, who: Requester, ask: OneInvite
+) -> Joined:
+    """Come into a guild by an invitation, and into every channel that one may view. `CODE@server`: of another server.
+
+    Somebody of a server that knows no guilds is invited by it, as to any room.
+    """
+    code, _, server = ask.code.rpartition("@")
+    if code and server != desk.server_name and desk.is_ours(who.user_id):
+        guild_id = (await errands.show(server, code, InviteShown)).guild_id
+        action = f"POST invites/{quote(code, safe='')}/join"
+        answer = await errands.run(server, guild_id, who.user_id, action, {})
+        await memberships.join(guild_id, who.user_id, via=[server])
+        room_id = answer.get("room_id")
+        return Joined(guild_id, room_id if isinstance(room_id, str) else None)
+    invite = await invites.redeem(code or ask.code, who.user_id)
     return Joined(invite.guild_id, invite.room_id)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from federation.room.event import Event
 from federation.room.versions import RoomVersion
+from homeserver.rooms.live import LiveRoom
 
 
 class StateIds(msgspec.Struct, frozen=True, gc=False):
@@ -23,6 +24,13 @@ class WholeState(msgspec.Struct, frozen=True, gc=False):
 
     state: Sequence[bytes]
     auth_chain: Sequence[bytes]
+
+
+class Opinion(Protocol):
+    """Has a say in what comes into some rooms from other servers, beside the rooms' own rules (`homeserver.guilds`)."""
+
+    async def __call__(self, room: LiveRoom, event: Event) -> str | None:
+        """Why an event is not wanted, so that it is soft-failed; None where there is nothing against it."""
 
 
 class Peers(Protocol):

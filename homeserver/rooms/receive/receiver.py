@@ -25,6 +25,7 @@ from homeserver.rooms.receive.gather import Budget, Gatherer
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.receive.outliers import Outliers
+from homeserver.rooms.receive.ports import Opinion
 from homeserver.rooms.receive.redactions import NONE, Redactions
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of
 from homeserver.rooms.receive.told import ToldStates
@@ -87,6 +88,8 @@ class Receiver:
     vague: VagueStates = field(init=False)
     outliers: Outliers = field(init=False)
     told: ToldStates = field(init=False)
+    opinions: list[Opinion] = field(factory=list)
+    """Asked in turn. Features add theirs while the house is built."""
     _turns: OneAtATime = field(factory=OneAtATime)
 
     @redactions.default
@@ -163,6 +166,8 @@ class Receiver:
         unwanted = None
         if not isinstance(verdict, Refused) and may_have_policy(room):
             event, unwanted = await self._review(room, event, before)
+        if unwanted is None and not isinstance(verdict, Refused):
+            unwanted = await self._opinion(origin, room, event)
         for _ in range(5):
             try:
                 return await self._place(event, known, before, verdict, unwanted, along)
@@ -306,6 +311,16 @@ class Receiver:
                 return event, None
         event, why = await self.endorser.review(room, event)
         return event, None if why is None else Refused("policy", why)
+
+    async def _opinion(self, origin: str, room: LiveRoom, event: Event) -> Refused | None:
+        """What features say; of what our own people send they were asked before."""
+        if origin == self.door.identity.server_name:
+            return None
+        for opinion in self.opinions:
+            why = await opinion(room, event)
+            if why is not None:
+                return Refused("opinion", why)
+        return None
 
     async def _place(
         self,

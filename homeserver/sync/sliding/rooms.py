@@ -312,7 +312,8 @@ class RoomResults:
         row, sent = want.row, want.sent
         own = await self.events.get(row.member_nid) if row.member_nid else None
         was_in = sent is not None and sent.membership == "join"
-        if own is None or room is None or own.position <= 0 or not (was_in or row.is_kicked):
+        is_closed = room is not None and await self.outside.closed.is_closed(room, user_id)
+        if own is None or room is None or is_closed or own.position <= 0 or not (was_in or row.is_kicked):
             shown = [] if own is None else [stripped_state(own.event)]
             result = _outline(want, shown, upto)
             if own is not None:
