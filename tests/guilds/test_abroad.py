@@ -10,7 +10,7 @@ from federation.outbound.client import path_to
 from federation.outbound.transport import Refused, Request, Response
 from homeserver.accounts.openid import OpenIdTokens
 from homeserver.accounts.registration import Registration
-from homeserver.errors import UnknownToken
+from homeserver.errors import Forbidden, UnknownToken
 from homeserver.guilds.abroad.errands import ACTIONS
 from tests.guilds.api import at
 from tests.guilds.fleet import GuildFleet, GuildMember, guild_fleet
@@ -138,3 +138,41 @@ def test_a_code_of_another_server(guild_fleet: GuildFleet) -> None:
     assert b.refused("eve", "POST", f"{afar}/join") == "404 M_NOT_FOUND"  # it was for one
     own = a.done("ann", "POST", at("guilds", guild_id, "invites"), {})["code"]
     assert a.done("cat", "POST", at("invites", f"{own}@a.example", "join"))["guild_id"] == guild_id
+
+
+def test_partitions_and_restarts(guild_fleet: GuildFleet) -> None:
+    """While the guild's server is away what exists goes on; and what was said without having heard is shown to nobody
+    who had."""
+    a, b, guild_id = settled(guild_fleet)
+    (c,) = guild_fleet.open("c")
+    assert isinstance(c, GuildMember)
+    c.enter("cat", guild_id, via=a)
+    guild_fleet.come_to_rest()
+    general = a.names("ann", guild_id)["general"]
+    guild_fleet.down.add("a.example")
+    b.say("bob", general, "anybody here?")
+    guild_fleet.settle()
+    c.say("cat", general, "me")
+    guild_fleet.settle()
+    assert b.texts("bob", general)[-2:] == c.texts("cat", general)[-2:] == ["anybody here?", "me"]
+    assert b.refused("bob", "POST", at("guilds", guild_id, "channels"), {"name": "late"}) == "503 M_UNKNOWN"
+    guild_fleet.down.clear()
+    guild_fleet.come_to_rest()
+    assert a.texts("ann", general)[-2:] == ["anybody here?", "me"]
+    guild_fleet.run(5)  # a server that did not answer is left alone for a moment
+    # Now c does not hear that cat is to be silent.
+    guild_fleet.down.add("c.example")
+    muting = {"allow": [], "deny": ["send_messages"]}
+    b.done("bob", "PUT", at("guilds", guild_id, "channels", general, "overrides", c.user("cat")), muting)
+    c.say("cat", general, "said too late")
+    again = guild_fleet.crash(a)
+    assert isinstance(again, GuildMember)
+    a = again
+    guild_fleet.settle()
+    guild_fleet.down.clear()
+    guild_fleet.come_to_rest()
+    assert "said too late" not in a.texts("ann", general) + b.texts("bob", general)
+    with pytest.raises(Forbidden):
+        c.say("cat", general, "again")
+    assert a.guild(guild_id) == b.guild(guild_id) == c.guild(guild_id)
+    assert a.state_of(general) == b.state_of(general) == c.state_of(general)

@@ -104,7 +104,7 @@ def test_who_is_no_policy_server_says_so(hall: ApiHouse) -> None:
 
 
 def test_roles_that_are_mentioned_notify_those_who_may_view(hall: ApiHouse) -> None:
-    hall.wait(hall.house.push.start())
+    hall.wait(hall.house.push.watch.start())
     guild_id = hall.new()
     for name in ("bob", "cat", "dan"):
         hall.enter(guild_id, name)

@@ -71,6 +71,16 @@ def test_a_guild_on_three_servers(cast: Cast) -> None:
     until(lambda: lounge in ann.rooms(), True)
     assert joins(sue, lounge, home) == 200
 
+    # A member of the plain server calls the guild's own server, and says who she is by a token of her own.
+    made = sue.call("POST", f"/_matrix/client/v3/user/{in_path(sue.user_id)}/openid/request_token", {})
+    header = {"Authorization": f"MatrixOpenID {made['access_token']} {made['matrix_server_name']}"}
+    me = f"{API}/guilds/{in_path(guild_id)}/members/{in_path(sue.user_id)}"
+    assert home.request("PATCH", me, {"nick": "Suzie"}, headers=header).status == 200
+    assert home.request("PATCH", me, {"roles": ["admin"]}, headers=header).status == 403
+    members = call(bob, "GET", "guilds", guild_id, "members")["members"]
+    assert {one["user_id"] for one in members} == {person.user_id for person in (ann, bob, sue)}
+    until(lambda: "Suzie" in str(call(bob, "GET", "guilds", guild_id, "members")), True)
+
     # A role change is enforced by the Synapse on its own people.
     muting = {"allow": [], "deny": ["send_messages"]}
     assert status(sue, lounge, "still") == 200

@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 from attrs import define, field
 from twisted.internet.defer import DeferredList, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall
 
 from federation.bounded import Bounded
 from federation.room.identifiers import server_of
@@ -73,7 +74,7 @@ class Tending:
     _seen: Bounded[str, Guild] = field(factory=lambda: Bounded(MOST_HELD))
     """Guilds as they were when everybody was where they should be."""
     _due: dict[str, _Due] = field(factory=dict)
-    _waking: set[str] = field(factory=set)
+    _waking: dict[str, IDelayedCall] = field(factory=dict)
     _turns: OneAtATime = field(factory=OneAtATime)
 
     async def start(self) -> None:
@@ -104,12 +105,15 @@ class Tending:
             self._wake(room.room_id, GATHER_S)
 
     def _wake(self, guild_id: str, delay_s: float) -> None:
-        if guild_id not in self._waking:
-            self._waking.add(guild_id)
-            self.door.clock.timers.callLater(delay_s, self._woken, guild_id)
+        timers = self.door.clock.timers
+        waking = self._waking.get(guild_id)
+        if waking is None:
+            self._waking[guild_id] = timers.callLater(delay_s, self._woken, guild_id)
+        elif waking.getTime() > timers.seconds() + delay_s:
+            waking.reset(delay_s)  # what is new does not wait for another attempt at what is old
 
     def _woken(self, guild_id: str) -> None:
-        self._waking.discard(guild_id)
+        del self._waking[guild_id]
         self.tasks.spawn("guild.tend", self._turns.alone(guild_id, partial(self._tend, guild_id)))
 
     async def _tend(self, guild_id: str) -> None:

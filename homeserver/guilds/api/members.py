@@ -88,7 +88,7 @@ async def get_members(desk: Desk, presence: PresenceBoard, who: Requester, ask: 
     """The guild's members, by user id."""
     room, guild = await desk.look(ask.guild_id, who.user_id)
     limit = min(ask.limit, MOST_MEMBERS)
-    names = iter(_who_come_next(room, guild, ask, desk.editor.steward))
+    names = iter(_who_come_next(room, guild, ask, room.create.sender))
     found: list[MemberAnswer] = []
     wanted = None if ask.q is None else ask.q.casefold()
     while len(found) <= limit:
