@@ -11,9 +11,11 @@ https://spec.matrix.org/v1.19/client-server-api/#server-side-key-backups has it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import nio
@@ -27,6 +29,7 @@ from tests.fixtures_server import ServerProcess
 T = TypeVar("T")
 
 PASSWORD = "a good password"
+PATIENCE_S = 90.0
 BACKUP = "m.megolm_backup.v1.curve25519-aes-sha2"
 KEYS = "/_matrix/client/v3/room_keys"
 _CONFIG = nio.AsyncClientConfig(store=SqliteMemoryStore, encryption_enabled=True)
@@ -41,6 +44,13 @@ def ok(response: object, wanted: type[T]) -> T:
     """The response, if it is the one that success has."""
     assert isinstance(response, wanted), response
     return response
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    """Play a story in a thread of its own: the one that calls belongs to the tests' reactor. Raises TimeoutError where
+    somebody waits for what never comes."""
+    with ThreadPoolExecutor(1) as stage:
+        stage.submit(asyncio.run, asyncio.wait_for(story, PATIENCE_S)).result()
 
 
 @contextlib.asynccontextmanager

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import nio
@@ -16,7 +14,7 @@ from attrs import frozen
 
 from homeserver.harness.client import until
 from tests.e2e.javascript import Device, Script
-from tests.e2e.secretive import KEYS, PASSWORD, Backup, company, hear, ok, say, turn
+from tests.e2e.secretive import KEYS, PASSWORD, Backup, company, hear, ok, play, say, turn
 from tests.fixtures_server import ServerProcess, running_servers
 from tests.media.files import opened, picture
 
@@ -69,12 +67,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             yield Stage(server, script)
 
 
-def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Play a story with nio in a thread of its own: this one belongs to the tests' reactor."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, story()).result()
-
-
 def test_secrets_with_another_client_and_on_later_devices(stage: Stage) -> None:
     """Identity, secret storage and backup are set up; whoever has another client reads what is said and is read; a
     device that comes later, by sliding sync, has the recovery key; and one of the other make has the backup's."""
@@ -117,7 +109,7 @@ def test_secrets_with_another_client_and_on_later_devices(stage: Stage) -> None:
             texts = [event.body for event in page.chunk if isinstance(event, nio.RoomMessageText)]
             assert texts[-2:] == ["hello, Carol", "hello, Nina"]
 
-    play(story)
+    play(story())
 
 
 def test_people_who_compare_emoji(stage: Stage) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
 import nio
 import pytest
 from nio.crypto import attachments
 
-from tests.e2e.secretive import Backup, company, hear, ok, say, turn, until, verify
+from tests.e2e.secretive import Backup, company, hear, ok, play, say, turn, until, verify
 from tests.fixtures_server import ServerProcess, StartServer
 
 # aiohttp leaves its sockets to the collector when a test's loop ends, and nio the databases of its memory stores.
@@ -91,6 +89,5 @@ async def story(server: ServerProcess) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_secret_conversation(start_server: StartServer) -> None:
-    """In a thread of its own: this one belongs to the tests' reactor. What each database keeps is seen elsewhere."""
-    with ThreadPoolExecutor(1) as stage:
-        stage.submit(asyncio.run, story(start_server())).result()
+    """What each database keeps of it is seen elsewhere."""
+    play(story(start_server()))
