@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from attrs import define, field
 
@@ -28,7 +28,7 @@ class Evidence:
     version: RoomVersion
     _events: Mapping[str, Event]
     rejected: Container[str]
-    precedents: Precedents = field(factory=Precedents)
+    precedents: Precedents | None = None
     _power: dict[str | None, PowerLevels] = field(factory=dict, init=False)
     _cited_power: dict[str, Event | None] = field(factory=dict, init=False)
 
@@ -59,12 +59,13 @@ class Evidence:
                 return cited
         return None
 
-    def asked_for(self, event: Event) -> tuple[StateKey, ...]:
-        """What an event is judged by: all that the rules may ask the state for."""
+    def asked_for(self, event: Event) -> Sequence[StateKey]:
+        """What an event is judged by: all that the rules may ask the state for, but for the create event."""
+        if self.precedents is None:
+            return auth_types_of(self.version, event)
         asked = self.precedents.asked_for.get(event.event_id)
         if asked is None:
-            wanted = dict.fromkeys((CREATE, *auth_types_of(self.version, event)))
-            asked = self.precedents.asked_for[event.event_id] = tuple(wanted)
+            asked = self.precedents.asked_for[event.event_id] = tuple(auth_types_of(self.version, event))
         return asked
 
     def create_id(self, event: Event) -> str:

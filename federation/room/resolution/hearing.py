@@ -33,7 +33,7 @@ def hear(events: Sequence[Event], agreed: AgreedState, resolved: dict[StateKey, 
     The state that an event is judged by is `resolved` laid over `agreed`; what it lacks is taken from the events that
     the event cites. Rejected events serve neither way, as nobody judges them again in this role.
     """
-    verdicts = evidence.precedents.verdicts
+    precedents = evidence.precedents
     for event in events:
         if event.state_key is None:
             continue  # cannot be state, whoever cited it as such
@@ -47,12 +47,16 @@ def hear(events: Sequence[Event], agreed: AgreedState, resolved: dict[StateKey, 
             cited = evidence.cited_at(event, key)
             return cited if cited is not None and cited.event_id not in evidence.rejected else None
 
-        # Nearly all of them were heard before, by the same state.
-        found = [state(*key) for key in evidence.asked_for(event)]
-        case = (event.event_id, *(None if one is None else one.event_id for one in found))
-        allowed = verdicts.get(case)
+        case: tuple[str | None, ...] = ()
+        allowed = None
+        if precedents is not None:  # then nearly all of them were heard before, by the same state
+            found = [state(*CREATE), *(state(*key) for key in evidence.asked_for(event))]
+            case = (event.event_id, *(None if one is None else one.event_id for one in found))
+            allowed = precedents.verdicts.get(case)
         if allowed is None:
             power = evidence.power(state(*CREATE), state(*POWER_LEVELS))
-            allowed = verdicts[case] = bool(check_auth(evidence.version, event, state, power))
+            allowed = bool(check_auth(evidence.version, event, state, power))
+            if precedents is not None:
+                precedents.verdicts[case] = allowed
         if allowed:
             resolved[event.type, event.state_key] = event.event_id

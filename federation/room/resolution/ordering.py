@@ -43,11 +43,13 @@ def order_by_power(event_ids: Collection[str], evidence: Evidence) -> list[Event
 
 
 def _by_power(event_id: str, evidence: Evidence) -> tuple[float, int, str]:
-    event, known = evidence.require(event_id), evidence.precedents.power_of_sender
-    level = known.get(event_id)
+    event, precedents = evidence.require(event_id), evidence.precedents
+    level = None if precedents is None else precedents.power_of_sender.get(event_id)
     if level is None:
         power = evidence.power(evidence.cited_at(event, CREATE), evidence.cited_power_levels(event))
-        level = known[event_id] = power.user(event.sender)
+        level = power.user(event.sender)
+        if precedents is not None:
+            precedents.power_of_sender[event_id] = level
     return (-level, event.origin_server_ts, event_id)
 
 

@@ -20,7 +20,7 @@ class Precedents:
     """Of one room."""
 
     asked_for: dict[str, tuple[StateKey, ...]] = field(factory=dict)
-    """Event id → the state by which it is judged."""
+    """Event id → the state by which it is judged, besides the create event."""
     verdicts: dict[tuple[str | None, ...], bool] = field(factory=dict)
     """Event id and the ids of what the state held for `asked_for` → whether it is allowed."""
     power_of_sender: dict[str, float] = field(factory=dict)

@@ -60,7 +60,7 @@ def resolve_conflict(
     """
     if not conflict.keys:
         return {}
-    evidence = Evidence(version, events, rejected, Precedents() if precedents is None else precedents)
+    evidence = Evidence(version, events, rejected, precedents)
     match version.state_resolution:
         case StateResolution.V1:
             return resolve_v1(conflict, evidence)

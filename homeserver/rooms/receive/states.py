@@ -25,6 +25,9 @@ MAX_STATES = 20
 """How many states are kept in memory that can't be derived from a room's present one: they may be of big rooms."""
 
 
+MANY = 30
+"""Events of a resolution past which it is worth while to write down what becomes of each."""
+
 MAX_AGREED = 10
 """Rooms with forks of which it is remembered what was found out about them."""
 
@@ -317,6 +320,7 @@ def resolve_in(
     while True:
         events: dict[str, Event] = {event_id: stored.event for event_id, stored in known.items()}
         rejected = {event_id for event_id, stored in known.items() if stored.rejected}
+        with_precedents = len(known) >= MANY and not any(stored.redacted_by for stored in known.values())
         try:
             answer = resolve_conflict(
                 version,
@@ -325,7 +329,7 @@ def resolve_in(
                 rejected,
                 None if difference is None else {by_nid[nid] for nid in difference},
                 None if subgraph is None else {by_nid[nid] for nid in subgraph},
-                None if any(stored.redacted_by for stored in known.values()) else learnt.precedents,
+                learnt.precedents if with_precedents else None,
             )
         except MissingEvent as missing:
             found = event_rows.load_by_ids(cursor, missing.event_ids)
