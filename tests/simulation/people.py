@@ -114,6 +114,14 @@ class Person:
     def label(self) -> str:
         return f"{self.name}@{short(self.machine.name)}"
 
+    def may_set(self, room_id: str, event_type: str) -> bool:
+        """Whether they have the power for a piece of state, as far as they know."""
+        seen = self.rooms[room_id]
+        levels = seen.content("m.room.power_levels")
+        needed = levels.get("events", {}).get(event_type, levels.get("state_default", 50))
+        creator = seen.state.get(("m.room.create", ""), {}).get("sender")
+        return creator == self.user_id or bool(levels.get("users", {}).get(self.user_id, 0) >= needed)
+
     # -- asking ------------------------------------------------------------------------------------------------
 
     async def ask(self, method: str, path: str, body: object = None, *, insist: bool = False, **query: object) -> Reply:

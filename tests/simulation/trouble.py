@@ -65,6 +65,43 @@ async def wall(simulation: Simulation, dice: Random) -> str | None:
     return f"a wall around {', '.join(map(short, sorted(here)))} for {seconds:.0f} s"
 
 
+@trouble(4)
+async def argument(simulation: Simulation, dice: Random) -> str | None:
+    """Behind a wall somebody changes the levels and, by the new ones, a piece of state; on this side of it somebody
+    else changes the same piece later, by the old ones.
+    """
+    able = [
+        (one, other, room_id)
+        for one in simulation.people
+        for other in simulation.people
+        for room_id in one.rooms.keys() & other.rooms.keys()
+        if one.machine is not other.machine
+        and one.may_set(room_id, "m.room.power_levels")
+        and other.may_set(room_id, "m.room.topic")
+    ]
+    if not able:
+        return None
+    one, other, room_id = dice.choice(sorted(able, key=lambda pair: (pair[0].name, pair[1].name, pair[2])))
+    here = one.machine.name
+    walls = {frozenset((here, name)) for name in simulation.machines if name != here}
+    simulation.network.walls |= walls
+    try:
+        levels = dict(one.rooms[room_id].content("m.room.power_levels"))
+        replies = [
+            await one.set_state(room_id, "m.room.power_levels", {**levels, "kick": dice.randint(0, 50)}),
+            await one.set_state(room_id, "m.room.topic", {"topic": f"{one.name} {dice.getrandbits(16):04x}"}),
+        ]
+        await simulation.world.sleep(1 + 3 * dice.random())
+        replies.append(
+            await other.set_state(room_id, "m.room.topic", {"topic": f"{other.name} {dice.getrandbits(16):04x}"})
+        )
+        await simulation.world.sleep(2 * dice.random())
+    finally:
+        simulation.network.walls -= walls
+    told = ", ".join(map(str, replies))
+    return f"{one.label} and {other.label} disagree in {simulation.called(room_id)}: {told}"
+
+
 @trouble(5)
 async def weather(simulation: Simulation, dice: Random) -> str | None:
     seconds = _duration(dice)
