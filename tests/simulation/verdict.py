@@ -143,8 +143,12 @@ def after_healing(simulation: Simulation) -> list[str]:
                 beyond = set().union(*map(reference.past, other.gaps))
                 lacking = own - other.accepted - other.rejected - beyond
                 entered = simulation.network.entries
-                there = (one for one in lacking if _was_there(reference, other.machine.name, one, entered))
-                if lacking := set(there):
+                name = other.machine.name
+                if lacking := {
+                    event_id
+                    for event_id in lacking
+                    if _was_there(reference, name, event_id, entered) or _crossed(reference, name, event_id, entered)
+                }:
                     told = ", ".join(sorted(_told(copy.events[event_id][0]) for event_id in lacking))
                     faults.append(
                         f"{other.machine.name} was never told by {copy.machine.name} of {told} "
@@ -155,14 +159,28 @@ def after_healing(simulation: Simulation) -> list[str]:
 
 def _was_there(reference: Reference, server: str, event_id: str, entered: Collection[str]) -> bool:
     """Whether a server was in the room at an event, and has not come in anew since."""
-    entries = set()
-    for other_id, event in reference.events.items():
-        is_join = event.type == "m.room.member" and event.content.get("membership") == "join"
-        is_theirs = is_join and _server(event.state_key or "") == server and other_id in reference.after
-        if is_theirs and (other_id in entered or not _people(reference, event.prev_events, server)):
-            entries.add(other_id)
+    entries = _entries(reference, server, entered)
     past = reference.past(event_id)
     return event_id in reference.after and entries <= past and bool(_people(reference, [event_id], server))
+
+
+def _crossed(reference: Reference, server: str, event_id: str, entered: Collection[str]) -> bool:
+    """Whether a server came in beside an event, so that this is neither its past nor what was sent to who was there."""
+    entries = _entries(reference, server, entered)
+    past = reference.past(event_id)
+    return bool(entries - past) and not any(event_id in reference.past(entry) for entry in entries)
+
+
+def _entries(reference: Reference, server: str, entered: Collection[str]) -> set[str]:
+    """Joins by which a server came into the room: it was handed to it, or nobody of it was there before."""
+    entries = set()
+    for event_id, event in reference.events.items():
+        is_join = event.type == "m.room.member" and event.content.get("membership") == "join"
+        if is_join and _server(event.state_key or "") == server:
+            is_first = event_id in reference.after and not _people(reference, event.prev_events, server)
+            if event_id in entered or is_first:
+                entries.add(event_id)
+    return entries
 
 
 def _people(reference: Reference, event_ids: Iterable[str], server: str) -> list[str]:
