@@ -142,3 +142,20 @@ def test_more_ends_than_an_event_can_join(fleet: Fleet) -> None:
     said = a.say("alice", room_id, "to sum up")
     stored = a.wait(a.house.part(Receiver).known.find(a.room(room_id), [said]))[said]
     assert stored.event.prev_events == ends and a.room(room_id).visible.head.extremities == (said,)
+
+
+def test_a_flood_takes_nothing_along_that_others_said(fleet: Fleet) -> None:
+    """b follows what alice said, and then makes so many forks that its own oldest ends are let go."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+    b.enter("guest", room_id, via=a)
+    fleet.settle()
+    start = b.room(room_id).visible.head.extremities
+    said = a.say("alice", room_id, "listen")
+    first = b.make(room_id, "guest", "m.room.message", {"body": "after it"}, prev=[said])
+    second = b.make(room_id, "guest", "m.room.message", {"body": "and after that"}, prev=[first.event_id])
+    flood = [b.make(room_id, "guest", "m.room.message", {"body": f"{number}"}, prev=start) for number in range(12)]
+    assert set(a.receive(b.name, room_id, *(one.raw for one in (first, second, *flood)))) == {"accepted"}
+    ends = a.room(room_id).visible.head.extremities
+    assert said in ends and not {first.event_id, second.event_id} & set(ends)
+    assert len(set(ends) & {one.event_id for one in flood}) == 10

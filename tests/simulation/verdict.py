@@ -134,6 +134,8 @@ def after_healing(simulation: Simulation) -> list[str]:
     faults = []
     for room_id in simulation.rooms:
         copies = copies_of(simulation, room_id)
+        events = {event_id: one[0] for copy in copies for event_id, one in copy.events.items()}
+        whole = Reference(ROOM_VERSIONS[simulation.versions[room_id]], events)
         for copy in copies:
             reference = _reference_of(ROOM_VERSIONS[simulation.versions[room_id]], copy)
             own = {
@@ -147,7 +149,8 @@ def after_healing(simulation: Simulation) -> list[str]:
                 if lacking := {
                     event_id
                     for event_id in lacking
-                    if _was_there(reference, name, event_id, entered) or _crossed(reference, name, event_id, entered)
+                    if _was_there(reference, name, event_id, entered)
+                    or _crossed(whole, _entries(reference, name, entered), event_id)
                 }:
                     told = ", ".join(sorted(_told(copy.events[event_id][0]) for event_id in lacking))
                     faults.append(
@@ -164,11 +167,10 @@ def _was_there(reference: Reference, server: str, event_id: str, entered: Collec
     return event_id in reference.after and entries <= past and bool(_people(reference, [event_id], server))
 
 
-def _crossed(reference: Reference, server: str, event_id: str, entered: Collection[str]) -> bool:
-    """Whether a server came in beside an event, so that this is neither its past nor what was sent to who was there."""
-    entries = _entries(reference, server, entered)
-    past = reference.past(event_id)
-    return bool(entries - past) and not any(event_id in reference.past(entry) for entry in entries)
+def _crossed(whole: Reference, entries: Collection[str], event_id: str) -> bool:
+    """Whether a server came in beside an event, so that this is neither its past nor was sent to who was there."""
+    past = whole.past(event_id)
+    return not past.issuperset(entries) and not any(event_id in whole.past(entry) for entry in entries)
 
 
 def _entries(reference: Reference, server: str, entered: Collection[str]) -> set[str]:

@@ -41,6 +41,9 @@ MOST_FORKS = 10
 """Ends of a room's graph that are one server's events. A server builds upon what it said before, so that more than a
 few can only be what is missing here in between, or a flood."""
 
+MOST_BARED = 100
+"""Events before those that are let go, among which it is looked for what others said."""
+
 UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
 """The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
 NOTHING = Along()
@@ -465,13 +468,42 @@ class Receiver:
 
     async def _without_flood(self, room: LiveRoom, extremities: tuple[str, ...], event: Event) -> tuple[str, ...]:
         """Extremities beside a new event, of which its server has not more than its share, and not more than one event
-        can join: the oldest are let go.
+        can join: the oldest are let go, but not what others said before them.
         """
         server = server_of(event.sender)
         found = await self.known.find(room, extremities)
         own = [one for one in extremities if one in found and server_of(found[one].event.sender) == server]
         gone = set(own[: max(0, len(own) + 1 - MOST_FORKS)])
-        return tuple(event_id for event_id in extremities if event_id not in gone)[1 - MAX_PREV_EVENTS :]
+        left = [event_id for event_id in extremities if event_id not in gone]
+        if gone:
+            left = [*await self._bared(room, [found[one] for one in sorted(gone)], [*left, *event.prev_events]), *left]
+        return tuple(left[1 - MAX_PREV_EVENTS :])
+
+    async def _bared(self, room: LiveRoom, gone: Sequence[StoredEvent], ends: Sequence[str]) -> list[str]:
+        """Events of others that came before these and that nothing follows any more once these are let go."""
+        server = server_of(gone[0].event.sender)
+        bared: dict[str, StoredEvent] = {}
+        frontier = [event_id for stored in gone for event_id in stored.event.prev_events]
+        while frontier and len(bared) < MOST_BARED:
+            found = await self._placed(room, list(dict.fromkeys(frontier)))
+            bared.update(found)
+            theirs = [stored for stored in found.values() if server_of(stored.event.sender) == server]
+            frontier = [one for stored in theirs for one in stored.event.prev_events if one not in bared]
+        floor = min((stored.event.depth for stored in bared.values()), default=0)
+        followed = set(ends)
+        frontier = list(ends)
+        while frontier:
+            found = await self._placed(room, frontier)
+            cited = {one for stored in found.values() if stored.event.depth > floor for one in stored.event.prev_events}
+            frontier = sorted(cited - followed)
+            followed |= cited
+        return [
+            event_id
+            for event_id, stored in bared.items()
+            if event_id not in followed
+            and server_of(stored.event.sender) != server
+            and not (stored.rejected or stored.soft_failed)
+        ]
 
 
 def _nothing(cursor: Cursor) -> None:
