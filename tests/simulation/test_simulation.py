@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.planted import PLANTED
 from tests.simulation.simulation import run_seed
 
-SEEDS = range(1, 25)
+SEEDS = range(1, 23)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -22,7 +22,9 @@ def test_a_seed_is_the_same_each_time() -> None:
     assert (first.digest, first.steps) == (second.digest, second.steps)
 
 
-@pytest.mark.parametrize("mistake, seed", [("soft-failed-extremity", 10014), ("lost-catch-up", 10030)])
+@pytest.mark.parametrize(
+    "mistake, seed", [("off-by-one", 10002), ("soft-failed-extremity", 10012), ("lost-catch-up", 10005)]
+)
 def test_a_planted_mistake_is_found(mistake: str, seed: int) -> None:
     assert not run_seed(seed).faults
     assert run_seed(seed, sabotage=PLANTED[mistake]).faults
