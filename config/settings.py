@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 from config.database import Database
+from config.email import Email
 from config.federation import Federation
 from config.field import not_empty, setting
 from config.limits import Limits
@@ -61,6 +62,7 @@ class Settings:
     web: Web = setting(factory=Web, doc="")
     media: Media = setting(factory=Media, doc="")
     previews: Previews = setting(factory=Previews, doc="")
+    email: Email = setting(factory=Email, doc="")
     voip: Voip = setting(factory=Voip, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")

@@ -346,6 +346,7 @@ def build(
         clock=clock,
         tasks=tasks,
         roles=MentionedRoles(rooms, book),
+        reactor=reactor,
     )
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
     devices = build_devices(settings, database, hub)
@@ -523,7 +524,8 @@ def build(
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
-    accounts.listeners.accounts += [media.care, push.watch, push.pushers]
+    accounts.listeners.accounts += [media.care, push.watch, push.pushers, push.digests]
+    push.digests.last_seen = accounts.devices.last_seen
     if federation is not None:
         federation.gate.observers.append(media.patience.heard_of)
 

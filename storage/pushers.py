@@ -31,6 +31,8 @@ class Pusher(msgspec.Struct, frozen=True, gc=False):
     """What came later (positions of the stream) was not passed on yet."""
     activated: bool = True
     """Whether where it leads was heard to want it, for kinds that have to be asked."""
+    token: str | None = None
+    """What is in links of its mail."""
 
     @property
     def kind(self) -> str:
@@ -55,10 +57,11 @@ def put(cursor: Cursor, pusher: Pusher, is_shared: bool) -> list[Pusher]:
         for one in gone:
             delete(cursor, one.user_id, one.app_id, one.pushkey)
     cursor.later(
-        "INSERT INTO pushers (user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, app_id, pushkey) DO UPDATE SET"
+        "INSERT INTO pushers (user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, app_id, pushkey) DO UPDATE SET"
         " device_id = excluded.device_id, told = excluded.told, enabled = excluded.enabled,"
-        " set_ts = excluded.set_ts, sent_upto = excluded.sent_upto, activated = excluded.activated",
+        " set_ts = excluded.set_ts, sent_upto = excluded.sent_upto, activated = excluded.activated,"
+        " token = excluded.token",
         (
             pusher.user_id,
             to_blob(pusher.app_id),
@@ -69,6 +72,7 @@ def put(cursor: Cursor, pusher: Pusher, is_shared: bool) -> list[Pusher]:
             pusher.set_ts,
             pusher.sent_upto,
             int(pusher.activated),
+            pusher.token,
         ),
     )
     return gone
@@ -119,11 +123,11 @@ def every(cursor: Cursor) -> Sequence[Pusher]:
     return [_pusher(row) for row in rows]
 
 
-_SELECT = "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated FROM pushers"
+_SELECT = "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token FROM pushers"
 
 
 def _pusher(row: tuple[Any, ...]) -> Pusher:
-    user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated = row
+    user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token = row
     return Pusher(
         user_id,
         from_blob(app_id),
@@ -134,4 +138,5 @@ def _pusher(row: tuple[Any, ...]) -> Pusher:
         set_ts,
         sent_upto,
         bool(activated),
+        token,
     )

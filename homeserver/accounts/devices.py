@@ -30,6 +30,10 @@ class Devices:
         devices = await self._database.run(stored.list_devices, user_id)
         return [self._last_seen.freshen(user_id, device) for device in devices]
 
+    async def last_seen(self, user_id: str) -> int:
+        """When somebody was last here with any of them, in ms since 1970; 0 if never."""
+        return max((device.last_seen_ts or 0 for device in await self.all_of(user_id)), default=0)
+
     async def require(self, user_id: str, device_id: str) -> Device:
         """Raises `NotFound`."""
         device = await self._database.run(stored.get_device, user_id, device_id) if "\0" not in device_id else None

@@ -14,7 +14,8 @@ import orjson
 
 from homeserver.http.route import USER, Reply, Requester, route
 from homeserver.push.activation import Activation
-from homeserver.push.kinds import needs_consent
+from homeserver.push.consent import Consent
+from homeserver.push.kinds import EMAIL, check_pusher, needs_consent
 from homeserver.push.pushers import Pushers
 from storage.pushers import Pusher
 
@@ -41,7 +42,9 @@ async def get_pushers(pushers: Pushers, who: Requester) -> dict[str, Any]:
 
 
 @route("POST", "/_matrix/client/v3/pushers/set", auth=USER, rate="write")
-async def set_pusher(pushers: Pushers, activation: Activation, who: Requester, ask: SetPusher) -> Reply | None:
+async def set_pusher(
+    pushers: Pushers, activation: Activation, consent: Consent, who: Requester, ask: SetPusher
+) -> Reply | None:
     if ask.kind is None:
         await pushers.remove((who.user_id, ask.app_id, ask.pushkey))
         return None
@@ -55,8 +58,15 @@ async def set_pusher(pushers: Pushers, activation: Activation, who: Requester, a
         "lang": ask.lang,
         "data": ask.data,
     }
+    if ask.kind == EMAIL:
+        check_pusher(told, allows_plain=pushers.allows_plain)
+        if not pushers.is_wanted(who.user_id, told):
+            await consent.claim(ask.pushkey)
     pusher = await pushers.set(who, told, ask.append, ask.enabled)
     if pusher.activated:
+        return None
+    if ask.kind == EMAIL:
+        consent.ask(pusher)
         return None
     activation.begin(pusher)
     return Reply(201, {})

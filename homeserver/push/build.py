@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import structlog
 from attrs import frozen
 
 from config import Settings
@@ -9,13 +12,18 @@ from federation.outbound.web import Web
 from homeserver.about import About
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
+from homeserver.mail.letters import Letters
+from homeserver.mail.post import SmtpPost
 from homeserver.push.activation import Activation
 from homeserver.push.book import RuleBook, first_rules
+from homeserver.push.consent import Consent
 from homeserver.push.delivery import Delivery
+from homeserver.push.digests import Digests
 from homeserver.push.gateways import Gateways
 from homeserver.push.kinds import HTTP, WEB_PUSH
 from homeserver.push.ledger import Ledger
 from homeserver.push.listing import Notifications
+from homeserver.push.missed import Misses
 from homeserver.push.naming import Naming
 from homeserver.push.people import People
 from homeserver.push.ports import Carrier, RoleMentions
@@ -31,6 +39,8 @@ from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
 from storage.database import Database
 
+log = structlog.get_logger("homeserver.push")
+
 
 @frozen
 class Push:
@@ -45,6 +55,8 @@ class Push:
     vapid: Vapid
     delivery: Delivery
     activation: Activation
+    consent: Consent
+    digests: Digests
 
     async def start(self) -> None:
         public = await self.vapid.start()
@@ -53,13 +65,17 @@ class Push:
         await self.watch.start()
         await self.pushers.start()
         await self.delivery.start()
+        await self.digests.start()
 
     async def close(self) -> None:
+        self.digests.close()
         await self.watch.close()
 
     def collaborators(self) -> dict[type, object]:
         """What handlers ask for, by type."""
-        mine = self.book, self.ledger, self.watch, self.notifications, self.pushers, self.activation
+        mine = (
+            self.book, self.ledger, self.watch, self.notifications, self.pushers, self.activation, self.consent,
+        )  # fmt: skip
         return {type(one): one for one in mine}
 
 
@@ -77,6 +93,7 @@ def build_push(
     clock: Clock,
     tasks: Tasks,
     roles: RoleMentions,
+    reactor: Any,
 ) -> Push:
     """Its listeners take their places, but for those of accounts and devices: `watch` and `pushers`."""
     account_data.from_birth[TYPE] = first_rules
@@ -96,4 +113,33 @@ def build_push(
     delivery = Delivery(pushers, carriers, clock, tasks, ledger, notifications, naming)
     watch.listeners.append(delivery)
     activation = Activation(pushers, delivery, web_push, clock, tasks)
-    return Push(about, RuleBook(account_data), ledger, watch, notifications, pushers, vapid, delivery, activation)
+    post = SmtpPost(settings.email, reactor)
+    letters = _letters(settings)
+    consent = Consent(pushers, delivery, post, letters, database, clock, tasks)
+    misses = Misses(database, notifications, naming, settings.email)
+    digests = Digests(settings.email, pushers, misses, post, letters, database, clock, tasks)
+    watch.listeners.append(digests)
+    return Push(
+        about=about,
+        book=RuleBook(account_data),
+        ledger=ledger,
+        watch=watch,
+        notifications=notifications,
+        pushers=pushers,
+        vapid=vapid,
+        delivery=delivery,
+        activation=activation,
+        consent=consent,
+        digests=digests,
+    )
+
+
+def _letters(settings: Settings) -> Letters | None:
+    """None where something is missing that mail needs."""
+    email, base_url = settings.email, settings.server.public_baseurl
+    if email.smtp_host is None:
+        return None
+    if email.sender is None or base_url is None:
+        log.warning("no mail is sent: email.sender and server.public_baseurl are needed, too")
+        return None
+    return Letters(email.sender, base_url, settings.server.name)

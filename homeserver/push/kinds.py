@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from config.email import is_address
 from federation.outbound.web import BadUrl, Url, parse_url
 from homeserver.errors import InvalidParam, MissingParam
 from storage.pushers import Pusher
 
-HTTP = "http"
+HTTP, EMAIL = "http", "email"
+EMAIL_APP = "m.email"
 WEB_PUSH = frozenset({"org.matrix.msc4174.webpush", "webpush"})
 
 GATEWAY_PATH = "/_matrix/push/v1/notify"
@@ -36,7 +38,7 @@ UNCOMPRESSED = b"\x04"
 
 def needs_consent(told: Mapping[str, Any]) -> bool:
     """Whether somebody has to say that they want it, who is not the client that sets it."""
-    return told["kind"] in WEB_PUSH
+    return told["kind"] == EMAIL or told["kind"] in WEB_PUSH
 
 
 def leads_alike(before: Pusher, told: Mapping[str, Any]) -> bool:
@@ -57,8 +59,8 @@ def url_of(data: Mapping[str, Any]) -> Any:
 def check_pusher(told: Mapping[str, Any], *, allows_plain: bool) -> None:
     """Raises InvalidParam or MissingParam. `allows_plain`: whether http will do."""
     kind = told["kind"]
-    if kind != HTTP and kind not in WEB_PUSH:
-        raise InvalidParam("'kind': only http and web push are served here, and null to delete")
+    if kind not in (HTTP, EMAIL) and kind not in WEB_PUSH:
+        raise InvalidParam("'kind': only http, email and web push are served here, and null to delete")
     missing = [name for name in NEEDED if told.get(name) is None]
     if missing:
         raise MissingParam(f"Missing parameters: {', '.join(missing)}")
@@ -74,6 +76,9 @@ def check_pusher(told: Mapping[str, Any], *, allows_plain: bool) -> None:
         raise InvalidParam(f"'data' has at most {LARGEST_DATA_BYTES} bytes")
     if data.get("format") not in (None, "event_id_only"):
         raise InvalidParam("'data': `format` is `event_id_only` or absent")
+    if kind == EMAIL:
+        _check_address(told["app_id"], told["pushkey"])
+        return
     target = _check_url(kind, url_of(data))
     if not target.encrypted and not allows_plain:
         raise InvalidParam("'data': `url` must be https")
@@ -98,6 +103,13 @@ def _check_url(kind: str, url: object) -> Url:
         return parse_url(url)
     except BadUrl as error:
         raise InvalidParam(f"'data': {error}") from None
+
+
+def _check_address(app_id: str, pushkey: str) -> None:
+    if app_id != EMAIL_APP:
+        raise InvalidParam(f"'app_id' of an email pusher is {EMAIL_APP}")
+    if not is_address(pushkey):
+        raise InvalidParam("'pushkey' of an email pusher is an email address")
 
 
 def _check_keys(pushkey: str, auth: object) -> None:

@@ -8,6 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pusher
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from attrs import define, field
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam
 from homeserver.http.route import Requester
-from homeserver.push.kinds import check_pusher, leads_alike, needs_consent
+from homeserver.push.kinds import EMAIL, check_pusher, leads_alike, needs_consent
 from homeserver.rooms.live import LiveRoom
 from homeserver.streams.hub import Hub
 from storage import pushers as rows
@@ -72,11 +73,16 @@ class Pushers:
     async def set(self, who: Requester, told: Mapping[str, Any], is_shared: bool, enabled: bool) -> Pusher:
         """Set a pusher. `told`: its members as the specification names them. Raises MatrixError.
 
-        It is activated if its kind needs no consent, or if there was consent for the very same one.
+        Addresses are known to many: whoever sets one takes it from nobody. A pusher is activated if
+        its kind needs no consent, or if there was consent for the very same one.
         """
         check_pusher(told, allows_plain=self.allows_plain)
         mine = self._by_user.get(who.user_id, {})
         before = mine.get((who.user_id, told["app_id"], told["pushkey"]))
+        is_mail = told["kind"] == EMAIL
+        token = secrets.token_urlsafe(32) if is_mail else None
+        if is_mail and before is not None and before.token is not None:
+            token = before.token  # links in letters that are out stay good
         pusher = Pusher(
             who.user_id,
             told["app_id"],
@@ -86,14 +92,20 @@ class Pushers:
             enabled,
             self.clock.now_ms(),
             self.hub.position,
-            not needs_consent(told) or (before is not None and before.activated and leads_alike(before, told)),
+            not needs_consent(told) or self.is_wanted(who.user_id, told),
+            token,
         )
         if before is None and len(mine) >= MOST_EACH:
             raise InvalidParam(f"There can be at most {MOST_EACH} pushers", "M_TOO_LARGE")
-        for gone in await self.database.write(rows.put, pusher, is_shared):
+        for gone in await self.database.write(rows.put, pusher, is_shared or is_mail):
             self._drop(gone.key)
         self._by_user.setdefault(who.user_id, {})[pusher.key] = pusher
         return pusher
+
+    def is_wanted(self, user_id: str, told: Mapping[str, Any]) -> bool:
+        """Whether a pusher needs no consent any more."""
+        before = self.get((user_id, told["app_id"], told["pushkey"]))
+        return before is not None and before.activated and leads_alike(before, told)
 
     async def activate(self, key: Key) -> None:
         """Where it leads wants it."""

@@ -35,6 +35,7 @@ from storage import (
     guilds,
     key_backups,
     loose_files,
+    mail,
     media,
     media_refs,
     memberships,
@@ -122,7 +123,7 @@ WHOLE_TABLES = (
     "SELECT room_nid FROM retention_rooms",  # once an hour
     "SELECT user_id, type, content, position FROM account_data WHERE type = CAST",  # at start: an index of them only
     "SELECT user_id, room_id, position FROM push_turns",  # at start
-    "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated FROM pushers",  # at start
+    "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token FROM",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -331,6 +332,13 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: pushers.put(cursor, pusher, False),
         lambda cursor: pushers.every(cursor),
         lambda cursor: pushers.sent(cursor, pusher.key, 4),
+        lambda cursor: mail.claim(cursor, "a@example.org", 5),
+        lambda cursor: mail.claim(cursor, "a@example.org", 5),
+        lambda cursor: mail.accept(cursor, "a@example.org", 5),
+        lambda cursor: mail.refuse(cursor, "a@example.org", 5),
+        lambda cursor: mail.mailed(cursor, ALICE, [mail.Mailed(1, 2, 3, 4)]),
+        lambda cursor: mail.rooms_mailed(cursor, ALICE),
+        lambda cursor: mail.forget_person(cursor, ALICE),
         lambda cursor: pushers.activate(cursor, pusher.key),
         lambda cursor: pushers.kept_key(cursor, "key", "fresh"),
         lambda cursor: pushers.delete(cursor, *pusher.key),
