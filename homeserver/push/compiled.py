@@ -7,6 +7,7 @@ senders, which is looked up. What is judged by one base is judged for all who sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -89,10 +90,20 @@ class Wishes:
     """One person's rules."""
 
     base: Base
+    bare: Base
+    """The same without words of their own: what holds where none of these is said."""
+    words: Sequence[WordPattern]
     rooms: Mapping[str, Verdict]
     senders: Mapping[str, Verdict]
     is_plain: bool = field(init=False)
     """Whether usual messages are told of as they are to those who have changed nothing."""
+
+    has_only_words: bool = field(init=False)
+    """Whether nothing is special about them as long as none of their words is said."""
+
+    @has_only_words.default
+    def _changed_nothing_else(self) -> bool:
+        return self.bare == _default_base() and not self.rooms and not self.senders
 
     @is_plain.default
     def _tells_of_usual_messages(self) -> bool:
@@ -116,9 +127,11 @@ def read_verdict(actions: Sequence[Any]) -> Verdict:
 
 
 def compile_rules(user_id: str, rules: Rules) -> Wishes:
-    before = [*_general(user_id, rules["override"]), *_contents(rules["content"])]
-    base = _intern(Base(tuple(before), tuple(_general(user_id, rules["underride"]))))
-    return Wishes(base, _single(rules["room"]), _single(rules["sender"]))
+    before, after = tuple(_general(user_id, rules["override"])), tuple(_general(user_id, rules["underride"]))
+    words = [WordPattern.glob(rule["pattern"]) for rule in rules["content"] if rule["enabled"]]
+    base = _intern(Base((*before, *_contents(rules["content"])), after))
+    bare = _intern(Base(before, after))
+    return Wishes(base, bare, words, _single(rules["room"]), _single(rules["sender"]))
 
 
 def _general(user_id: str, rules: Sequence[Mapping[str, Any]]) -> list[Rule]:
@@ -157,6 +170,13 @@ def _intern(base: Base) -> Base:
 
 
 _ANYBODY = "@:"
+
+
+@cache
+def _default_base() -> Base:
+    rules = complete(_ANYBODY, {})
+    return _intern(Base(tuple(_general(_ANYBODY, rules["override"])), tuple(_general(_ANYBODY, rules["underride"]))))
+
 
 DEFAULT = compile_rules(_ANYBODY, complete(_ANYBODY, {}))
 """The rules of those who have changed nothing, whoever they are."""

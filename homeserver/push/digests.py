@@ -77,8 +77,13 @@ class Digests:
         return () if self.letters is None else self.pushers.owners_in(room)
 
     def notified(self, user_id: str, news: News) -> None:
-        if user_id not in self._timers and self._addresses(user_id):
-            self._wake(user_id, self.settings.first_delay_ms)
+        delay_ms = self.settings.first_delay_ms
+        timer = self._timers.get(user_id)
+        # Rooms that have to wait do not hold up others.
+        if timer is not None and timer.getTime() <= self.clock.timers.seconds() + delay_ms / 1000:
+            return
+        if self._addresses(user_id):
+            self._wake(user_id, delay_ms)
 
     async def account_registered(self, user_id: str, displayname: str | None) -> None:
         """A new account has missed nothing (`homeserver.accounts.ports.AccountListener`)."""

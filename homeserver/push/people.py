@@ -9,6 +9,7 @@ from attrs import define, field
 
 from homeserver.push.compiled import DEFAULT, Wishes, compile_rules
 from homeserver.push.rules import TYPE, complete
+from homeserver.push.word_index import WordIndex
 from homeserver.userdata.ignoring import IGNORED, parse_ignored
 from storage.account_data import GLOBAL, AccountDatum
 
@@ -24,6 +25,10 @@ class People:
     """A listener of `AccountData`."""
 
     wishes: dict[str, Wishes] = field(factory=dict)
+    apart: set[str] = field(factory=set)
+    """Those for whom messages may be something else than usual, whatever is said in them."""
+    words: WordIndex = field(factory=WordIndex)
+    """And those for whom they are if certain words are."""
     ignored: dict[str, frozenset[str]] = field(factory=dict)
     turns: dict[Turn, int] = field(factory=dict)
     """Positions of the stream. What was said before that does not count any more."""
@@ -67,6 +72,7 @@ class People:
         """The account is no more."""
         self.wishes.pop(user_id, None)
         self.ignored.pop(user_id, None)
+        self._place(user_id)
 
     def _heed(self, user_id: str, datum: AccountDatum) -> None:
         if datum.type == IGNORED:
@@ -74,12 +80,24 @@ class People:
                 self.ignored[user_id] = ignored
             else:
                 self.ignored.pop(user_id, None)
+            self._place(user_id)
             return
         wishes = compile_rules(user_id, complete(user_id, orjson.loads(datum.content)))
         if wishes.base is DEFAULT.base and not wishes.rooms and not wishes.senders:
             self.wishes.pop(user_id, None)
         else:
             self.wishes[user_id] = wishes
+        self.words.put(user_id, wishes.words)
+        self._place(user_id)
+
+    def _place(self, user_id: str) -> None:
+        wishes = self.wishes.get(user_id)
+        if user_id in self.ignored or (wishes is not None and not wishes.has_only_words):
+            self.apart.add(user_id)
+        else:
+            self.apart.discard(user_id)
+            if wishes is None:
+                self.words.put(user_id, ())
 
     def _note_turns(self, user_id: str, before: Wishes, after: Wishes, position: int) -> None:
         rooms = before.rooms.keys() ^ after.rooms.keys()

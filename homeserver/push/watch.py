@@ -18,7 +18,7 @@ from federation.room.event import Event
 from federation.room.relations import THREAD, relation_of
 from homeserver.ephemeral.threads import MAIN, MAX_HOPS
 from homeserver.push.compiled import DEFAULT, QUIET, Verdict
-from homeserver.push.conditions import Me
+from homeserver.push.conditions import BODY, Me
 from homeserver.push.facts import Facts
 from homeserver.push.ledger import Ledger
 from homeserver.push.people import People
@@ -166,7 +166,10 @@ class Watch:
         meant = {user_id for user_id in facts.mentioned if user_id in local}
         if event.state_key is not None and self._is_invited(room, event.state_key):
             meant.add(event.state_key)
+        body = facts.value(BODY)
+        called = self.people.words.said_in(body) if isinstance(body, str) else set()
         special = set(self._special_in(local))
+        special |= called & local if called else called
         special |= meant
         special.discard(event.sender)
         decided: dict[str, Verdict] = {}
@@ -181,18 +184,19 @@ class Watch:
                 me = Me(user_id, self._name_of(room, user_id) if wishes.base.knows_names else None)
                 decided[user_id] = wishes.base.judge(facts, me, room_wish, sender_wish)
                 continue
-            key = (id(wishes.base), room_wish, sender_wish)
+            base = wishes.base if user_id in called else wishes.bare
+            key = (id(base), room_wish, sender_wish)
             if key not in known:
-                known[key] = wishes.base.judge(facts, None, room_wish, sender_wish)
+                known[key] = base.judge(facts, None, room_wish, sender_wish)
             decided[user_id] = known[key]
         return decided
 
     def _special_in(self, local: Collection[str]) -> Collection[str]:
         """Whoever of these has anything of their own: by whichever is the shorter list."""
-        wishes, ignored = self.people.wishes, self.people.ignored
-        if len(local) < len(wishes) + len(ignored):
-            return [user_id for user_id in local if user_id in wishes or user_id in ignored]
-        return [user_id for user_id in (*wishes, *ignored) if user_id in local]
+        apart = self.people.apart
+        if len(local) < len(apart):
+            return [user_id for user_id in local if user_id in apart]
+        return [user_id for user_id in apart if user_id in local]
 
     def _note(
         self, user_id: str, room: LiveRoom, stored: StoredEvent, thread: str, verdict: Verdict, usual: Verdict

@@ -267,6 +267,21 @@ def test_pauses_double_until_it_is_read(house: LivedInHouse) -> None:
 
 
 @on_sqlite
+def test_a_room_that_has_to_wait_holds_up_no_other(house: LivedInHouse) -> None:
+    room_id = settle(house)
+    other = house.create("alice", preset="public_chat", name="Other")
+    house.join("bob", other)
+    desk = open_desk(house)
+    house.say("alice", room_id, "hello")
+    assert len(desk.advance(11 * MINUTE)) == 1
+    house.say("alice", room_id, "again")
+    assert desk.advance(20 * MINUTE) == []
+    house.say("alice", other, "here")
+    assert desk.advance(11 * MINUTE) == ["News in Other"]
+    assert desk.advance(HOUR) != []
+
+
+@on_sqlite
 def test_a_mail_server_in_trouble(house: LivedInHouse) -> None:
     room_id = settle(house)
     desk = open_desk(house)
