@@ -18,7 +18,8 @@ import pytest
 from homeserver.harness.person import V3, Person, in_path
 from homeserver.harness.server import Server
 from homeserver.harness.town import Town
-from tests.bench.beside_federation import Rivals, cpu_s, pss_mib, settle, table
+from tests.bench.rivals import Rivals, cpu_s, pss_mib, settle
+from tests.bench.table import Table
 from tests.fixtures_town import find_synapse
 
 MEMBERS = int(os.environ.get("MEMBERS", "1000"))
@@ -66,7 +67,7 @@ class Hall:
 @pytest.mark.timeout(0)
 def test_messages(both: tuple[Server, Server]) -> None:
     halls = [Hall(server) for server in both]
-    rivals = table(f"A message in a room of {MEMBERS:,} local people")
+    rivals = Rivals(Table(f"A message in a room of {MEMBERS:,} local people", ["", "Synapse", "ours", "ratio"]))
     small = measure(halls, "small")
     rivals.add("in a room of two: CPU ms", *small)
     large = measure(halls, "large")
@@ -76,10 +77,10 @@ def test_messages(both: tuple[Server, Server]) -> None:
         hall.have_words()
     rivals.add("everybody has a word of their own: CPU ms", *measure(halls, "large"))
     rivals.add("one of these is said", *measure(halls, "large", "word7"))
-    for hall in halls:
-        check(hall)
     rivals.add("memory afterwards, MiB", *(pss_mib(server) for server in both))
     rivals.table.print()
+    for hall in halls:
+        check(hall)
 
 
 def measure(halls: list[Hall], room: str, text: str = "message") -> list[float]:
