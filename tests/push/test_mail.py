@@ -188,7 +188,7 @@ class Desk:
         before = len(self.post.sent)
         self.now_ms += int(seconds * 1000)
         self.house.advance(seconds)
-        for _ in range(8):
+        while self.digests._busy:
             self.house.wait(self.house.house.database.run(lambda cursor: None))
             self.house.wait(self.house.house.database.write(lambda cursor: None))
         return [letter.subject for letter in self.post.sent[before:]]
