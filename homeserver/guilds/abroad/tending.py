@@ -25,7 +25,7 @@ from homeserver.errors import MatrixError
 from homeserver.guilds.api.fields import MOST_CHANNELS
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import OWN_TYPES, Channel, Guild
-from homeserver.guilds.steward import is_guild_room, profile_of
+from homeserver.guilds.steward import guild_id_of, is_guild_room, profile_of
 from homeserver.guilds.viewers import Viewers, has_opened, is_lazy
 from homeserver.rooms.accept import Accepted, Door
 from homeserver.rooms.compose import Template
@@ -84,9 +84,19 @@ class Tending:
 
     def accepted(self, accepted: Accepted) -> None:
         room = accepted.room
-        if not is_guild_room(room) or room.create.sender == self.steward or not room.local_joined:
+        guild_id = None if room.create.sender == self.steward else guild_id_of(room)
+        if guild_id is None:
             return
         server_name = self.door.identity.server_name
+        if not is_guild_room(room):
+            # Whoever was put out may view the channel again by the time the guild is looked at.
+            put_out = [user_id for user_id in departed(accepted) if user_id.endswith(f":{server_name}")]
+            if put_out:
+                self._due.setdefault(guild_id, _Due()).touched.update(put_out)
+                self._wake(guild_id, GATHER_S)
+            return
+        if not room.local_joined:
+            return
         arrived, touched, is_other = [], [], False
         for change in accepted.all_changes():
             event_type, key = change.key
@@ -214,3 +224,15 @@ class Tending:
         ref = room.visible.state.get((MEMBER, user_id))
         stored = None if ref is None or ref.membership != "join" else await self.door.events.get(ref.nid)
         return None if stored is None else profile_of(stored.event.content)
+
+
+def departed(accepted: Accepted) -> list[str]:
+    """Who was in the room before these events and is not after them."""
+    return [
+        change.key[1]
+        for change in accepted.all_changes()
+        if change.key[0] == MEMBER
+        and change.old is not None
+        and change.old.membership == "join"
+        and (change.new is None or change.new.membership != "join")
+    ]
