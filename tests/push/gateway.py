@@ -1,13 +1,12 @@
 """A push gateway in a process of its own: keeps what it is sent, and answers as the test wants it to.
 
-`python gateway.py PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. Beside the gateway's
-path, `POST /behave` takes `{"status": …, "rejected": […]}` for what comes next, and `GET /` gives what came.
+`python -m tests.push.gateway PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. Beside the
+gateway's path, `POST /behave` takes `{"status": …, "rejected": […]}` for what comes next, and `GET /` gives what came.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 import urllib.request
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define
+
+from tests.push.children import running
 
 PATH = "/_matrix/push/v1/notify"
 
@@ -50,16 +51,8 @@ class Gateway:
 
 @contextmanager
 def running_gateway(directory: Path) -> Iterator[Gateway]:
-    port_file = directory / "gateway.port"
-    process = subprocess.Popen([sys.executable, __file__, str(port_file)])
-    try:
-        while not (port_file.exists() and (text := port_file.read_text())):
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield Gateway(f"http://127.0.0.1:{int(text)}")
-    finally:
-        process.terminate()
-        process.wait()
+    with running("tests.push.gateway", directory) as base:
+        yield Gateway(base)
 
 
 def main(port_file: str) -> None:

@@ -1,14 +1,13 @@
 """A push service, as browsers have them, in a process of its own, and a browser that has subscribed to it.
 
-`python service.py PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. Whatever is posted to
-`/push/…` is kept; `GET /` gives all of it. `POST /behave` takes what to answer to what comes next.
+`python -m tests.push.service PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. Whatever is
+posted to `/push/…` is kept; `GET /` gives all of it. `POST /behave` takes what to answer to what comes next.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import sys
 import time
 import urllib.request
@@ -25,6 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.push.children import running
 
 _POINT = Encoding.X962, PublicFormat.UncompressedPoint
 
@@ -129,16 +130,8 @@ def claims_of(authorization: str, public_key: str) -> dict[str, Any]:
 
 @contextmanager
 def running_service(directory: Path) -> Iterator[PushService]:
-    port_file = directory / "service.port"
-    process = subprocess.Popen([sys.executable, __file__, str(port_file)])
-    try:
-        while not (port_file.exists() and (text := port_file.read_text())):
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield PushService(f"http://127.0.0.1:{int(text)}")
-    finally:
-        process.terminate()
-        process.wait()
+    with running("tests.push.service", directory) as base:
+        yield PushService(base)
 
 
 def main(port_file: str) -> None:

@@ -7,7 +7,6 @@ has, then the timeline's state events; a limited timeline starts anew at its `pr
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import hypothesis.strategies as st
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 
-from homeserver.errors import MatrixError
 from homeserver.streams.tokens import parse_room_token
 from tests.fixtures_house import LivedInHouse, open_house
-from tests.fixtures_rooms import user
+from tests.sync.stories import act, numbers
 
 PEOPLE = ("alice", "bob", "carol")
 READER = "bob"
@@ -72,15 +70,15 @@ class ModelClient:
         return [event_id for event_id in reversed(page) if event_id not in known]
 
 
-say = st.tuples(st.just("say"), st.just("alice"), st.integers(0, 1), st.integers(1, 6))
-act = st.tuples(
+says = st.tuples(st.just("say"), st.just("alice"), st.integers(0, 1), st.integers(1, 6))
+acts = st.tuples(
     st.sampled_from(("say", "topic", "topic", "join", "leave", "forget what is in memory")),
     st.sampled_from(PEOPLE),
     st.integers(0, 1),
     st.integers(1, 2),
 )
 Act = tuple[str, str, int, int]
-turns = st.tuples(st.lists(st.one_of(say, act), min_size=1, max_size=6), st.integers(1, 4), st.booleans())
+turns = st.tuples(st.lists(st.one_of(says, acts), min_size=1, max_size=6), st.integers(1, 4), st.booleans())
 Turn = tuple[list[Act], int, bool]
 """What happens, and how the reader syncs afterwards."""
 
@@ -88,7 +86,7 @@ Turn = tuple[list[Act], int, bool]
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(story=st.lists(turns, min_size=1, max_size=6))
 def test_small_syncs_add_up_to_a_large_one(tmp_path: Path, story: list[Turn]) -> None:
-    number = next(_numbers)
+    number = next(numbers)
     house = open_house(tmp_path, f"sqlite:///{tmp_path}/{number}.db")
     try:
         _live(house, story)
@@ -104,35 +102,9 @@ def _live(house: LivedInHouse, story: list[Turn]) -> None:
     client.sync(3, False)
     for acts, limit, use_state_after in story:
         for kind, who, which, count in acts:
-            _act(house, kind, who, rooms[which], count)
+            act(house, READER, kind, who, rooms[which], count)
         client.sync(limit, use_state_after)
     _compare(house, client)
-
-
-def _act(house: LivedInHouse, kind: str, who: str, room_id: str, count: int) -> None:
-    try:
-        for _ in range(count):
-            if kind == "say":
-                house.say(who, room_id, f"message {next(_numbers)}")
-            elif kind == "topic":
-                house.set_state(who, room_id, "m.room.topic", {"topic": f"topic {next(_numbers)}"})
-            elif kind == "join":
-                house.join(who, room_id)
-            elif kind == "leave":
-                house.leave(who, room_id)
-            else:
-                _forget(house, room_id)
-    except MatrixError:
-        pass  # not in the room: the story goes on
-
-
-def _forget(house: LivedInHouse, room_id: str) -> None:
-    feed = house.house.hub.feed(user(READER))
-    if feed is not None:
-        house.house.hub.close_feed(feed)
-    room = house.house.rooms.peek(room_id)
-    if room is not None:
-        house.house.rooms.drop(room)
 
 
 def _compare(house: LivedInHouse, client: ModelClient) -> None:
@@ -144,6 +116,3 @@ def _compare(house: LivedInHouse, client: ModelClient) -> None:
         state = {(event["type"], event["state_key"]): event["event_id"] for event in section["state_after"]["events"]}
         assert room.state == state
         assert room.timeline == house.page(READER, room_id, None, None)[::-1]
-
-
-_numbers = itertools.count()

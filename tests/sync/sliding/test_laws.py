@@ -7,7 +7,6 @@ read by `/messages` from `prev_batch`.
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import hypothesis.strategies as st
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 
-from homeserver.errors import MatrixError
 from homeserver.streams.tokens import parse_room_token
 from tests.fixtures_house import LivedInHouse, open_house
 from tests.fixtures_rooms import user
 from tests.sync.sliding.slider import Slider, rooms, subscription
+from tests.sync.stories import act, numbers
 
 PEOPLE = ("alice", "bob", "carol")
 READER = "bob"
@@ -69,7 +68,7 @@ class ModelClient:
         room.timeline += [event_id for event_id in shown if event_id not in room.timeline]
 
 
-act = st.tuples(
+acts = st.tuples(
     st.sampled_from(("say", "say", "say", "topic", "topic", "join", "leave", "forget what is in memory")),
     st.sampled_from(PEOPLE),
     st.integers(0, ROOMS - 1),
@@ -77,7 +76,7 @@ act = st.tuples(
 )
 Act = tuple[str, str, int, int]
 turns = st.tuples(
-    st.lists(act, min_size=1, max_size=6), st.integers(0, ROOMS - 1), st.integers(1, 4),
+    st.lists(acts, min_size=1, max_size=6), st.integers(0, ROOMS - 1), st.integers(1, 4),
     st.sets(st.integers(0, ROOMS - 1), max_size=2), st.booleans(),
 )  # fmt: skip
 Turn = tuple[list[Act], int, int, set[int], bool]
@@ -88,7 +87,7 @@ lost."""
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(story=st.lists(turns, min_size=1, max_size=6))
 def test_small_windows_add_up_to_the_whole(tmp_path: Path, story: list[Turn]) -> None:
-    number = next(_numbers)
+    number = next(numbers)
     house = open_house(tmp_path, f"sqlite:///{tmp_path}/{number}.db")
     try:
         _live(house, story)
@@ -103,36 +102,10 @@ def _live(house: LivedInHouse, story: list[Turn]) -> None:
     client = ModelClient(house, Slider(house, READER))
     for acts, last, limit, subscribed, retry in story:
         for kind, who, which, count in acts:
-            _act(house, kind, who, ids[which], count)
+            act(house, READER, kind, who, ids[which], count)
         client.look(last, limit, [ids[which] for which in sorted(subscribed)], retry)
     client.look(ROOMS, 2, [])
     _compare(house, client)
-
-
-def _act(house: LivedInHouse, kind: str, who: str, room_id: str, count: int) -> None:
-    try:
-        for _ in range(count):
-            if kind == "say":
-                house.say(who, room_id, f"message {next(_numbers)}")
-            elif kind == "topic":
-                house.set_state(who, room_id, "m.room.topic", {"topic": f"topic {next(_numbers)}"})
-            elif kind == "join":
-                house.join(who, room_id)
-            elif kind == "leave":
-                house.leave(who, room_id)
-            else:
-                _forget(house, room_id)
-    except MatrixError:
-        pass  # not in the room: the story goes on
-
-
-def _forget(house: LivedInHouse, room_id: str) -> None:
-    feed = house.house.hub.feed(user(READER))
-    if feed is not None:
-        house.house.hub.close_feed(feed)
-    room = house.house.rooms.peek(room_id)
-    if room is not None:
-        house.house.rooms.drop(room)
 
 
 def _compare(house: LivedInHouse, client: ModelClient) -> None:
@@ -145,6 +118,3 @@ def _compare(house: LivedInHouse, client: ModelClient) -> None:
         assert room.state == state
         assert room.timeline == house.page(READER, room_id, None, None)[::-1]
         assert room.joined == section["summary"]["m.joined_member_count"]
-
-
-_numbers = itertools.count()
