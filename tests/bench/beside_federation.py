@@ -106,7 +106,7 @@ def test_large_room(stage: Stage, hall: tuple[Server, Hall]) -> None:
     joins: dict[str, list[Joined]] = {"synapse": [], "ours": []}
 
     def join_afresh(fresh: Server) -> Joined:
-        town.start()
+        fresh.start()  # and not those that have stopped again
         joined = join(fresh, host, room.room_id)
         print(fresh.make, joined, flush=True)
         fresh.stop()
@@ -124,7 +124,7 @@ def test_large_room(stage: Stage, hall: tuple[Server, Hall]) -> None:
 @pytest.mark.timeout(0)
 def test_states(stage: Stage, hall: tuple[Server, Hall]) -> None:
     ours = stage.town.ours()
-    stage.town.start()
+    ours.start()
     before, _ = bytes_of(ours, OUR_STATES, stage.directory)
     furnish(ours, [stage.strangers.add() for _ in hall[1].homes], MEMBERS, STATE)
     after, _ = bytes_of(ours, OUR_STATES, stage.directory)

@@ -49,7 +49,7 @@ def open_hall(town: Town, strangers: Strangers, directory: Path) -> tuple[Server
         return _reopen(town, strangers, kept)
     name = f"{HOST}:{free_port(HOST)}"
     host = town.synapse(find_synapse(), place=_place(name))
-    town.start()
+    host.start()
     homes = [strangers.add() for _ in range(HOMES)]
     before, _ = bytes_of(host, THEIR_STATES, directory)
     room_id = furnish(host, homes, MEMBERS, STATE)
@@ -74,7 +74,7 @@ def _reopen(town: Town, strangers: Strangers, kept: Path) -> tuple[Server, Hall]
     host = town.synapse(find_synapse(), place=_place(hall.host))
     for file in ("signing.key", "homeserver.db"):
         shutil.copy(kept / file, host.directory)
-    town.start()
+    host.start()
     return host, hall
 
 
