@@ -1,6 +1,6 @@
 """A push service, as browsers have them, in a process of its own, and a browser that has subscribed to it.
 
-`python -m tests.push.service PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. Whatever is
+`python -m tests.push.service PORT_FILE`: listens on a free port of 127.0.0.1, which it writes into the file. What is
 posted to `/push/…` is kept; `GET /` gives all of it. `POST /behave` takes what to answer to what comes next.
 """
 
