@@ -174,6 +174,7 @@ QUERY = {
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
+    "ack_token": "none",
     "name": "A name",
     "roles": [],
     "layout": [],
