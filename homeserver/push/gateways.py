@@ -10,12 +10,10 @@ from collections.abc import Collection
 import orjson
 from attrs import frozen
 
-from federation.outbound.transport import BadAnswer, Unreachable
-from federation.outbound.web import Web, WebRequest
+from federation.outbound.web import Web
 from homeserver.push.ports import Again, Gone, Json, Outcome, Said, Vain
+from homeserver.push.posting import post
 from storage.pushers import Pusher
-
-MOST_ANSWER_BYTES = 64 * 1024
 
 
 @frozen
@@ -26,22 +24,15 @@ class Gateways:
     allows_plain: bool
 
     async def carry(self, pusher: Pusher, told: Json, notification: Json) -> Outcome:
-        try:
-            answer = await self.web.fetch(
-                WebRequest(
-                    told["data"]["url"],
-                    "POST",
-                    {"Content-Type": "application/json"},
-                    orjson.dumps({"notification": notification}),
-                    max_bytes=MOST_ANSWER_BYTES,
-                    max_redirects=0,
-                    plain=self.allows_plain,
-                )
-            )
-        except Unreachable as error:
-            return Again(str(error)) if error.retryable else Vain(str(error))
-        except BadAnswer as error:
-            return Again(str(error))
+        answer = await post(
+            self.web,
+            told["data"]["url"],
+            {"Content-Type": "application/json"},
+            orjson.dumps({"notification": notification}),
+            allows_plain=self.allows_plain,
+        )
+        if isinstance(answer, Again | Vain):
+            return answer
         if answer.status != 200:
             return Again(f"it answers {answer.status}")
         return Gone() if pusher.pushkey in _rejected(answer.body) else Said()

@@ -12,16 +12,15 @@ import hashlib
 import orjson
 from attrs import frozen
 
-from federation.outbound.transport import BadAnswer, Unreachable
-from federation.outbound.web import Web, WebRequest, parse_url
+from federation.outbound.web import Web, parse_url
 from homeserver.push.kinds import read_base64, url_of
 from homeserver.push.ports import Again, Gone, Json, Outcome, Said, Vain
+from homeserver.push.posting import post
 from homeserver.push.vapid import Vapid
 from storage.pushers import Pusher
 
 TTL_S = 24 * 3600
 """For how long a push service keeps what it can't deliver."""
-MOST_ANSWER_BYTES = 64 * 1024
 TOPIC_CHARACTERS = 32
 
 SAID = frozenset({200, 201, 202, 204})
@@ -60,28 +59,16 @@ class WebPush:
             return Again("this server is about to start")
         url = parse_url(url_of(told["data"]))
         body = seal(_fit(message), read_base64(pusher.pushkey), read_base64(told["data"]["auth"]))
-        try:
-            answer = await self.web.fetch(
-                WebRequest(
-                    url.text,
-                    "POST",
-                    {
-                        "Content-Type": "application/octet-stream",
-                        "Content-Encoding": "aes128gcm",
-                        "TTL": str(TTL_S),
-                        "Authorization": self.vapid.header(url),
-                        **headers,
-                    },
-                    body,
-                    max_bytes=MOST_ANSWER_BYTES,
-                    max_redirects=0,
-                    plain=self.allows_plain,
-                )
-            )
-        except Unreachable as error:
-            return Again(str(error)) if error.retryable else Vain(str(error))
-        except BadAnswer as error:
-            return Again(str(error))
+        sealed = {
+            "Content-Type": "application/octet-stream",
+            "Content-Encoding": "aes128gcm",
+            "TTL": str(TTL_S),
+            "Authorization": self.vapid.header(url),
+            **headers,
+        }
+        answer = await post(self.web, url.text, sealed, body, allows_plain=self.allows_plain)
+        if isinstance(answer, Again | Vain):
+            return answer
         if answer.status in SAID:
             return Said()
         if answer.status in GONE:

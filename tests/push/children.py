@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.fixtures_server import ROOT
@@ -25,3 +26,12 @@ def running(module: str, directory: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def serve(handler: type[BaseHTTPRequestHandler], port_file: str) -> None:
+    """The other end of `running`, in the process itself."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    written = Path(port_file + ".new")
+    written.write_text(str(server.server_address[1]))
+    written.rename(port_file)
+    server.serve_forever()

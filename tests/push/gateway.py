@@ -12,13 +12,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from attrs import define
 
-from tests.push.children import running
+from tests.push.children import running, serve
 
 PATH = "/_matrix/push/v1/notify"
 
@@ -81,11 +81,7 @@ def main(port_file: str) -> None:
 
         def log_message(self, format: str, *args: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    written = Path(port_file + ".new")
-    written.write_text(str(server.server_address[1]))
-    written.rename(port_file)
-    server.serve_forever()
+    serve(Handler, port_file)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.push.children import running
+from tests.push.children import running, serve
 
 _POINT = Encoding.X962, PublicFormat.UncompressedPoint
 
@@ -162,11 +162,7 @@ def main(port_file: str) -> None:
 
         def log_message(self, format: str, *args: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    written = Path(port_file + ".new")
-    written.write_text(str(server.server_address[1]))
-    written.rename(port_file)
-    server.serve_forever()
+    serve(Handler, port_file)
 
 
 if __name__ == "__main__":
