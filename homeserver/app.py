@@ -82,6 +82,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
 from homeserver.rooms.remote.delivery import Outbox
 from homeserver.rooms.send import Sender
+from homeserver.rooms.serve.later import Later
 from homeserver.rooms.state_view import StateView
 from homeserver.rooms.sticky import StickyBoard
 from homeserver.rooms.transactions import TransactionLog
@@ -210,6 +211,7 @@ class House:
         assert self.federation is not None
         await self.federation.start()
         await self.part(Resync).start()
+        await self.part(Later).start()
 
     async def close(self) -> None:
         """Stop in good order: no new connections, answers under way are finished, what is queued is written.

@@ -40,6 +40,7 @@ from homeserver.http.route import Auth, Requester
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.receive.receiver import Receiver
+from homeserver.rooms.serve.later import Later
 from tests.federation.doubles import pour
 from tests.fixtures_house import START_MS, LivedInHouse, StillReactor
 
@@ -381,6 +382,7 @@ class Fleet:
         self.wait(house.federation.start())
         self.wait(house.encryption.start())
         self.wait(house.part(Resync).start())
+        self.wait(house.part(Later).start())
         if house.sending is not None:
             self.wait(house.sending.start())
         return Member(house, self.reactor, self, name, post)

@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from federation.outbound.transport import Request
+from homeserver.errors import MatrixError
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.remote.peers import RemotePeers
 from tests.fixtures_fleet import Fleet, Member
@@ -36,6 +37,16 @@ def cut(*lines: tuple[Member, Member]) -> Callable[[str, Request], Request | Non
     return lambda origin, request: (
         None if (origin, request.destination) in names and "/send/" in request.path else request
     )
+
+
+def first_word(one: Member, other: Member) -> Callable[[str, Request], Request | None]:
+    """A meddler that lets no transaction pass from the one to the other but what goes before a join."""
+
+    def meddle(origin: str, request: Request) -> Request | None:
+        is_of_the_sender = "/send/" in request.path and "%24" not in request.path
+        return None if (origin, request.destination) == (one.name, other.name) and is_of_the_sender else request
+
+    return meddle
 
 
 def hold_joins(monkeypatch: pytest.MonkeyPatch, *servers: Member) -> Deferred[None]:
@@ -84,6 +95,44 @@ class TestWhoComesIn:
         busy.run(3)
         assert a.membership("@beth:b.example", room_id) is None
         assert c.membership("@beth:b.example", room_id) == "join"
+
+
+class TestWhoComesBack:
+    """A server tells whom it comes in by how its last stay ended, before it does: else that would cross its entry."""
+
+    @pytest.mark.parametrize("is_banned", [False, True])
+    def test_says_first_how_it_went(self, busy: Fleet, is_banned: bool) -> None:
+        """a has heard nothing of the levels that bob set and of his going; or of it that c put him out."""
+        a, b, c = busy.open("a", "b", "c")
+        room_id = a.create("alice", preset="public_chat")
+        for member, name in ((b, "bob"), (c, "carol")):
+            member.enter(name, room_id, via=a)
+        levels = {"users": {"@bob:b.example": 90, "@carol:c.example": 95}}
+        a.set_state("alice", room_id, "m.room.power_levels", levels)
+        busy.run(3)
+        busy.meddler = cut((b, a), (c, a))
+        b.set_state("bob", room_id, "m.room.power_levels", {**levels, "state_default": 60})
+        if is_banned:
+            busy.run(1)
+            c.ban("carol", b.user("bob"), room_id)
+            busy.run(1)
+        else:
+            b.leave("bob", room_id)
+        assert a.membership("@bob:b.example", room_id) == "join"
+        busy.meddler = first_word(b, a)
+        if is_banned:
+            with pytest.raises(MatrixError) as refused:
+                b.enter("bob", room_id, via=a)
+            assert refused.value.status == 403
+        else:
+            b.enter("bob", room_id, via=a)
+        busy.meddler = None
+        c.say("carol", room_id, "all there?")
+        busy.run(60)
+        assert a.membership("@bob:b.example", room_id) == ("ban" if is_banned else "join")
+        assert c.state_of(room_id) == a.state_of(room_id)
+        if not is_banned:
+            assert b.state_of(room_id) == a.state_of(room_id)
 
 
 class TestWhoIsPutOut:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import orjson
+import pytest
+from twisted.internet.defer import Deferred
 
 from federation.outbound.transport import Request
 from homeserver.rooms.receive.receiver import Receiver
+from homeserver.rooms.serve.inbox import Inbox
+from storage import heard
 from tests.fixtures_fleet import Fleet
 
 LONG = 130
@@ -82,3 +86,32 @@ def test_what_follows_something_that_is_known_to_be_missing(fleet: Fleet) -> Non
     assert b.receive(a.name, room_id, one.raw) == ["accepted"]
     fleet.meddler = None
     assert b.receive(a.name, room_id, other.raw) == ["accepted"]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_what_a_peer_was_told_is_well_outlives_a_crash(fleet: Fleet, is_slow: bool) -> None:
+    """b hears of a's newest event and can't ask what came before, or waits for the answer for so long that its own goes
+    out before; then it goes down. a believes that all is well."""
+    fleet.has_couriers = True
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    b.enter("bob", room_id, via=a)
+    fleet.run(3)
+    fleet.meddler = lambda origin, request: None if origin == a.name else request
+    missed = [a.say("alice", room_id, f"missed {number}") for number in range(2)]
+    fleet.run(0.5)
+    known = a.wait(a.house.part(Receiver).known.find(a.room(room_id), [missed[1]]))
+    if is_slow:
+        fleet.silent.add(a.name)
+    fleet.meddler = lambda _, request: None if "/send/" in request.path or not is_slow else request
+    body = {"origin": a.name, "origin_server_ts": 0, "pdus": [orjson.loads(known[missed[1]].event.raw)]}
+    told = Deferred.fromCoroutine(b.house.part(Inbox).take(a.name, "by-hand", orjson.dumps(body)))
+    fleet.run(12)
+    assert fleet.wait(told) == {"pdus": {missed[1]: {}}}
+    b = fleet.crash(b)
+    fleet.silent.clear()
+    fleet.meddler = lambda _, request: None if "/send/" in request.path else request
+    fleet.run(20)
+    placed = fleet.wait(b.house.part(Receiver).known.find(b.room(room_id), missed))
+    assert {event_id for event_id, stored in placed.items() if stored.position > 0} == set(missed)
+    assert fleet.wait(b.house.database.run(heard.everything)) == {}

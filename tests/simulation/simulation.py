@@ -302,7 +302,19 @@ def run_seed(
     """
     plan = make_plan(seed).leave_out(without)
     directory = Path(tempfile.mkdtemp(prefix="guildhall-simulation-", dir=_memory_disk()))
-    world = World(seed)
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        outcome = _run(plan, World(seed), directory, is_told, sabotage)
+    finally:
+        shutil.rmtree(directory)
+        _bury()
+        if was_enabled:
+            gc.enable()
+    return outcome
+
+
+def _run(plan: Plan, world: World, directory: Path, is_told: bool, sabotage: Callable[[], Any] | None) -> Outcome:
     simulation = Simulation(
         directory,
         lambda name: _new_database(directory / name / "simulated.db", name),
@@ -313,27 +325,36 @@ def run_seed(
     if is_told:
         world.story = []
         simulation.network.tell = Teller(simulation.versions, simulation.rooms).tell
-    was_enabled = gc.isenabled()
-    gc.disable()
+    with ExitStack() as stack:
+        stack.enter_context(known_secrets(world.dice("secrets")))
+        stack.enter_context(_logs_to(simulation))
+        if sabotage is not None:
+            stack.enter_context(sabotage())
+        try:
+            simulation.run_it()
+        except Exception:
+            simulation.fault(Failure().getTraceback())
+        finally:
+            for machine in simulation.machines.values():
+                if machine.is_up:
+                    machine.crash()
+    return Outcome(world.seed, list(simulation.faults), world.digest, world.story or world.lines, world.steps, plan)
+
+
+def _bury() -> None:
+    """Let go of the servers that crashed, with whatever they were about. What was waiting there for its turn gets it as
+    the one before it is cleared away, and can't go on: nobody needs to hear of that.
+    """
+
+    def say_nothing(logger: object, method: str, record: Any) -> Any:
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[say_nothing], cache_logger_on_first_use=False)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(known_secrets(world.dice("secrets")))
-            stack.enter_context(_logs_to(simulation))
-            if sabotage is not None:
-                stack.enter_context(sabotage())
-            try:
-                simulation.run_it()
-            except Exception:
-                simulation.fault(Failure().getTraceback())
-            finally:
-                for machine in simulation.machines.values():
-                    if machine.is_up:
-                        machine.crash()
+        gc.collect()
     finally:
-        shutil.rmtree(directory)
-        if was_enabled:
-            gc.enable()
-    return Outcome(seed, list(simulation.faults), world.digest, world.story or world.lines, world.steps, plan)
+        structlog.configure(**before)
 
 
 def _memory_disk() -> str | None:

@@ -55,14 +55,31 @@ class Copy:
     @property
     def graph(self) -> set[str]:
         """Events that the newest ones follow, as far as they are here."""
+        return self._with_past(self.extremities)
+
+    def _with_past(self, event_ids: Iterable[str]) -> set[str]:
+        """Events and those that they follow, as far as they are here."""
         found: set[str] = set()
-        frontier = list(self.extremities)
+        accepted = self.accepted
+        frontier = list(event_ids)
         while frontier:
             event_id = frontier.pop()
-            if event_id in self.accepted and event_id not in found:
+            if event_id in accepted and event_id not in found:
                 found.add(event_id)
                 frontier.extend(self.events[event_id][0].prev_events)
         return found
+
+    @property
+    def common(self) -> set[str]:
+        """The graph without a hostile server's last words, as far as they are followed by nobody else's: whether others
+        hear of them is up to that server."""
+        graph = self.graph
+        return self._with_past(one for one in graph if _server(self.events[one][0].sender) != EVIL)
+
+    @property
+    def common_ends(self) -> set[str]:
+        common = self.common
+        return common.difference(*(self.events[event_id][0].prev_events for event_id in common))
 
     @property
     def rejected(self) -> set[str]:
@@ -250,23 +267,67 @@ def of_rooms(simulation: Simulation) -> list[str]:
         if not copies:
             continue
         version = ROOM_VERSIONS[simulation.versions[room_id]]
-        faults += [f"{label}: {fault}" for fault in _same_state(copies)]
-        faults += [f"{label}: {fault}" for fault in _same_events(simulation, version, copies)]
+        together = _together(copies)
+        faults += [f"{label}: {fault}" for fault in _same_state(simulation, room_id, together)]
+        faults += [f"{label}: {fault}" for fault in _same_events(simulation, version, together)]
         faults += [f"{label}: {fault}" for fault in _as_the_reference(simulation, room_id, copies)]
         faults += [f"{label}: {fault}" for fault in _nothing_follows_soft_failures(copies)]
         faults += [f"{label}: {fault}" for fault in _nothing_lost(simulation, room_id, copies)]
     return faults
 
 
-def _same_state(copies: list[Copy]) -> list[str]:
-    first, *others = copies
-    return [f"the state differs: {_difference(first, other)}" for other in others if other.state != first.state]
+def _together(copies: list[Copy]) -> list[Copy]:
+    """Copies of servers whose people are there for the others too.
+
+    Where all who let a server's people in, and whatever these said since, came too late for everybody else (soft
+    failure), that server goes on in a room of its own, as the specification has it: the others tell it by what it was
+    overruled, but nothing of that need undo what came before it in the order of resolution. Whether it is right about
+    its own events is judged all the same.
+    """
+    return [
+        copy
+        for copy in copies
+        if len(copies) == 1
+        or any(_is_there(copy, other) for other in copies if other is not copy)
+        or not any(_came_too_late(copy, other) for other in copies if other is not copy)
+    ]
 
 
-def _difference(one: Copy, other: Copy) -> str:
-    keys = sorted({key for key in {*one.state, *other.state} if one.state.get(key) != other.state.get(key)})
+def _is_there(copy: Copy, other: Copy) -> bool:
+    """Whether a server's people are in the room as another server has it."""
+    return any(_is_join_of(other, event_id, copy.machine.name) for event_id in other.state.values())
+
+
+def _came_too_late(copy: Copy, other: Copy) -> bool:
+    """Whether another server has heard of the joins that a server's people are there by, and soft-failed them all."""
+    joins = [one for one in copy.state.values() if _is_join_of(copy, one, copy.machine.name)]
+    return bool(joins) and all(one in other.events and other.events[one][3] for one in joins)
+
+
+def _is_join_of(copy: Copy, event_id: str, server: str) -> bool:
+    event = copy.events[event_id][0]
+    is_member = event.type == "m.room.member" and event.content.get("membership") == "join"
+    return is_member and _server(event.state_key or "") == server
+
+
+def _same_state(simulation: Simulation, room_id: str, copies: list[Copy]) -> list[str]:
+    """Everybody has the same state, but for what a hostile server's last words make of it (`Copy.common`)."""
+    states = [copy.state for copy in copies]
+    if any(copy.common_ends != set(copy.extremities) for copy in copies):
+        reference, _ = _whole_reference(simulation, room_id)
+        ends = [sorted(copy.common_ends) for copy in copies]
+        if all(reference.after.keys() >= set(some) for some in ends):  # if not, that is told below
+            states = [dict(reference.state_of(some)) for some in ends]
+    differences = (
+        _difference(copies[0], states[0], copy, state) for copy, state in zip(copies[1:], states[1:], strict=True)
+    )
+    return [f"the state differs: {difference}" for difference in differences if difference]
+
+
+def _difference(one: Copy, state: StateIds, other: Copy, others: StateIds) -> str:
+    keys = sorted({key for key in {*state, *others} if state.get(key) != others.get(key)})
     told = (
-        f"{key}: {one.machine.name} {_short(one.state.get(key))}, {other.machine.name} {_short(other.state.get(key))}"
+        f"{key}: {one.machine.name} {_short(state.get(key))}, {other.machine.name} {_short(others.get(key))}"
         for key in keys
     )
     return "; ".join(told)
@@ -277,9 +338,9 @@ def _short(event_id: str | None) -> str:
 
 
 def _same_events(simulation: Simulation, version: RoomVersion, copies: list[Copy]) -> list[str]:
-    """Everybody has the same graph, and in it everything that anybody took without reserve."""
+    """Everybody has what anybody's event follows, and has it in the graph if it was taken without reserve."""
     faults = []
-    every = set().union(*(copy.graph for copy in copies))
+    every = set().union(*(copy.common for copy in copies))
     for copy in copies:
         if missing := every - copy.accepted:
             told = []
@@ -306,13 +367,19 @@ def _reference_of(version: RoomVersion, copy: Copy) -> Reference:
     return reference
 
 
-def _as_the_reference(simulation: Simulation, room_id: str, copies: list[Copy]) -> list[str]:
+def _whole_reference(simulation: Simulation, room_id: str) -> tuple[Reference, dict[str, Event]]:
+    """The events that anybody has, judged."""
     events: dict[str, Event] = {}
     for machine in simulation.machines.values():
         for event_id, (event, *_) in events_of(simulation, machine, room_id).items():
             events.setdefault(event_id, event)
     reference = Reference(ROOM_VERSIONS[simulation.versions[room_id]], events)
     reference.judge_all()
+    return reference, events
+
+
+def _as_the_reference(simulation: Simulation, room_id: str, copies: list[Copy]) -> list[str]:
+    reference, events = _whole_reference(simulation, room_id)
     faults = []
     for copy in copies:
         if not all(event_id in reference.after for event_id in copy.extremities):

@@ -33,6 +33,7 @@ from storage import (
     guild_actions,
     guild_invites,
     guilds,
+    heard,
     key_backups,
     loose_files,
     mail,
@@ -108,6 +109,7 @@ WHOLE_TABLES = (
     "SELECT DISTINCT destination FROM owed",  # at start, and from owed_devices
     "SELECT room_id FROM guilds_unsettled",  # at start
     "SELECT user_id, erase FROM departures",  # at start
+    "SELECT origin, room_id, events FROM heard",  # at start
     "SELECT room_id FROM guilds_closing",  # at start
     "SELECT room_id FROM guilds_untended",  # at start
     "SELECT g.room_id, m.user_nid FROM rooms g",  # at start
@@ -263,6 +265,9 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: gaps.find_gap(cursor, room.nid, after=0, upto=5, last=False),
         lambda cursor: gaps.position_before(cursor, room.nid, 5),
         lambda cursor: gaps.missing_prev(cursor, room.nid),
+        lambda cursor: heard.put(cursor, "a", room.room_id, [b"{}"]),
+        lambda cursor: heard.put(cursor, "a", room.room_id, []),
+        lambda cursor: heard.everything(cursor),
         lambda cursor: overruled.note(cursor, ["a"], one_of(cursor)),
         lambda cursor: overruled.upto(cursor, room.nid, "a"),
         lambda cursor: events.nearest(cursor, room.nid, (5, 5), 3, backwards=False),

@@ -67,12 +67,14 @@ class RemoteRooms:
     backfill: Backfill
     policy: PolicyParts
     resync: Resync
+    later: Later
     outside: OutsideRooms
 
     def collaborators(self) -> Mapping[type[Any], object]:
         """What handlers of `homeserver.federation_api` take, by type."""
         friends: list[object] = [
             self.graph, self.handshake, self.invitations, self.inbox, self.receiver, self.policy.desk, self.resync,
+            self.later,
         ]  # fmt: skip
         return {type(friend): friend for friend in friends}
 
@@ -120,6 +122,7 @@ def build_remote_rooms(
     doorway = Doorway(door.means, rooms, peers, gatherer, entrance, receiver, delivery, outside, resync)
     invitations = Invitations(door, rooms, access, glimpses, peers, gatherer, receiver, outside, invitees)
     edus = Edus()
+    later = Later(rooms, receiver, database, tasks, door.clock)
     return RemoteRooms(
         elsewhere=RemoteElsewhere(doorway, invitations, outside, database, charge_join),
         receiver=receiver,
@@ -148,10 +151,11 @@ def build_remote_rooms(
             edus,
             door.clock.timers,
             tasks,
-            Later(rooms, receiver, tasks, door.clock),
+            later,
         ),
         backfill=Backfill(server_name, peers, Placer(receiver, database, hub), database, door.clock),
         policy=policy,
         resync=resync,
+        later=later,
         outside=outside,
     )

@@ -28,6 +28,7 @@ from federation.wire.rooms import MakeAnswer, SendJoinAnswer
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
 from homeserver.rooms.glimpse import believable, find_create, read_glimpse, servers_in_glimpse
+from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.receive.enter import Entrance, Handover, LeftOut
 from homeserver.rooms.receive.gather import Gatherer
@@ -37,6 +38,7 @@ from homeserver.rooms.remote.delivery import Delivery
 from homeserver.rooms.remote.outside import Outsider, OutsideRooms
 from homeserver.rooms.remote.peers import Membership, RemotePeers
 
+MEMBER = "m.room.member"
 MOST_SERVERS = 10
 """That are tried in turn."""
 MOST_TOLD = 20_000
@@ -159,8 +161,10 @@ class Doorway:
         if room is not None and room.local_joined and room.membership_of(user_id) == "join":
             return
         version, event = await self._made(server, "join", room_id, user_id, content)
-        answer = await self.peers.send_join(server, room_id, event.event_id, event.raw)
         is_there = room is not None and room.local_joined
+        if room is not None and not is_there and await self._told_of_the_end(server, room, user_id, event):
+            version, event = await self._made(server, "join", room_id, user_id, content)
+        answer = await self.peers.send_join(server, room_id, event.event_id, event.raw)
         self.delivery.hand_over(event.event_id)
         try:
             if not is_there:
@@ -174,6 +178,25 @@ class Doorway:
             self.delivery.settle(event.event_id)
         if verdict.outcome not in ("accepted", "known"):
             raise Forbidden(verdict.why or "The room does not allow this")
+
+    async def _told_of_the_end(self, server: str, room: LiveRoom, user_id: str, join: Event) -> bool:
+        """Tell the other server how the user's last stay ended, if its template knows nothing of that: says whether it
+        was told.
+
+        What is under way to it may come after our join, and be of another mind than this: then both servers are in the
+        same room for good and see another one.
+        """
+        ref = room.visible.state.get((MEMBER, user_id))
+        if ref is None or ref.event_id in join.auth_events or await self.outside.find(room.room_id, user_id):
+            return False
+        known = (await self.receiver.known.find(room, [ref.event_id])).get(ref.event_id)
+        if known is None or not known.position:
+            return False
+        try:
+            await self.peers.tell(server, f"{self.means.clock.now_ms()}-{ref.event_id}", known.event.raw)
+        except Refused:
+            return False  # it may know better
+        return True
 
     async def _knock(self, room_id: str, user_id: str, content: Mapping[str, Any], server: str) -> None:
         version, event = await self._made(server, "knock", room_id, user_id, content)

@@ -14,6 +14,8 @@ import msgspec
 from attrs import frozen
 
 from federation.outbound.client import FederationClient, path_to
+from federation.outbound.parcels import Parcel
+from federation.outbound.transactions import write_transaction
 from federation.outbound.transport import BadAnswer, Refused
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
 from federation.wire.rooms import (
@@ -92,6 +94,14 @@ class RemotePeers:
             server, path_to(V1 + "/backfill/{}", room_id, query=query), into=Pdus, timeout_s=ASK_TIMEOUT_S
         )
         return _raws(answer.pdus[:limit])
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    async def tell(self, server: str, txn_id: str, raw: bytes) -> None:
+        """Send one event, and wait until the server has taken it in; how it judges it is its own affair."""
+        body = write_transaction(self.client.server_name, Parcel(txn_id, 0, [raw], []))
+        path = path_to(V1 + "/send/{}", txn_id)
+        await self.client.put(server, path, into=object, body=body, timeout_s=ASK_TIMEOUT_S)
 
     # -- handshakes --------------------------------------------------------------------------------------------
 

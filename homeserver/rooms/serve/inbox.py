@@ -166,8 +166,12 @@ class Inbox:
         is_taken = await self._in_time(origin, work)
         if not await edus or not is_taken:
             raise Unavailable(NOT_KEPT)
+        late = [room_id for room_id, piece in work.items() if not piece.called]
+        for room_id in late:  # before the peer is told that all is well: this server may go down
+            await self.later.keep(origin, room_id, by_room[room_id])
         answer = dict(results)
-        for room_id, piece in work.items():
+        for room_id in late:
+            piece = work[room_id]
             if not piece.called:
                 version = await self.outside.version_of(room_id) or GUESSES[":" in room_id]
                 answer.update({name: {} for raw in by_room[room_id] if (name := _name(version, raw))})
@@ -199,7 +203,7 @@ class Inbox:
         return all(outcomes)
 
     async def _finish(self, origin: str, room_id: str, piece: Deferred[None]) -> None:
-        """See a piece to its end of which the answer did not tell. What fails is told again with what follows it."""
+        """See a piece to its end of which the answer did not tell. What fails is tried again (`Later`)."""
         try:
             await piece
         except (Outage, Unavailable):
@@ -243,7 +247,7 @@ class Inbox:
             verdicts = await self.receiver.receive(origin, room_id, raws)
             unfounded = [raw for raw, verdict in zip(raws, verdicts, strict=True) if verdict.outcome == "unfounded"]
             if unfounded:
-                self.later.keep(origin, room_id, unfounded)
+                await self.later.keep(origin, room_id, unfounded)
             for raw, verdict in zip(raws, verdicts, strict=True):
                 name = verdict.event_id or _name(room.version, raw)
                 if name is not None:
