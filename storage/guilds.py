@@ -110,6 +110,16 @@ def left_behind(cursor: Cursor, steward: str) -> dict[str, list[str]]:
     return found
 
 
+def spoilt(cursor: Cursor, steward: str) -> list[str]:
+    """Rooms in which state of this steward's was redacted at some time: perhaps it is still to be sent again."""
+    rows = cursor.execute(
+        "SELECT DISTINCT r.room_id FROM events e JOIN rooms r ON r.nid = e.room_nid"
+        " WHERE e.sender_nid = ? AND e.redacted_by IS NOT NULL AND e.key_nid IS NOT NULL ORDER BY r.room_id",
+        (strings.find(cursor, steward),),
+    ).fetchall()
+    return [room_id for (room_id,) in rows]
+
+
 def add_audit(cursor: Cursor, room_nid: int, entry: AuditEntry) -> None:
     cursor.later(
         "INSERT INTO guild_audit (room_nid, position, number, ts, user_id, action, target, before, after, reason)"

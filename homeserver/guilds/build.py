@@ -60,6 +60,7 @@ class Guilds:
     desk: Desk
     invites: Invites
     heirs: Heirs
+    doors: GuildDoors
     errands: Errands
     tending: Tending
     arrivals: Arrivals
@@ -73,7 +74,7 @@ class Guilds:
     async def start(self) -> None:
         """See to it that the steward is there, and take up what a crash left undone."""
         await self.database.write(add_steward, self.steward, self.door.clock.now_ms())
-        await self.reconciler.start()
+        await self.reconciler.start(await self.doors.spoilt())
         await self.closer.start()
         await self.tending.start()
         for guild_id, people in (await self.database.run(rows.left_behind, self.steward)).items():
@@ -119,7 +120,7 @@ def build_guilds(
     maker = GuildMaker(steward, door, database, founder, profiles, policy)
     closer = Closer(steward, door, rooms, database)
     errands = Errands(door.identity.server_name, rooms, door.clock, client, patience)
-    doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, errands, tasks)
+    doors = GuildDoors(steward, rooms, book, attendance, reconciler, closer, errands, tasks, database)
     arrivals = Arrivals(rooms, book)
     tending = Tending(steward, door, rooms, book, memberships.elsewhere, database, tasks)
     memberships.wardens.append(doors)
@@ -141,6 +142,7 @@ def build_guilds(
         desk,
         invites,
         heirs,
+        doors,
         errands,
         tending,
         arrivals,

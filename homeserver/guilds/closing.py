@@ -69,6 +69,7 @@ class Closer:
     async def _put_out(self, room_id: str, people: list[str]) -> None:
         def work(drafts: Mapping[str, Draft]) -> tuple[None, list[Deferred[None]]]:
             draft = drafts[room_id]
+            draft.need_members(people)
             for user_id in people:
                 ref = draft.standing.state.get((MEMBER, user_id))
                 if ref is not None and ref.membership in ("join", "invite", "knock"):

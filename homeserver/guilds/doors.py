@@ -6,7 +6,7 @@ is an operation of the guild's. And whatever happened to a guild's room by anoth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,8 @@ from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.membership import MEMBER, Act
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
+from storage import guilds as rows
+from storage.database import Database
 
 
 @frozen
@@ -40,6 +42,13 @@ class GuildDoors:
     closer: Closer
     errands: Errands
     tasks: Tasks
+    database: Database
+
+    async def spoilt(self) -> Sequence[str]:
+        """Guilds in which state of the steward's was redacted, be it now as it should be or not."""
+        rooms = [await self.rooms.get(room_id) for room_id in await self.database.run(rows.spoilt, self.steward)]
+        found = {guild_id_of(room) for room in rooms if room is not None and room.create.sender == self.steward}
+        return sorted(guild_id for guild_id in found if guild_id is not None)
 
     async def takes(self, act: Act) -> bool:
         room = await self.rooms.get(act.room_id)

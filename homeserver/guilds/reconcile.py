@@ -70,9 +70,11 @@ class Reconciler:
     _turns: OneAtATime = field(factory=OneAtATime)
     _gathering: set[str] = field(factory=set)
 
-    async def start(self) -> None:
-        """Take up what a crash left undone."""
-        for guild_id in await self.database.run(rows.unsettled):
+    async def start(self, spoilt: Iterable[str] = ()) -> None:
+        """Take up what a crash left undone. `spoilt`: guilds whose rooms may not be as they should be."""
+        for guild_id in spoilt:
+            self.note(guild_id, None)
+        for guild_id in sorted({*await self.database.run(rows.unsettled), *spoilt}):
             await self.settle(guild_id)
 
     def note(self, guild_id: str, before: Guild | None, touched: Iterable[str] = ()) -> None:
@@ -161,7 +163,7 @@ class Reconciler:
 
     def _put_out(self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending) -> None:
         """Let a channel follow the guild in who is banned, and put out who may not view it."""
-        viewers = Viewers(guild, channel)
+        viewers, leaving = Viewers(guild, channel), dict[str, str]()
         for user_id in self._candidates(draft.room, in_guild, guild, channel, pending):
             ref = draft.standing.state.get((MEMBER, user_id))
             membership = None if ref is None else ref.membership
@@ -174,7 +176,10 @@ class Reconciler:
             ):
                 wanted = "leave"
             if wanted is not None and wanted != membership:
-                draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
+                leaving[user_id] = wanted
+        draft.need_members(leaving)
+        for user_id, wanted in leaving.items():
+            draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
 
     def _arriving(self, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending) -> Sequence[str]:
         """People of this server who may view a channel, are not in it, and perhaps could not view it before."""
@@ -199,6 +204,7 @@ class Reconciler:
 
     def _let_in(self, draft: Draft, joins: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Add joins to a channel, of whoever did not leave it by their own hand."""
+        draft.need_members(user_id for user_id, _ in joins)
         for user_id, content in joins:
             ref = draft.standing.state.get((MEMBER, user_id))
             if ref is not None:

@@ -158,6 +158,13 @@ class Draft(Advance):
             or self._have.by_nid.get(nid)
         )
 
+    def need_members(self, people: Iterable[str]) -> None:
+        """Have many memberships read in one go, before events that need one each are added. Raises NeedEvents."""
+        refs = [ref for user_id in people if (ref := self.standing.state.get(("m.room.member", user_id))) is not None]
+        missing = [ref.nid for ref in refs if self.peek(ref.nid) is None]
+        if missing:
+            raise NeedEvents(missing)
+
     def membership_of(self, user_id: str) -> str | None:
         """Somebody's membership as it stands after the events added so far. Raises StillPartial where it is not known.
 

@@ -412,6 +412,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guilds.untended(cursor),
         lambda cursor: guilds.set_tended(cursor, "!other"),
         lambda cursor: guilds.left_behind(cursor, ALICE),
+        lambda cursor: guilds.spoilt(cursor, ALICE),
         lambda cursor: guilds.set_closing(cursor, room.room_id),
         lambda cursor: guilds.closing(cursor),
         lambda cursor: guilds.set_closed(cursor, "!other"),
