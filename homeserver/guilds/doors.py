@@ -23,7 +23,7 @@ from homeserver.guilds.reconcile import Reconciler
 from homeserver.guilds.steward import guild_id_of, is_guild_room
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.membership import MEMBER, Act
+from homeserver.rooms.membership import Act
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
 from storage import guilds as rows
@@ -134,7 +134,7 @@ class GuildDoors:
             self.reconciler.note(guild_id, None)
             self.reconciler.follow_soon(guild_id)
         if is_guild_room(room):
-            for user_id in _departed(accepted):
+            for user_id in accepted.departed():
                 self.tasks.spawn("guild.departed", self.attendance.departed(guild_id, user_id))
 
     async def _join(self, act: Act, room: LiveRoom, guild: Guild) -> bool:
@@ -146,14 +146,3 @@ class GuildDoors:
         if channel is None or not guild.permissions(act.actor, channel) & VIEW_CHANNEL:
             raise Forbidden("You may not view this channel")
         return False
-
-
-def _departed(accepted: Accepted) -> list[str]:
-    """Who was in the room before these events and is not after them."""
-    found = []
-    for new in accepted.events:
-        for change in new.changes:
-            was_in = change.old is not None and change.old.membership == "join"
-            if change.key[0] == MEMBER and was_in and (change.new is None or change.new.membership != "join"):
-                found.append(change.key[1])
-    return found

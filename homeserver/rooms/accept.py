@@ -90,6 +90,17 @@ class Accepted:
         for new in self.events:
             yield from new.changes
 
+    def departed(self) -> list[str]:
+        """Who was in the room before and is not any more, be it only by how forks were resolved."""
+        return [
+            change.key[1]
+            for change in self.all_changes()
+            if change.key[0] == "m.room.member"
+            and change.old is not None
+            and change.old.membership == "join"
+            and (change.new is None or change.new.membership != "join")
+        ]
+
     def publish(self, hub: Hub) -> None:
         self.door.show(self)
 

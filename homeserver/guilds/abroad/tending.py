@@ -90,7 +90,7 @@ class Tending:
         server_name = self.door.identity.server_name
         if not is_guild_room(room):
             # Whoever was put out may view the channel again by the time the guild is looked at.
-            put_out = [user_id for user_id in departed(accepted) if user_id.endswith(f":{server_name}")]
+            put_out = [user_id for user_id in accepted.departed() if user_id.endswith(f":{server_name}")]
             if put_out:
                 self._due.setdefault(guild_id, _Due()).touched.update(put_out)
                 self._wake(guild_id, GATHER_S)
@@ -224,15 +224,3 @@ class Tending:
         ref = room.visible.state.get((MEMBER, user_id))
         stored = None if ref is None or ref.membership != "join" else await self.door.events.get(ref.nid)
         return None if stored is None else profile_of(stored.event.content)
-
-
-def departed(accepted: Accepted) -> list[str]:
-    """Who was in the room before these events and is not after them."""
-    return [
-        change.key[1]
-        for change in accepted.all_changes()
-        if change.key[0] == MEMBER
-        and change.old is not None
-        and change.old.membership == "join"
-        and (change.new is None or change.new.membership != "join")
-    ]
