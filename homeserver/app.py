@@ -42,6 +42,7 @@ from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
+from homeserver.friends.build import Friends, build_friends
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.build import Guilds, build_guilds
@@ -147,6 +148,7 @@ class House:
     expiry: Expiry
     tasks: Tasks
     guilds: Guilds
+    friends: Friends
     federation: Federation | None
     """None for a server that keeps to itself."""
     sending: Sending | None
@@ -200,6 +202,7 @@ class House:
         self.tasks.spawn("delayed.start", self.clockwork.start())
         self.tasks.spawn("retention.start", self.expiry.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
+        self.tasks.spawn("friends.start", self.friends.start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         self.tasks.spawn("accounts.resume", self.accounts.changes.resume())
         if self.federation is not None:
@@ -240,6 +243,7 @@ class House:
         self.tasks.spawn("tidy files", self.media.tidy())
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
         self.tasks.spawn("tidy sticky events", self.sticky.tidy())
+        self.tasks.spawn("tidy friends", self.friends.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
             self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
@@ -523,6 +527,17 @@ def build(
     profiles.listeners.append(people.directory)
     maker = RoomMaker(door, database, settings, profiles, elsewhere, founder, invite_filter)
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name, [push.book]))
+    befriending = build_friends(
+        maker,
+        memberships,
+        rooms,
+        database=database,
+        hub=hub,
+        account_data=account_data,
+        invite_filter=invite_filter,
+        tasks=tasks,
+        remote=remote,
+    )
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
@@ -543,6 +558,7 @@ def build(
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
     collaborators.update(guilds.collaborators())
+    collaborators.update(befriending.collaborators())
     collaborators.update(relating.collaborators())
     collaborators.update(encryption.collaborators())
     collaborators.update(people.collaborators())
@@ -577,6 +593,7 @@ def build(
         expiry=expiry,
         tasks=tasks,
         guilds=guilds,
+        friends=befriending,
         federation=federation,
         sending=sending,
         visitors=None if asking is None else asking.visitors,

@@ -72,6 +72,7 @@ from homeserver.client.media import upload as media_upload
 from homeserver.client.media import waveform as media_waveform
 from homeserver.client.sliding import stable as sliding_stable
 from homeserver.client.sliding import unstable as sliding_unstable
+from homeserver.friends.api.all import FRIEND_FEATURES
 from homeserver.guilds.api.all import GUILD_ROUTES
 
 ALL_ROUTES: Sequence[ModuleType] = (
@@ -141,4 +142,5 @@ ALL_ROUTES: Sequence[ModuleType] = (
     wellknown,
     whoami,
     *GUILD_ROUTES,
+    *FRIEND_FEATURES,
 )

@@ -277,14 +277,24 @@ class Memberships:
         """Whether a member event invites somebody of another server, which has a say in it: `Elsewhere.invite`."""
         return content.get("membership") == "invite" and server_of(target) != self.door.identity.server_name
 
-    async def invite(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+    async def invite(
+        self,
+        room_id: str,
+        sender: str,
+        target: str,
+        reason: str | None = None,
+        *,
+        besides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Invite somebody. `besides` goes into the member event: what the server itself has to say with it."""
         check_invitable(target)
         is_local = server_of(target) == self.door.identity.server_name
         if is_local:
             await self.invitees.check(sender, target)
         if await self._is_taken(Act("invite", room_id, sender, target, reason)):
             return
-        content = await member_content(self.profiles, target, "invite", _with_reason(reason))
+        more = {**(besides or {}), **_with_reason(reason)}
+        content = await member_content(self.profiles, target, "invite", more)
         template = _member(sender, target, content)
         if is_local:
             await self.door.send(room_id, [template], check=in_room(sender))

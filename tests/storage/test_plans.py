@@ -28,6 +28,7 @@ from storage import (
     events,
     expiry,
     filters,
+    friends,
     gaps,
     graph,
     guild_actions,
@@ -78,6 +79,7 @@ from storage.dehydrated_devices import Dehydrated
 from storage.destinations import Attempts
 from storage.device_keys import CrossSigningKey, KeySignature
 from storage.device_lists import DeviceUpdate
+from storage.friends import DirectRoom, Word
 from storage.guild_invites import Invite
 from storage.guilds import AuditEntry
 from storage.key_backups import Backup, RoomKey
@@ -126,6 +128,7 @@ WHOLE_TABLES = (
     "SELECT user_id, type, content, position FROM account_data WHERE type = CAST",  # at start: an index of them only
     "SELECT user_id, room_id, position FROM push_turns",  # at start
     "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token FROM",  # at start
+    "SELECT d.user_id, d.other_id, d.room_id, d.relation FROM direct_rooms d JOIN rooms",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -419,6 +422,18 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guilds.add_audit(cursor, room.nid, AuditEntry(3, 0, 5, ALICE, "role.update", "red", b"{}")),
         lambda cursor: guilds.read_audit(cursor, room.nid, None, 10),
         lambda cursor: guilds.read_audit(cursor, room.nid, (4, 1), 10),
+        lambda cursor: friends.add(cursor, DirectRoom(ALICE, BOB, room.room_id, 0)),
+        lambda cursor: friends.set_relation(cursor, DirectRoom(ALICE, BOB, room.room_id, 3)),
+        lambda cursor: friends.of_pair(cursor, ALICE, BOB),
+        lambda cursor: friends.of_room(cursor, room.room_id),
+        lambda cursor: friends.listed(cursor, ALICE),
+        lambda cursor: friends.joined_among(cursor, ALICE, [room.room_id, "!none"]),
+        lambda cursor: friends.put_word(cursor, room.room_id, ALICE, Word("requested", 5)),
+        lambda cursor: friends.words(cursor, room.room_id),
+        lambda cursor: friends.remove_word(cursor, room.room_id, BOB),
+        lambda cursor: friends.remove(cursor, ALICE, "@other:test", room.room_id),
+        lambda cursor: friends.set_upto(cursor, 5),
+        lambda cursor: friends.unheeded(cursor),
         lambda cursor: device_keys.put_device(cursor, ALICE, "PHONE", b"{}"),
         lambda cursor: device_keys.get_device(cursor, ALICE, "PHONE"),
         lambda cursor: device_keys.devices_of(cursor, [ALICE, BOB]),

@@ -16,11 +16,13 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from homeserver.friends.api.all import FRIEND_FEATURES
 from homeserver.guilds.api.features import FEATURES
 from homeserver.guilds.api.fields import API
 from homeserver.http.asks import is_ask
 from homeserver.http.route import NONE, Auth, Reply, Route, route, routes_of
 
+DESCRIBED: Sequence[ModuleType] = (*FEATURES, *FRIEND_FEATURES)
 VERSION = "1"
 COMPONENT = "#/components/schemas/{name}"
 SECURITY: Mapping[Auth, Sequence[Mapping[str, Sequence[str]]]] = {
@@ -45,7 +47,7 @@ async def get_document() -> Reply:
 @cache
 def whole_document() -> Mapping[str, Any]:
     """The document of the whole guild API."""
-    return document(FEATURES)
+    return document(DESCRIBED)
 
 
 def document(modules: Sequence[ModuleType]) -> dict[str, Any]:
