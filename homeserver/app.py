@@ -51,6 +51,7 @@ from homeserver.guilds.steward import LOCALPART, steward_of
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
+from homeserver.http.sockets import listen
 from homeserver.http.table import RouteTable
 from homeserver.http.tls import ListenerTls
 from homeserver.keyfile import read_key_file
@@ -270,10 +271,9 @@ class House:
         )
         self._sites.append(site)
         if listener.tls is None:
-            port = self.reactor.listenTCP(listener.port, site, backlog=1024, interface=listener.host)
-        else:
-            tls = ListenerTls(listener.tls, self.reactor.seconds)
-            port = self.reactor.listenSSL(listener.port, site, tls, backlog=1024, interface=listener.host)
+            return listen(site, listener.host, listener.port, self.reactor.loop)
+        tls = ListenerTls(listener.tls, self.reactor.seconds)
+        port = self.reactor.listenSSL(listener.port, site, tls, backlog=1024, interface=listener.host)
         return cast(IListeningPort, port)
 
 

@@ -52,12 +52,13 @@ class Draft:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._descriptor = os.open(self.path, flags, 0o600)
-            for piece in pieces:
-                if len(self.head) < HEAD_BYTES:
-                    self.head += piece[: HEAD_BYTES - len(self.head)]
-                self._digest.update(piece)
-                self.size_bytes += len(piece)
-                _write_all(self._descriptor, piece)
+            # In one: each digest and each write lets go of the interpreter, and waits to have it back.
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(self.head) < HEAD_BYTES:
+                self.head += data[: HEAD_BYTES - len(self.head)]
+            self._digest.update(data)
+            self.size_bytes += len(data)
+            _write_all(self._descriptor, data)
 
     def finish(self) -> None:
         """That was all; whatever is written later is not taken. Raises OSError."""

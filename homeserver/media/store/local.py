@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from attrs import define, field, frozen
 
@@ -36,7 +37,10 @@ class FileReading:
             found = os.preadv(self._descriptor, [buffer], self._place, _ONLY_READY)
         except OSError:
             return None  # not in memory, or a file system that can't tell
-        return self._took(bytes(buffer) if found == size else bytes(buffer[:found])) if found else None
+        if not found:
+            return None
+        del buffer[found:]
+        return self._took(cast(bytes, buffer))  # it goes where bytes go, and nobody writes to it any more
 
     def close(self) -> None:
         if self._open:

@@ -1,0 +1,209 @@
+"""Listeners of the event loop's own, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.threads import deferToThread
+
+from homeserver.http.bodies import HOLD, PIECE, IncomingBody
+from homeserver.http.route import NONE, Reply, RequestInfo, route
+from homeserver.http.site import STALLED_SECONDS, SWEEP_SECONDS
+from homeserver.http.sockets import Port, listen
+from tests.http.wire import Wire, request
+
+T = TypeVar("T")
+
+PIECES = 64
+"""Of a long answer, 16 MiB: more than any kernel keeps for a client that does not read."""
+
+
+@define
+class Pieces:
+    """A source that counts what was read of it; the bytes of each piece say which it is."""
+
+    length: int = PIECES * PIECE
+    read_pieces: int = 0
+
+    async def read(self) -> bytes:
+        self.read_pieces += 1
+        return bytes([self.read_pieces]) * PIECE
+
+    def close(self) -> None: ...
+
+
+@define
+class Log:
+    did: list[str] = field(factory=list)
+    source: Pieces = field(factory=Pieces)
+    waiting: Deferred[None] = field(factory=Deferred)
+    """Fires when somebody waits."""
+    ended: Deferred[None] = field(factory=Deferred)
+    body: IncomingBody | None = None
+    go: Deferred[None] = field(factory=Deferred)
+
+
+class House:
+    @staticmethod
+    @route("GET", "/info", auth=NONE, rate=None)
+    async def info(info: RequestInfo) -> dict[str, str]:
+        return {"address": info.address}
+
+    @staticmethod
+    @route("GET", "/wait", auth=NONE, rate=None, interruptible=True)
+    async def wait(log: Log) -> None:
+        log.waiting.callback(None)
+        try:
+            await Deferred[None]()
+        except CancelledError:
+            log.did.append("interrupted")
+            log.ended.callback(None)
+            raise
+
+    @staticmethod
+    @route("GET", "/long", auth=NONE, rate=None)
+    async def long(log: Log) -> Reply:
+        return Reply(200, source=log.source)
+
+    @staticmethod
+    @route("POST", "/take", auth=NONE, rate=None, max_body=PIECES * PIECE)
+    async def take(log: Log, body: IncomingBody) -> dict[str, int]:
+        log.body = body
+        await body.read()
+        log.waiting.callback(None)
+        await log.go
+        taken = body.received
+        while not body.complete:
+            await body.read()
+        return {"before": taken, "all": body.received}
+
+
+@define
+class Served:
+    wire: Wire
+    log: Log
+    port: Port
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port.getHost().port), timeout=60)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        return connection
+
+
+def _serve() -> Served:
+    log = Log()
+    wire = Wire.to([House], {Log: log})
+    wire.site.stopFactory()  # the port starts it
+    return Served(wire, log, listen(wire.site, "127.0.0.1", 0, reactor.loop))  # type: ignore[attr-defined]
+
+
+async def _meanwhile(function: Callable[..., T], *args: Any) -> T:
+    """Blocks a thread, not the loop."""
+    result: T = await deferToThread(function, *args)
+    return result
+
+
+def _all(connection: socket.socket) -> bytes:
+    """Everything until the other side has ended it."""
+    return b"".join(iter(lambda: connection.recv(2**20), b""))
+
+
+def _plain(path: str, **more: str) -> bytes:
+    return request("GET", path, token=None, headers=more)
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_on_one_connection_and_its_end() -> None:
+    served = _serve()
+    with served.connect() as connection:
+        connection.sendall(_plain("/info") + _plain("/nothing") + _plain("/info", Connection="close"))
+        answers = await _meanwhile(_all, connection)
+    assert answers.count(b'{"address":"127.0.0.1"}') == 2
+    assert answers.count(b"HTTP/1.1 404 ") == 1
+    with served.connect() as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert (await _meanwhile(_all, connection)).startswith(b"HTTP/1.1 400 ")
+
+    with pytest.raises(CannotListenError):
+        listen(served.wire.site, "127.0.0.1", served.port.getHost().port, reactor.loop)  # type: ignore[attr-defined]
+    address = "127.0.0.1", served.port.getHost().port
+    await served.port.stopListening()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_goes_away_ends_what_it_waited_for() -> None:
+    served = _serve()
+    with served.connect() as connection:
+        connection.sendall(_plain("/wait"))
+        await served.log.waiting
+    await served.log.ended
+    assert served.log.did == ["interrupted"]
+    assert not served.wire.site.channels
+    await served.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_answer_goes_as_fast_as_it_is_taken_and_is_whole() -> None:
+    served = _serve()
+    source = served.log.source
+    with served.connect() as connection:
+        connection.sendall(_plain("/long", Connection="close"))
+        head = await _meanwhile(connection.recv, 4096)
+        while (channel := next(iter(served.wire.site.channels))).requests[0].outflow is None:
+            await _meanwhile(int)
+        assert not channel.is_idle()
+        assert 0 < source.read_pieces < PIECES
+        _, _, rest = (head + await _meanwhile(_all, connection)).partition(b"\r\n\r\n")
+    assert rest == b"".join(bytes([number]) * PIECE for number in range(1, PIECES + 1))
+    await served.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_takes_nothing_is_let_go() -> None:
+    served = _serve()
+    with served.connect() as connection:
+        connection.sendall(_plain("/long"))
+        await _meanwhile(connection.recv, 1)
+        (channel,) = served.wire.site.channels
+        while (outflow := channel.requests[0].outflow) is None or outflow.waiting_since is None:
+            await _meanwhile(int)
+        served.wire.timers.pump([SWEEP_SECONDS] * (int(STALLED_SECONDS / SWEEP_SECONDS) + 2))
+        with pytest.raises(ConnectionResetError):
+            await _meanwhile(_all, connection)
+    assert served.log.source.read_pieces < PIECES
+    assert not served.wire.site.channels
+    await served.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_body_waits_at_its_client_until_it_is_wanted() -> None:
+    served = _serve()
+    size = PIECES * PIECE
+    with served.connect() as connection:
+
+        def send() -> bytes:
+            connection.sendall(
+                b"POST /take HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
+            )
+            connection.sendall(bytes(size))
+            return _all(connection)
+
+        sending = deferToThread(send)
+        await served.log.waiting
+        await _meanwhile(int)
+        served.log.go.callback(None)
+        answer = (await sending).decode()
+    taken = int(answer.partition('{"before":')[2].partition(",")[0])
+    assert taken <= HOLD + 3 * PIECE  # what was read, what is held, and of either what came with the last of it
+    assert f'"all":{size}' in answer
+    await served.port.stopListening()
