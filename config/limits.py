@@ -19,4 +19,9 @@ class Limits:
         doc="The longest that somebody may have an event wait before it is sent.",
         check=at_least(1000),
     )
+    max_schedule_ms: int = setting(
+        366 * 24 * 3600 * 1000,
+        doc="How far ahead somebody may schedule a message.",
+        check=at_least(1000),
+    )
     max_delayed_events: int = setting(100, doc="How many of one person's events may wait at a time.", check=at_least(0))

@@ -46,6 +46,7 @@ from homeserver.friends.build import Friends, build_friends
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.build import Guilds, build_guilds
+from homeserver.guilds.forwarding import Forwarder
 from homeserver.guilds.mentions import MentionedRoles
 from homeserver.guilds.steward import LOCALPART, steward_of
 from homeserver.http.forwarded import TrustedProxies
@@ -554,6 +555,7 @@ def build(
         sync, sliding, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock), clockwork, expiry, Relays(settings.voip, clock),
+        Forwarder(relating.listing, rooms, sender, limits),
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())

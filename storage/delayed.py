@@ -131,6 +131,16 @@ def restart(cursor: Cursor, delay_id: str, now: int) -> Delayed | None:
     return get(cursor, delay_id) if cursor.rowcount == 1 else None
 
 
+def change(cursor: Cursor, delay_id: str, now: int, due_ts: int, event_type: str, content: bytes) -> Delayed | None:
+    """Let one that waits say something else, or at another time; None where it does not wait. For the writer only."""
+    cursor.execute(
+        "UPDATE delayed_events SET since_ts = ?, due_ts = ?, delay_ms = ?, type = ?, content = ?"
+        " WHERE delay_id = ? AND outcome = ?",
+        (now, due_ts, due_ts - now, to_blob(event_type), content, delay_id, WAITS),
+    )
+    return get(cursor, delay_id) if cursor.rowcount == 1 else None
+
+
 def end(
     cursor: Cursor,
     delay_id: str,

@@ -2,7 +2,7 @@
 
     asked for ──► WAITS ──(due, or "send")──► BEING_SENT ──► SENT, with the event's id
                    │ ▲                             └───────► FAILED, with the reason
-                   │ └─ "restart"
+                   │ └─ "restart"; it is changed
                    └── "cancel"; somebody else sets the same piece of state; the account is closed ──► CANCELLED
 
 What was being sent when the server stopped is sent again at the start, which does no harm: messages go under a
@@ -41,6 +41,8 @@ MOST_BYTES = 65_536
 """Of a content, as of an event."""
 KEPT_MS = 7 * 24 * 3_600_000
 """How long it can be looked up what became of one."""
+LONGEST_NAP_S = 24 * 3600.0
+"""A timer that is set for longer than that is set anew in between."""
 RETRY_S = 5.0
 """How long to wait where the server itself was the reason that one could not be sent."""
 
@@ -77,19 +79,19 @@ class Clockwork:
         delay_ms: int,
         state_key: str | None = None,
         sticky_ms: int | None = None,
+        most_ms: int | None = None,
+        due_ts: int | None = None,
     ) -> str:
-        """Have an event sent later. The same transaction id gives the same delay id. Raises MatrixError."""
-        self._check_delay(delay_ms)
+        """Have an event sent later. The same transaction id gives the same delay id. Raises MatrixError.
+
+        `most_ms`: how long it may wait, where that is longer than what calls and the like are given.
+        `due_ts`: when it is sent (ms since 1970), where that is what was asked for.
+        """
+        self._check_delay(delay_ms, self.limits.max_event_delay_ms if most_ms is None else most_ms)
         room = await self.rooms.require(room_id)
         if room.membership_of(who.user_id) != "join":
             raise Forbidden(NOT_IN_ROOM)
-        try:
-            check_strict(dict(content))
-            size = len(canonical_json(dict(content)))
-        except NotCanonical as error:
-            raise BadJson(str(error)) from None
-        if size > MOST_BYTES:
-            raise MatrixError(413, "M_TOO_LARGE", "The event would be larger than 65536 bytes")
+        _check_content(content)
         now = self.clock.now_ms()
         wanted = Delayed(
             delay_id=secrets.token_urlsafe(24),
@@ -104,7 +106,7 @@ class Clockwork:
             is_guest=who.is_guest,
             delay_ms=delay_ms,
             since_ts=now,
-            due_ts=now + delay_ms,
+            due_ts=now + delay_ms if due_ts is None else due_ts,
         )
         try:
             kept = await self.database.write(rows.add, wanted, self.limits.max_delayed_events)
@@ -136,6 +138,25 @@ class Clockwork:
             raise await self._conflict(delay_id)
         self._watch(again)
         self._wind()
+
+    async def change(
+        self, delay_id: str, user_id: str, due_ts: int, event_type: str, content: Mapping[str, Any], most_ms: int
+    ) -> Delayed:
+        """Say something else, or at another time (ms since 1970). Raises NotFound, and MatrixError with 409 where it
+        does not wait any more.
+        """
+        if (await self._require(delay_id, user_id)).outcome != WAITS:
+            raise await self._conflict(delay_id)
+        now = self.clock.now_ms()
+        self._check_delay(due_ts - now, most_ms)
+        _check_content(content)
+        packed = orjson.dumps(content)
+        changed = await self.database.write(rows.change, delay_id, now, due_ts, event_type, packed)
+        if changed is None:
+            raise await self._conflict(delay_id)
+        self._watch(changed)
+        self._wind()
+        return changed
 
     async def send(self, delay_id: str, user_id: str | None) -> None:
         """Send it now. Raises NotFound, MatrixError with 409 where it was cancelled or could not be sent before, or
@@ -195,10 +216,9 @@ class Clockwork:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _check_delay(self, delay_ms: int) -> None:
+    def _check_delay(self, delay_ms: int, most: int) -> None:
         if delay_ms < 1:
             raise InvalidParam("The delay must be at least a millisecond")
-        most = self.limits.max_event_delay_ms
         if delay_ms > most:
             # COMPAT matrix-js-sdk: it looks for the unstable code, and how long it may be, beside an `M_UNKNOWN`.
             more = {"org.matrix.msc4140.errcode": "M_MAX_DELAY_EXCEEDED", "org.matrix.msc4140.max_delay": most}
@@ -239,7 +259,7 @@ class Clockwork:
         self.close()
         if self._waiting and not self._is_sending:
             due = min(one.due_ts for one in self._waiting.values())
-            delay = max(at_least_s, (due - self.clock.now_ms()) / 1000)
+            delay = min(max(at_least_s, (due - self.clock.now_ms()) / 1000), LONGEST_NAP_S)
             self._timer = self.clock.timers.callLater(delay, self._strike)
 
     def _strike(self) -> None:
@@ -312,3 +332,14 @@ class Clockwork:
         return await self.sender.message(
             who, delayed.room_id, delayed.type, content, f"delayed-{delayed.delay_id}", sticky_ms=delayed.sticky_ms
         )
+
+
+def _check_content(content: Mapping[str, Any]) -> None:
+    """Raises MatrixError for what can't be an event's content."""
+    try:
+        check_strict(dict(content))
+        size = len(canonical_json(dict(content)))
+    except NotCanonical as error:
+        raise BadJson(str(error)) from None
+    if size > MOST_BYTES:
+        raise MatrixError(413, "M_TOO_LARGE", "The event would be larger than 65536 bytes")

@@ -29,6 +29,7 @@ from homeserver.guilds.heirs import Heirs
 from homeserver.guilds.invites import Invites
 from homeserver.guilds.policing import Policing
 from homeserver.guilds.reconcile import Reconciler
+from homeserver.guilds.rights import RoomRights
 from homeserver.guilds.rules import GuildRules
 from homeserver.guilds.steward import VIEW_RULE, add_steward, steward_of
 from homeserver.guilds.wanted import policy_content
@@ -67,6 +68,7 @@ class Guilds:
     """A say in what comes from other servers."""
     policing: Policing
     """A say in what this server signs as a policy server."""
+    rights: RoomRights
     database: Database
     tasks: Tasks
     door: Door
@@ -83,7 +85,7 @@ class Guilds:
     def collaborators(self) -> Mapping[type[Any], object]:
         friends: list[object] = [
             self.book, self.maker, self.editor, self.attendance, self.reconciler, self.closer, self.desk,
-            self.invites, self.errands, self.database, self.tasks,
+            self.invites, self.errands, self.rights, self.database, self.tasks,
         ]  # fmt: skip
         return {type(friend): friend for friend in friends}
 
@@ -147,6 +149,7 @@ def build_guilds(
         tending,
         arrivals,
         Policing(steward, rooms, book, arrivals),
+        RoomRights(rooms, book, door.events),
         database,
         tasks,
         door,

@@ -209,6 +209,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: delayed.waiting(cursor),
         lambda cursor: delayed.claim(cursor, "d", 9),
         lambda cursor: delayed.restart(cursor, "d", 5),
+        lambda cursor: delayed.change(cursor, "d", 5, 9, "m.x", b"{}"),
         lambda cursor: delayed.end(cursor, "d", delayed.SENT, 9),
         lambda cursor: delayed.forget(cursor, 5),
         lambda cursor: retention.next_end(cursor),

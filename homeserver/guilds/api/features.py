@@ -15,8 +15,10 @@ from homeserver.guilds.api import (
     invites,
     layout,
     members,
+    messages,
     permissions,
     roles,
+    scheduled,
 )
 
 FEATURES: Sequence[ModuleType] = (
@@ -29,6 +31,8 @@ FEATURES: Sequence[ModuleType] = (
     invites,
     layout,
     members,
+    messages,
     permissions,
     roles,
+    scheduled,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, get_type_hints
@@ -113,6 +114,7 @@ class Scene:
             "media_id": self.media_id,
             "file_name": "a.png",
             "delay_id": "none",
+            "schedule_id": "none",
             "action": "restart",
             "rule_kind": "override",
             "rule_id": "org.example.rule",
@@ -145,6 +147,8 @@ class Scene:
         known: dict[str, Any] = {
             "user_id": friend,
             "room_id": self.room_id,
+            "room_ids": [self.room_id],
+            "at_ts": int(time.time() * 1000) + 3_600_000,
             "devices": [self.person.device_id],
             "device_keys": {friend: []},
             "one_time_keys": {friend: {self.friend.device_id: "signed_curve25519"}},
