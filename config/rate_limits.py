@@ -46,6 +46,7 @@ class RateLimits:
     join_local: RateLimit = _bucket(0.5, 20, "Joining rooms that this server is already in.")
     join_remote: RateLimit = _bucket(0.1, 20, "Joining rooms, and knocking, through another server.")
     report: RateLimit = _bucket(0.1, 10, "Reporting events, rooms and people.")
+    export: RateLimit = _bucket(0.05, 5, "Taking copies of rooms.")
     invite: RateLimit = _bucket(0.3, 20, "Inviting people.")
 
     # People without a token

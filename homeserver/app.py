@@ -64,6 +64,8 @@ from homeserver.people.directory import PeopleDirectory
 from homeserver.push.build import Push, build_push
 from homeserver.queries.build import Asking, build_asking
 from homeserver.queries.visitors import Visitors
+from homeserver.records.build import build_records
+from homeserver.records.deliveries import Deliveries
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
 from homeserver.retention.expiry import Expiry
@@ -144,6 +146,7 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     indexer: Indexer
+    deliveries: Deliveries
     push: Push
     sticky: StickyBoard
     clockwork: Clockwork
@@ -230,6 +233,7 @@ class House:
             await self._step(lambda site=site: Deferred.fromCoroutine(site.close(GRACE_SECONDS)))  # type: ignore[misc]
         if self._housekeeping.running:
             self._housekeeping.stop()
+        await self._step(lambda: Deferred.fromCoroutine(self.deliveries.tidy()))
         self.typing.stop_timers()
         self.clockwork.close()
         self.expiry.close()
@@ -246,10 +250,12 @@ class House:
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
         self.tasks.spawn("tidy sticky events", self.sticky.tidy())
         self.tasks.spawn("tidy friends", self.friends.tidy())
+        self.tasks.spawn("note what came to devices", self.deliveries.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
             self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
             self.tasks.spawn("forget delayed events", self.clockwork.tidy())
+            self.tasks.spawn("forget when things came", self.deliveries.forget_old())
         if number % ROUNDS_AN_HOUR == 0:
             self.tasks.spawn("take away what is over", self.expiry.sweep())
 
@@ -339,6 +345,7 @@ def build(
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     about = About(settings)
+    deliveries = Deliveries(database, clock)
     book = GuildBook(rooms, events, door.means.lineage)
     push = build_push(
         settings,
@@ -353,6 +360,7 @@ def build(
         clock=clock,
         tasks=tasks,
         roles=MentionedRoles(rooms, book),
+        deliveries=deliveries,
         reactor=reactor,
     )
     presence = PresenceBoard(hub, database, clock, settings.presence, tasks, profiles.peek)
@@ -490,6 +498,7 @@ def build(
         ignoring=ignoring,
         contributors=[encryption.sections],
         polls=Polls(hub),
+        deliveries=deliveries,
         max_timeout_ms=settings.limits.max_sync_timeout_ms,
     )
 
@@ -518,6 +527,7 @@ def build(
         markers,
         presence,
         encryption,
+        deliveries,
     ]
     profiles.listeners += [memberships, presence]
     accounts.listeners.devices += [departures, sync, push.pushers]
@@ -568,6 +578,9 @@ def build(
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     collaborators.update(media.collaborators())
     collaborators.update(searching.collaborators())
+    collaborators.update(
+        build_records(settings, database, clock, history, relating.bundles, deliveries).collaborators()
+    )
     collaborators.update(push.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
@@ -589,6 +602,7 @@ def build(
         typing=typing,
         presence=presence,
         indexer=searching.indexer,
+        deliveries=deliveries,
         push=push,
         sticky=sticky,
         clockwork=clockwork,

@@ -24,7 +24,7 @@ from storage import rooms as room_rows
 from storage import strings
 from storage.database import Database
 from storage.ports import Cursor
-from storage.reports import NewReport, Report
+from storage.reports import NewReport, Report, State
 
 LONGEST_REASON_BYTES = 8 * 1024
 LONGEST_PAUSE_S = 0.2
@@ -85,6 +85,7 @@ class Reports:
         room_ids: Sequence[str] | None = None,
         user_id: str | None = None,
         only_open: bool = False,
+        state: State | None = None,
     ) -> list[Report]:
         """Reports, the newest first: those below a number, of some rooms, about one person, that nobody dealt with."""
         return await self.database.run(
@@ -94,6 +95,7 @@ class Reports:
             room_ids=room_ids,
             user_id=user_id,
             only_open=only_open,
+            state=state,
         )
 
     async def get(self, number: int) -> Report | None:
@@ -102,6 +104,10 @@ class Reports:
     async def resolve(self, number: int, by: str, resolution: str) -> bool:
         """Note what was done about it. False where there is no such report, or it is dealt with already."""
         return await self.database.write(rows.resolve, number, by, resolution, self.clock.now_ms())
+
+    async def decide(self, number: int, by: str, state: State, note: str | None) -> Report | None:
+        """Note what was decided, also where something was before. None where there is no such report."""
+        return await self.database.write(rows.decide, number, by, state, note, self.clock.now_ms())
 
     async def _pause(self) -> None:
         pause: Deferred[None] = Deferred()

@@ -94,6 +94,16 @@ def nearest(cursor: Cursor, room_nid: int, moment: Moment, limit: int, *, backwa
     return _stored(cursor, rows)
 
 
+def span_of(cursor: Cursor, room_nid: int, start_ts: int, end_ts: int) -> tuple[int, int] | None:
+    """The first and the last position of a timeline's events that claim to be of a time; None where there is none."""
+    row = cursor.execute(
+        "SELECT MIN(position), MAX(position) FROM events WHERE room_nid = ? AND origin_ts >= ? AND origin_ts <= ?"
+        " AND position IS NOT NULL AND flags = 0",
+        (room_nid, start_ts, end_ts),
+    ).fetchone()
+    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+
+
 def placed_after(cursor: Cursor, room_nid: int, after: int, limit: int) -> list[StoredEvent]:
     """The next events of a room's graph behind a position, oldest first: rejected and soft-failed ones too."""
     rows = cursor.execute(

@@ -128,6 +128,26 @@ def add_audit(cursor: Cursor, room_nid: int, entry: AuditEntry) -> None:
     )
 
 
+def add_audit_aside(
+    cursor: Cursor,
+    room_nid: int,
+    position: int,
+    *,
+    ts: int,
+    user_id: str,
+    action: str,
+    target: str,
+    before: bytes,
+    after: bytes,
+) -> None:
+    """Write down what was done without any event: behind what has been at this position. For the writer only."""
+    row = cursor.execute(
+        "SELECT MAX(number) FROM guild_audit WHERE room_nid = ? AND position = ?", (room_nid, position)
+    ).fetchone()
+    number = 0 if row is None or row[0] is None else int(row[0]) + 1
+    add_audit(cursor, room_nid, AuditEntry(position, number, ts, user_id, action, target, before, after))
+
+
 def read_audit(cursor: Cursor, room_nid: int, before: tuple[int, int] | None, limit: int) -> Sequence[AuditEntry]:
     """A page of the log, newest first; `before`: position and number of the last one of the page before."""
     rows = cursor.execute(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
 from storage.ports import Cursor
 from storage.sql import among, from_blob, from_blob_or_none, to_blob
+
+State = Literal["open", "resolved", "dismissed"]
+OPEN: Final = "open"
+RESOLVED: Final = "resolved"
+DISMISSED: Final = "dismissed"
 
 
 class NewReport(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +40,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     resolved_ts: int | None
     resolved_by: str | None
     resolution: str | None
+    state: State
 
 
 def add(cursor: Cursor, report: NewReport) -> None:
@@ -61,9 +67,14 @@ def page(
     room_ids: Sequence[str] | None = None,
     user_id: str | None = None,
     only_open: bool = False,
+    state: State | None = None,
 ) -> list[Report]:
     """Reports with numbers below `before`, the newest first: all, of some rooms, of one person."""
-    condition, parameters = "nid < ?", [before]
+    condition = "nid < ?"
+    parameters: list[object] = [before]
+    if state is not None:
+        condition += " AND state = ?"
+        parameters.append(state)
     for column, values in (("room_id", room_ids), ("user_id", None if user_id is None else [user_id])):
         if values is None:
             continue
@@ -88,17 +99,28 @@ def get(cursor: Cursor, nid: int) -> Report | None:
 def resolve(cursor: Cursor, nid: int, by: str, resolution: str, now: int) -> bool:
     """Note what was done. False where there is no such report, or somebody was quicker."""
     cursor.execute(
-        "UPDATE reports SET resolved_ts = ?, resolved_by = ?, resolution = ? WHERE nid = ? AND resolved_ts IS NULL",
-        (now, by, to_blob(resolution), nid),
+        "UPDATE reports SET state = ?, resolved_ts = ?, resolved_by = ?, resolution = ?"
+        " WHERE nid = ? AND resolved_ts IS NULL",
+        (RESOLVED, now, by, to_blob(resolution), nid),
     )
     return cursor.rowcount == 1
 
 
-_COLUMNS = "nid, reporter, room_id, event_id, user_id, reason, created_ts, resolved_ts, resolved_by, resolution"
+def decide(cursor: Cursor, nid: int, by: str, state: State, note: str | None, now: int) -> Report | None:
+    """Note what was decided, whatever was before; None where there is no such report. For the writer only."""
+    decided = (None, None, None) if state == OPEN else (now, by, None if note is None else to_blob(note))
+    cursor.execute(
+        "UPDATE reports SET state = ?, resolved_ts = ?, resolved_by = ?, resolution = ? WHERE nid = ?",
+        (state, *decided, nid),
+    )
+    return get(cursor, nid)
+
+
+_COLUMNS = "nid, reporter, room_id, event_id, user_id, reason, created_ts, resolved_ts, resolved_by, resolution, state"
 
 
 def _report(row: tuple[Any, ...]) -> Report:
-    nid, reporter, room_id, event_id, user_id, reason, created_ts, resolved_ts, resolved_by, resolution = row
+    nid, reporter, room_id, event_id, user_id, reason, created_ts, resolved_ts, resolved_by, resolution, state = row
     return Report(
         nid,
         reporter,
@@ -110,4 +132,5 @@ def _report(row: tuple[Any, ...]) -> Report:
         resolved_ts,
         resolved_by,
         from_blob_or_none(resolution),
+        state,
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from federation.room.relations import ENCRYPTED
-from homeserver.errors import InvalidParam, MatrixError
+from homeserver.errors import Forbidden, MatrixError
 from homeserver.guilds.steward import guild_id_of
 from homeserver.http.limits import RateLimiter
 from homeserver.http.route import Requester
@@ -45,14 +45,14 @@ class Forwarder:
     ) -> tuple[dict[str, str], dict[str, MatrixError]]:
         """Where it was said by which event, and where it could not be. The same `txn_id` gives the same events.
 
-        Raises NotFound for what the caller may not see, InvalidParam for what can't be forwarded.
+        Raises NotFound for what the caller may not see, Forbidden for what can't be forwarded.
         """
         versions = await self.relations.versions(room_id, who.user_id, event_id)
         original = versions[0].event
         if original.type == ENCRYPTED:
-            raise InvalidParam("What is encrypted only its readers' own clients can forward")
+            raise Forbidden("What is encrypted only its readers' own clients can forward")
         if original.type not in FORWARDABLE or original.state_key is not None or versions[0].redacted_by:
-            raise InvalidParam("Only messages that are still there can be forwarded")
+            raise Forbidden("Only messages that are still there can be forwarded")
         source = await self.rooms.require(room_id)
         wanted = list(dict.fromkeys(room_ids))
         if len(wanted) > 1:

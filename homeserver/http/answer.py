@@ -76,14 +76,19 @@ def encode_json(value: Any) -> bytes:
     return orjson.dumps({} if value is None else value, default=_reduce)
 
 
-def to_bytes(answer: Answer, *, date: bytes, close: bool = False, head: bool = False) -> bytes:
-    """The whole answer as it goes over the wire, but for what is read from a source. With `head`, without the body."""
+def to_bytes(answer: Answer, *, date: bytes, close: bool = False, head: bool = False, chunked: bool = False) -> bytes:
+    """The whole answer as it goes over the wire, but for what is read from a source. With `head`, without the body.
+
+    `chunked`: a source that does not know its length comes in chunks; else it ends with the connection.
+    """
     body = answer.body
     length = len(body) if answer.source is None else answer.source.length
     start = _start(answer.status) if not answer.headers else _start_with(answer.status, answer.headers)
     tail = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
     if answer.status == 204 or answer.status == 304:
         return b"%bDate: %b%b" % (start, date, tail)
+    if length is None:
+        return b"%bDate: %b%b%b" % (start, date, b"\r\nTransfer-Encoding: chunked" if chunked else b"", tail)
     return b"%bDate: %b\r\nContent-Length: %d%b%b" % (start, date, length, tail, b"" if head else body)
 
 

@@ -38,8 +38,8 @@ class Source(Protocol):
     """Where the bytes of a long answer come from."""
 
     @property
-    def length(self) -> int:
-        """In bytes; exactly so many come."""
+    def length(self) -> int | None:
+        """In bytes; exactly so many come. None where that is known only at the end: then they are sent in chunks."""
 
     async def read(self) -> bytes:
         """The next piece, of any size up to `PIECE`; empty where there are no more. Raises OSError."""

@@ -335,14 +335,15 @@ class Exchange(Request):
             if channel is None:
                 self._count(HUNG_UP)
                 return
-            if self.site.closing:
+            chunked = source.length is None and self.clientproto == b"HTTP/1.1"
+            if self.site.closing or (source.length is None and not chunked):
                 channel.persistent = False
-            self._write(answer, close=not channel.persistent)
+            self._write(answer, close=not channel.persistent, chunked=chunked)
             if self._method != "HEAD":
                 self.outflow = Outflow(self.transport, self.site.reactor.seconds)
                 channel.registerProducer(self.outflow, True)
                 try:
-                    await self.outflow.pour(source)
+                    await self.outflow.pour(source, chunked=chunked)
                 finally:
                     self.outflow = None
                     channel.unregisterProducer()
@@ -372,9 +373,9 @@ class Exchange(Request):
         self.finished = True
         channel.requestDone(self)
 
-    def _write(self, answer: Answer, close: bool) -> None:
-        date = self.site.date()
-        self.transport.write(to_bytes(answer, date=date, close=close, head=self._method == "HEAD"))
+    def _write(self, answer: Answer, close: bool, *, chunked: bool = False) -> None:
+        date, head = self.site.date(), self._method == "HEAD"
+        self.transport.write(to_bytes(answer, date=date, close=close, head=head, chunked=chunked))
 
     def _count(self, answer: Answer) -> None:
         self._running = None

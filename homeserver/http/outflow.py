@@ -3,7 +3,8 @@
     read ──> write ──> taken at once? ──yes──> read
                            └──no──> wait until the client has taken it ──> read
 
-So a client that is slow, or stops taking anything, costs one piece of memory.
+So a client that is slow, or stops taking anything, costs one piece of memory. Where a source does not know its length,
+pieces are framed as chunks, so that a client can tell an answer's end from one that broke off (RFC 9112, section 7.1).
 """
 
 from __future__ import annotations
@@ -38,19 +39,31 @@ class Outflow:
         """Since when the client has been taking nothing, by `seconds`; None where it is not its turn."""
         return self._since
 
-    async def pour(self, source: Source) -> None:
-        """Send all of it. Raises `SourceEnded`, or OSError where it cannot be read; is cancelled by whoever waits."""
+    async def pour(self, source: Source, *, chunked: bool = False) -> None:
+        """Send all of it. Raises `SourceEnded`, or OSError where it cannot be read; is cancelled by whoever waits.
+
+        `chunked`: with frames, where the length is not known; without, the connection's end is the answer's.
+        """
         left = source.length
+        if left is None:
+            while piece := await source.read():
+                await self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if chunked:
+                await self._send(b"0\r\n\r\n")
+            return
         while left:
             piece = await source.read()
             left -= len(piece)
             if not piece or left < 0:
                 raise SourceEnded(f"{abs(left)} bytes {'missing' if not piece else 'too many'}")
-            self._transport.write(piece)
-            if self._paused:
-                self._since = self._seconds()
-                self._ready = Deferred()
-                await self._ready
+            await self._send(piece)
+
+    async def _send(self, piece: bytes) -> None:
+        self._transport.write(piece)
+        if self._paused:
+            self._since = self._seconds()
+            self._ready = Deferred()
+            await self._ready
 
     def pauseProducing(self) -> None:
         self._paused = True

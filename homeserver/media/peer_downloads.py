@@ -31,7 +31,9 @@ class Framed:
     length: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.length = len(self._before) + (0 if self._file is None else self._file.length) + len(self._after)
+        size = 0 if self._file is None else self._file.length
+        assert size is not None, "a file's length is known"
+        self.length = len(self._before) + size + len(self._after)
 
     async def read(self) -> bytes:
         if self._before:

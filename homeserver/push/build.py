@@ -32,6 +32,7 @@ from homeserver.push.rules import TYPE
 from homeserver.push.vapid import Vapid
 from homeserver.push.watch import Watch
 from homeserver.push.web_push import WebPush
+from homeserver.records.deliveries import Deliveries
 from homeserver.rooms.accept import Door
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
@@ -93,6 +94,7 @@ def build_push(
     clock: Clock,
     tasks: Tasks,
     roles: RoleMentions,
+    deliveries: Deliveries,
     reactor: Any,
 ) -> Push:
     """Its listeners take their places, but for those of accounts and devices: `watch` and `pushers`."""
@@ -110,7 +112,7 @@ def build_push(
     web_push = WebPush(web, vapid, allows_plain)
     carriers: dict[str, Carrier] = {HTTP: Gateways(web, allows_plain), **dict.fromkeys(WEB_PUSH, web_push)}
     naming = Naming(database, rooms, door.events)
-    delivery = Delivery(pushers, carriers, clock, tasks, ledger, notifications, naming)
+    delivery = Delivery(pushers, carriers, clock, tasks, ledger, notifications, naming, deliveries)
     watch.listeners.append(delivery)
     activation = Activation(pushers, delivery, web_push, clock, tasks)
     post = SmtpPost(settings.email, reactor)

@@ -28,6 +28,7 @@ from homeserver.push.listing import Notifications
 from homeserver.push.naming import Naming
 from homeserver.push.ports import Again, Carrier, Gone, Json, News, Outcome, Vain
 from homeserver.push.pushers import Key, Pushers
+from homeserver.records.deliveries import Deliveries
 from homeserver.rooms.live import LiveRoom
 from homeserver.tasks import Tasks
 from storage.pushers import Pusher
@@ -63,6 +64,7 @@ class Delivery:
     ledger: Ledger
     notifications: Notifications
     naming: Naming
+    deliveries: Deliveries
     _lines: dict[Key, _Line] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -133,6 +135,7 @@ class Delivery:
                 await self.insist(key, lambda pusher, news=news: self._attempt(pusher, news))  # type: ignore[misc]
                 if not line.waiting and self.pushers.get(key) is not None:
                     await self.pushers.sent(key, news.position)
+                    self.deliveries.note(key[0], news.position)
         finally:
             line.is_busy = False
 

@@ -19,6 +19,7 @@ from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.http.route import Requester
+from homeserver.records.deliveries import Deliveries
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
@@ -68,6 +69,7 @@ class Sync:
     ignoring: Ignorance
     contributors: Sequence[Contributor]
     polls: Polls
+    deliveries: Deliveries
     max_timeout_ms: int
 
     async def sync(self, who: Requester, ask: SyncAsk) -> bytes:
@@ -81,11 +83,14 @@ class Sync:
             manner = Manner(reader, ask.filter, ask.use_state_after, await self.ignoring.of(who.user_id))
             if ask.since is None or ask.full_state:
                 whole = await self._whole(feed, manner, ask.since, upto)
-                return _join(upto, whole, await self._contributions(who, feed, ask.since, upto))
+                more = await self._contributions(who, feed, ask.since, upto)
+                self.deliveries.note(who.user_id, upto.position)
+                return _join(upto, whole, more)
             answer = await self._changes(feed, manner, ask.since, upto)
             more = await self._contributions(who, feed, ask.since, upto)
             remaining_ms = deadline_ms - self.clock.now_ms()
             if answer or remaining_ms <= 0 or self.hub.closing or any(one.is_news for one in more):
+                self.deliveries.note(who.user_id, upto.position)
                 return _join(upto, answer, more)
             if feed.marks == marks:
                 await self.polls.wait(feed, who.device_id, remaining_ms)

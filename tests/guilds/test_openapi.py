@@ -51,7 +51,7 @@ def schemas_in(value: Any) -> list[Any]:
 #: Members of bodies that are good for what the document says of them, by name; of others some good one is made.
 GOOD = {
     "name": "A name", "user_id": "@zoe:test.example", "layout": [], "roles": [], "url": "mxc://a/b", "at_ts": 2**50,
-    "content": {}, "room_ids": ["!none"],
+    "content": {}, "room_ids": ["!none"], "state": "open",
 }  # fmt: skip
 WRONG: list[Any] = [[[]], {"a": {"b": 1}}, -1, 1.5, "\\0", "", True]
 
@@ -64,7 +64,7 @@ def test_bodies_are_judged_as_it_says(hall: ApiHouse) -> None:
     values = {
         "guild_id": guild_id, "room_id": room_id, "category_id": category, "user_id": hall.user("ann"),
         "target": "everyone", "shortcode": "x", "code": "none", "role_id": hall.new_role(guild_id, "x"),
-        "event_id": "$none", "schedule_id": "none",
+        "event_id": "$none", "schedule_id": "none", "report_id": "0",
     }  # fmt: skip
     components = whole_document()["components"]
     tried = 0

@@ -36,7 +36,7 @@ INVITES: Final = "/_matrix/federation/unstable/chat.guildhall/invites/{}"
 ONE: Final = f"{API}/guilds/{{guild_id}}"
 OWN: Final = frozenset([f"{ONE}/join", f"{ONE}/leave"])
 """What each server does for its own people."""
-STEWARDS: Final = frozenset([f"{ONE}/audit", f"{ONE}/invites"])
+STEWARDS: Final = frozenset([f"{ONE}/audit", f"{ONE}/invites", f"{ONE}/reports"])
 """What is read of what only the steward's server has."""
 
 TIMEOUT_S = 30.0

@@ -13,6 +13,7 @@ from homeserver.guilds.api.fields import API, Id
 from homeserver.guilds.api.scheduled import TxnId
 from homeserver.guilds.forwarding import Forwarder
 from homeserver.http.route import USER, Requester, route
+from homeserver.records.marks import MessageMarks
 from homeserver.relations.listing import Relations
 from storage.ports import StoredEvent
 
@@ -32,6 +33,19 @@ class EditsAnswer(msgspec.Struct, frozen=True):
     original: Version
     edits: list[Version]
     """What was said instead, the oldest first; of encrypted ones what is in the clear."""
+
+
+class MarkAnswer(msgspec.Struct, frozen=True):
+    user_id: str
+    ts: int
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    sent_ts: int
+    delivered: list[MarkAnswer]
+    """To people of this server who were in the room: since when it is on one of their devices."""
+    read: list[MarkAnswer]
+    """Who says in public to have read so far, and since when at the latest."""
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):
@@ -67,6 +81,14 @@ async def get_edits(relations: Relations, who: Requester, ask: OneMessage) -> Ed
         _version(original, original.event.content),
         [] if original.redacted_by else [_version(edit, _said(edit)) for edit in edits],
     )
+
+
+@route("GET", f"{ONE}/status", auth=USER, rate="read")
+async def get_status(marks: MessageMarks, who: Requester, ask: OneMessage) -> StatusAnswer:
+    """When a message was sent, whom it has come to, and who has read it; its sender apart. Up to 1,000 people each."""
+    found = await marks.of(who.user_id, ask.room_id, ask.event_id)
+    delivered, read = ([MarkAnswer(*mark) for mark in each] for each in (found.delivered, found.read))
+    return StatusAnswer(found.sent_ts, delivered, read)
 
 
 @route("POST", f"{ONE}/forward", auth=USER, rate="message")

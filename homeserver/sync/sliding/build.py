@@ -43,5 +43,6 @@ def build_sliding(
         account_data=account_data,
         ignoring=sync.ignoring,
         polls=sync.polls,
+        deliveries=sync.deliveries,
         max_timeout_ms=sync.max_timeout_ms,
     )

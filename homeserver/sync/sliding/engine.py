@@ -21,6 +21,7 @@ from attrs import frozen
 
 from homeserver.clock import Clock
 from homeserver.http.route import Requester
+from homeserver.records.deliveries import Deliveries
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.render import Reader
 from homeserver.streams.hub import Feed, Hub, newer
@@ -106,6 +107,7 @@ class SlidingSync:
     account_data: AccountData
     ignoring: Ignorance
     polls: Polls
+    deliveries: Deliveries
     max_timeout_ms: int
 
     async def sync(self, who: Requester, ask: SlidingAsk) -> Answer:
@@ -124,6 +126,7 @@ class SlidingSync:
             answer, told = await self._look(who, feed, ask, state)
             remaining_ms = deadline_ms - self.clock.now_ms()
             if ask.pos is None or answer.is_news or remaining_ms <= 0 or self.hub.closing:
+                self.deliveries.note(who.user_id, told.position)
                 answer.pos = self.connections.keep(connection, told)
                 return answer
             if feed.marks == marks:

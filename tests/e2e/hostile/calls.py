@@ -115,6 +115,7 @@ class Scene:
             "file_name": "a.png",
             "delay_id": "none",
             "schedule_id": "none",
+            "report_id": "none",
             "action": "restart",
             "rule_kind": "override",
             "rule_id": "org.example.rule",
@@ -178,6 +179,7 @@ QUERY = {
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""
 BODY: Mapping[str, Any] = {
+    "state": "open",
     "ack_token": "none",
     "name": "A name",
     "roles": [],
