@@ -64,7 +64,7 @@ from homeserver.people.directory import PeopleDirectory
 from homeserver.push.build import Push, build_push
 from homeserver.queries.build import Asking, build_asking
 from homeserver.queries.visitors import Visitors
-from homeserver.records.build import build_records
+from homeserver.records.build import Records, build_records
 from homeserver.records.deliveries import Deliveries
 from homeserver.relations.build import build_relations
 from homeserver.reports import Reports
@@ -146,7 +146,7 @@ class House:
     typing: TypingBoard
     presence: PresenceBoard
     indexer: Indexer
-    deliveries: Deliveries
+    records: Records
     push: Push
     sticky: StickyBoard
     clockwork: Clockwork
@@ -202,6 +202,7 @@ class House:
         self.tasks.spawn("presence.start", self.presence.start())
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("search.start", self.indexer.start())
+        self.tasks.spawn("records.start", self.records.start())
         self.tasks.spawn("push.start", self.push.start())
         self.tasks.spawn("sticky.start", self.sticky.start())
         self.tasks.spawn("delayed.start", self.clockwork.start())
@@ -233,7 +234,7 @@ class House:
             await self._step(lambda site=site: Deferred.fromCoroutine(site.close(GRACE_SECONDS)))  # type: ignore[misc]
         if self._housekeeping.running:
             self._housekeeping.stop()
-        await self._step(lambda: Deferred.fromCoroutine(self.deliveries.tidy()))
+        await self._step(lambda: Deferred.fromCoroutine(self.records.tidy()))
         self.typing.stop_timers()
         self.clockwork.close()
         self.expiry.close()
@@ -250,12 +251,12 @@ class House:
         self.tasks.spawn("tidy the search index", self.indexer.tidy())
         self.tasks.spawn("tidy sticky events", self.sticky.tidy())
         self.tasks.spawn("tidy friends", self.friends.tidy())
-        self.tasks.spawn("note what came to devices", self.deliveries.tidy())
+        self.tasks.spawn("write records", self.records.tidy())
         if number % ROUNDS_A_DAY == 0:
             self.tasks.spawn("forget old transactions", self.transactions.forget_old())
             self.tasks.spawn("forget old letters", self.encryption.letterbox.forget_old())
             self.tasks.spawn("forget delayed events", self.clockwork.tidy())
-            self.tasks.spawn("forget when things came", self.deliveries.forget_old())
+            self.tasks.spawn("forget old records", self.records.forget_old())
         if number % ROUNDS_AN_HOUR == 0:
             self.tasks.spawn("take away what is over", self.expiry.sweep())
 
@@ -449,6 +450,7 @@ def build(
     door.observers.append(sticky)
     searching = build_search(database, rooms, history, clock.timers, tasks)
     door.observers.append(searching.indexer)
+    records = build_records(settings, database, clock, door, history, relating.bundles, deliveries)
     aliases = Aliases(door, access, database, NoRemoteAliases() if asking is None else asking.aliases)
     policy = DirectoryPolicy(server_name, settings.rooms.anybody_may_publish)
     remote_directory = NoRemoteDirectory() if asking is None else asking.directory
@@ -578,9 +580,7 @@ def build(
     collaborators.update(build_spaces(server_name, database, aliases, remote_spaces))
     collaborators.update(media.collaborators())
     collaborators.update(searching.collaborators())
-    collaborators.update(
-        build_records(settings, database, clock, history, relating.bundles, deliveries).collaborators()
-    )
+    collaborators.update(records.collaborators())
     collaborators.update(push.collaborators())
     routes = list(ALL_ROUTES)
     if federation is not None and remote is not None:
@@ -602,7 +602,7 @@ def build(
         typing=typing,
         presence=presence,
         indexer=searching.indexer,
-        deliveries=deliveries,
+        records=records,
         push=push,
         sticky=sticky,
         clockwork=clockwork,

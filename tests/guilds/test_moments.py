@@ -1,4 +1,4 @@
-"""What becomes of messages: scheduled, edited, forwarded, delivered, read, reported, and copied to keep."""
+"""What becomes of messages: scheduled, edited, forwarded, delivered, read, reported, counted, and copied to keep."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 from homeserver.errors import MatrixError
 from homeserver.http.route import RequestInfo
 from homeserver.records import exports
+from homeserver.records.activity import Activity
 from homeserver.reports import Reports
 from homeserver.userdata.read_markers import Mark, ReadMarkers
 from storage import deliveries as delivery_rows
 from tests.fixtures_server import ServerProcess
 from tests.guilds.api import API, ApiHouse, at, hall
-from tests.relations.talk import edit, messages, send
+from tests.relations.talk import edit, messages, react, send
 
 __all__ = ["hall"]
 
@@ -170,7 +171,7 @@ def test_who_got_it_and_who_read_it(hall: ApiHouse) -> None:
     assert hall.refused("fay", "GET", at("rooms", room_id, "messages", first, "status")).startswith("404")
 
     # What memory knew is in the database after a minute, where a restart finds it.
-    deliveries = hall.house.deliveries
+    deliveries = hall.house.records.deliveries
     told = hall.call("ann", "GET", at("rooms", room_id, "messages", third, "status"))
     hall.wait(deliveries.tidy())
     deliveries._held.clear()
@@ -296,3 +297,77 @@ def test_reports_and_what_becomes_of_them(hall: ApiHouse) -> None:
     ]
     assert log[1]["before"] == {"state": "open", "note": None} and log[1]["target"] == told[0]["event_id"]
     assert log[1]["after"] == {"state": "resolved", "note": "talked to him"}
+
+
+def test_how_much_rooms_are_used(hall: ApiHouse) -> None:
+    guild_id = hall.new()
+    hall.wait(hall.house.records.start())
+    general, other = hall.channel(guild_id, "general"), hall.new_channel(guild_id, "other")
+    secret = hall.new_channel(guild_id, "secret", overrides={"everyone": {"allow": [], "deny": ["view_channel"]}})
+    for name in ("bob", "cat"):
+        hall.enter(guild_id, name)
+    path = at("guilds", guild_id, "analytics")
+
+    def today(room_id: str, by: str = "ann") -> tuple[int, int, int, int]:
+        told = hall.call(by, "GET", at("rooms", room_id, "analytics"))
+        assert len(told["days"]) == 30
+        day = told["days"][-1]
+        return day["messages"], day["active_members"], day["joins"], day["leaves"]
+
+    said = hall.say("ann", general, "one")
+    for number in range(3):
+        hall.say("bob", general, f"more {number}")
+    edit(hall, "ann", general, said, "no message of its own")
+    react(hall, "cat", general, said)
+    hall.say("ann", other, "elsewhere")
+    hall.say("ann", secret, "where nobody sees")
+    hall.set_state("ann", general, "m.room.topic", {"topic": "no message"})
+    assert today(general) == (4, 3, 3, 0)
+    hall.call("bob", "POST", at("guilds", guild_id, "leave"))
+    assert today(general) == (4, 3, 3, 1) and today(other) == (1, 1, 3, 1)
+    whole = hall.call("ann", "GET", path)
+    assert whole["days"][-1] | {"day": ""} == {
+        "day": "", "messages": 6, "active_members": 3, "joins": 3, "leaves": 1,
+    }  # fmt: skip
+    assert [one["room_id"] for one in whole["channels"]] == [
+        one["room_id"] for one in hall.whole("ann", guild_id)["channels"]
+    ]
+    assert {one["messages"] for one in whole["days"][:-1]} == {0}
+    # Who may know, and of which channels.
+    assert "`view_analytics`" in hall.refused("cat", "GET", path)
+    assert "`view_analytics`" in hall.refused("cat", "GET", at("rooms", general, "analytics"))
+    assert hall.refused("eve", "GET", path).startswith("404")
+    assert hall.refused("eve", "GET", at("rooms", general, "analytics")).startswith("403")
+    hall.give_role(guild_id, "cat", hall.new_role(guild_id, "counts", "view_analytics"))
+    part = hall.call("cat", "GET", path)
+    assert secret not in [one["room_id"] for one in part["channels"]] and part["days"][-1]["messages"] == 5
+    assert hall.refused("cat", "GET", at("rooms", secret, "analytics")).startswith("403")
+    plain = hall.create("bob", preset="public_chat")
+    hall.join("cat", plain)
+    assert today(plain, "bob") == (0, 0, 1, 0)  # it counts from when somebody first asked it to
+    assert hall.refused("cat", "GET", at("rooms", plain, "analytics")).startswith("403")
+    for wrong in ("from=2000000000000", "from=5&to=4", "from=1"):
+        assert "from" in hall.refused("ann", "GET", f"{path}?{wrong}")
+
+
+def test_what_was_not_written_is_counted_again(hall: ApiHouse) -> None:
+    """A crash loses what was in memory; the events are there."""
+    records = hall.house.records
+    hall.wait(records.start())
+    room_id = hall.create("ann", preset="public_chat")
+    hall.join("bob", room_id)
+    hall.say("ann", room_id, "one")
+    hall.wait(records.tidy())
+    hall.say("bob", room_id, "two")
+    hall.say("bob", room_id, "three")
+    hall.leave("bob", room_id)
+    # As the next start finds it: another observer with nothing in its memory.
+    again = Activity(hall.house.database, hall.house.rooms, hall.house.hub, hall.house.clock)
+    hall.wait(again.start())
+    for _ in range(2):
+        day = hall.call("ann", "GET", at("rooms", room_id, "analytics"))["days"][-1] if _ else None
+        found = hall.wait(again.read([hall.live(room_id).nid], 0, 10**6))
+        assert [(one.messages, one.active, one.joins, one.leaves) for one in found.values()] == [(3, 2, 2, 1)]
+        records.activity._tallies.clear()
+        records.activity._people.clear()
+    assert day is not None and day["messages"] == 3

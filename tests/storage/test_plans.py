@@ -17,6 +17,7 @@ from homeserver.search.words import Phrase
 from storage import (
     account_data,
     accounts,
+    activity,
     aliases,
     auth_chains,
     dehydrated_devices,
@@ -240,6 +241,10 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: reports.page(cursor, 99, 10, room_ids=[room.room_id], state=reports.OPEN),
         lambda cursor: reports.get(cursor, 1),
         lambda cursor: reports.decide(cursor, 1, ALICE, reports.DISMISSED, "no", 5),
+        lambda cursor: activity.write(cursor, {(room.nid, 5): activity.Tally(1)}, [(5, room.nid, ALICE)], 5),
+        lambda cursor: activity.upto(cursor),
+        lambda cursor: activity.read(cursor, [room.nid], 0, 9),
+        lambda cursor: activity.forget_people(cursor, 5),
         lambda cursor: deliveries.note(cursor, [(ALICE, 5, 5)]),
         lambda cursor: deliveries.forget(cursor, 5),
         lambda cursor: deliveries.forget_person(cursor, ALICE),

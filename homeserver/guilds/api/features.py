@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from homeserver.guilds.api import (
+    analytics,
     attendance,
     audit,
     categories,
@@ -24,6 +25,7 @@ from homeserver.guilds.api import (
 )
 
 FEATURES: Sequence[ModuleType] = (
+    analytics,
     attendance,
     audit,
     categories,
