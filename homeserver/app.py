@@ -410,6 +410,7 @@ def build(
             hub=hub,
             client=federation.client,
             verifier=federation.keyring,
+            workers=federation.workers,
             outbox=outbox,
             invitees=invite_filter,
             tasks=tasks,

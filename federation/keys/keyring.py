@@ -30,9 +30,10 @@ from federation.keys.signatures import (
     SignatureVerdict,
     check_claims,
     read_claim,
+    wanted_keys,
 )
 from federation.keys.sources import KeySources
-from federation.room.event import Event
+from federation.room.parse import Pdu
 from federation.room.signing import verify_signed_json
 from federation.room.versions import RoomVersion
 from federation.threads import Workers
@@ -73,21 +74,17 @@ class KeyRing:
             raise KeyUnavailable(server_name, key_id, "it is not valid any more")
         return key.verify_key
 
-    async def verify_events(self, version: RoomVersion, events: Sequence[Event]) -> list[SignatureVerdict]:
-        """Judge the signatures of parsed events of one room version, in their order."""
-        claims = [read_claim(version, event) for event in events]
+    async def verify_events(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[SignatureVerdict]:
+        """Judge the signatures of events of one room version, in their order."""
+        claims = [read_claim(version, pdu) for pdu in pdus]
         readable = [claim for claim in claims if isinstance(claim, Claim)]
-        wanted: dict[KeyName, int] = {}
-        for claim in readable:
-            for name, minimum in claim.wanted(version).items():
-                wanted[name] = max(minimum, wanted.get(name, 0))
-        keys = await self.find(wanted)
+        keys = await self.find(wanted_keys(version, readable))
         judged = iter(await self._check(version, readable, keys))
         return [claim if isinstance(claim, Forged) else next(judged) for claim in claims]
 
-    async def verify(self, version: RoomVersion, events: Sequence[Event]) -> list[str | None]:
+    async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[str | None]:
         """For each event why it is not validly signed; None where it is."""
-        return [None if isinstance(one, Genuine) else one.why for one in await self.verify_events(version, events)]
+        return [None if isinstance(one, Genuine) else one.why for one in await self.verify_events(version, pdus)]
 
     async def verify_json(
         self, value: Mapping[str, Any], server_name: str, minimum_valid_until_ts: int

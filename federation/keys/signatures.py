@@ -7,19 +7,16 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-sig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-import orjson
 from attrs import frozen
 
 from federation.keys.ports import KeyName
 from federation.keys.response import ServerKey, is_key_id
-from federation.room.canonical import BadJson
 from federation.room.event import Event
-from federation.room.hashing import signed_bytes
 from federation.room.identifiers import InvalidIdentifier, ServerName
+from federation.room.parse import Pdu
 from federation.room.signing import signature_of, signatures_needed, verify_signature
 from federation.room.versions import RoomVersion
 
@@ -52,45 +49,45 @@ SignatureVerdict = Genuine | Forged | KeyMissing
 GENUINE = Genuine()
 
 
-class _Signatures(msgspec.Struct, gc=False):
-    signatures: dict[str, dict[str, Any]] = {}
-
-
-_decode_signatures = msgspec.json.Decoder(_Signatures).decode
-
-
-@frozen
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What an event's signatures claim: for each server that must have signed, the ids of the keys it signed by."""
 
-    event: Event
+    pdu: Pdu
     keys: Mapping[ServerName, Sequence[str]]
 
-    def wanted(self, version: RoomVersion) -> Mapping[KeyName, int]:
-        """The keys that are needed to check it, each with the time at which it must have been valid."""
-        minimum = self.event.origin_server_ts if version.enforce_key_validity else 0
-        return {(server, key_id): minimum for server, key_ids in self.keys.items() for key_id in key_ids}
 
-
-def read_claim(version: RoomVersion, event: Event) -> Claim | Forged:
-    """Find out by which keys a parsed event claims to be signed."""
+def read_claim(version: RoomVersion, pdu: Pdu) -> Claim | Forged:
+    """Find out by which keys an event claims to be signed."""
     try:
-        needed = sorted(signatures_needed(version, event))
-        signatures = _decode_signatures(event.raw).signatures
+        needed = signatures_needed(version, pdu.event)
     except InvalidIdentifier as error:
         return Forged("", f"whose signature it needs cannot be told: {error}")
-    except msgspec.DecodeError:
-        return Forged("", "its signatures are malformed")
-    keys = {server: [key_id for key_id in signatures.get(server, ()) if is_key_id(key_id)] for server in needed}
-    for server, key_ids in keys.items():
+    signatures = pdu.fields["signatures"]
+    keys: dict[ServerName, Sequence[str]] = {}
+    for server in sorted(needed):
+        key_ids = [key_id for key_id in signatures.get(server, ()) if is_key_id(key_id)]
         if not key_ids:
             return Forged(server, f"{server} has not signed it")
-    return Claim(event, {server: key_ids[:MOST_TRIED] for server, key_ids in keys.items()})
+        keys[server] = key_ids[:MOST_TRIED]
+    return Claim(pdu, keys)
+
+
+def wanted_keys(version: RoomVersion, claims: Iterable[Claim]) -> dict[KeyName, int]:
+    """The keys that are needed to check them, each with the time at which it must have been valid."""
+    wanted: dict[KeyName, int] = {}
+    for claim in claims:
+        minimum = claim.pdu.event.origin_server_ts if version.enforce_key_validity else 0
+        for server, key_ids in claim.keys.items():
+            for key_id in key_ids:
+                name = server, key_id
+                if minimum >= wanted.get(name, 0):
+                    wanted[name] = minimum
+    return wanted
 
 
 def check_claim(version: RoomVersion, claim: Claim, keys: Mapping[KeyName, ServerKey]) -> SignatureVerdict:
     """Check an event's signatures by those of the wanted keys that could be had."""
-    event = claim.event
+    event, fields = claim.pdu.event, claim.pdu.fields
     usable: dict[ServerName, list[ServerKey]] = {}
     for server, key_ids in claim.keys.items():
         found = [key for key_id in key_ids if (key := keys.get((server, key_id))) is not None]
@@ -99,14 +96,10 @@ def check_claim(version: RoomVersion, claim: Claim, keys: Mapping[KeyName, Serve
         usable[server] = [key for key in found if _is_valid_for(version, key, event)]
         if not usable[server]:
             return KeyMissing(server, f"{server} is not known to have had {found[0].key_id} at the time of the event")
-    fields = orjson.loads(event.raw) if version.strict_json else event.to_json()
-    try:
-        message = signed_bytes(version, fields)
-    except BadJson as error:
-        return Forged("", str(error))
     for server, candidates in usable.items():
         if not any(
-            verify_signature(message, signature_of(fields, server, key.key_id), key.verify_key) for key in candidates
+            verify_signature(claim.pdu.signed, signature_of(fields, server, key.key_id), key.verify_key)
+            for key in candidates
         ):
             return Forged(server, f"the signature of {server} is wrong")
     return GENUINE

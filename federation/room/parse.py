@@ -1,13 +1,14 @@
-"""From bytes to events: `parse_pdu` for what peers send, `load_event` for what we stored ourselves.
+"""From bytes to events: `read_pdu` for what peers send, `load_event` for what we stored ourselves.
 
 Errors are those of `federation.room.format`. The next steps with a parsed event are its signatures
-(`signing.signatures_needed`), its hash (`content_hash_matches`, else `redaction.redact_event`), and the auth rules.
+(`federation.keys.signatures`), its hash (`Pdu.is_whole`, else `redaction.redact_event`), and the auth rules.
 
 Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -17,11 +18,28 @@ import orjson
 from federation.room.canonical import BadJson, canonical_event, canonical_json, check_depth, check_strict, parse_json
 from federation.room.event import Event, event_from_fields, read_redacts, room_id_of_create
 from federation.room.format import BadEvent, check_format, check_seal, check_size
-from federation.room.hashing import decode_base64, encode_base64, event_id_of
-from federation.room.versions import RoomVersion
+from federation.room.hashing import decode_base64, encode_base64, hashed_event_id, signed_bytes
+from federation.room.versions import EventIdFormat, RoomVersion
 
 
-def parse_pdu(version: RoomVersion, data: object) -> Event:
+class Pdu(msgspec.Struct, frozen=True, gc=False):
+    """An event that a peer sent, with what its signatures and its content hash are checked by."""
+
+    event: Event
+    fields: Mapping[str, Any]
+    """Its federation format, without `unsigned`: treat as frozen, the event shares its content."""
+    signed: bytes
+    """What its signatures cover: `hashing.signed_bytes`."""
+
+    def is_whole(self, version: RoomVersion) -> bool:
+        """Whether its content hash is the one in `hashes`. If not, only its redacted form counts."""
+        if not version.strict_json:
+            return content_hash_matches(self.event)
+        covered = {name: value for name, value in self.fields.items() if name not in _UNCOVERED}
+        return _is_hash_of(self.fields["hashes"]["sha256"], canonical_json(covered))
+
+
+def read_pdu(version: RoomVersion, data: object) -> Pdu:
     """Check the form of an event that a peer sent, and give it with its id worked out. Raises `BadEvent`.
 
     `data` is JSON text in bytes, or an object parsed from it; for room versions before 6 that must be `parse_json`
@@ -42,9 +60,19 @@ def parse_pdu(version: RoomVersion, data: object) -> Event:
         check_seal(fields)
         raw = canonical_event(version, fields)
         check_size(raw)
-        return event_from_fields(version, event_id_of(version, fields), fields, raw)
+        signed = signed_bytes(version, fields)
+        if version.event_id_format is EventIdFormat.DOMAIN:
+            event_id = str(fields["event_id"])
+        else:
+            event_id = hashed_event_id(version, sha256(signed).digest())
+        return Pdu(event_from_fields(version, event_id, fields, raw), fields, signed)
     except BadJson as error:
         raise BadEvent(str(error)) from None
+
+
+def parse_pdu(version: RoomVersion, data: object) -> Event:
+    """`read_pdu` for whoever wants no more than the event."""
+    return read_pdu(version, data).event
 
 
 class _Stored(msgspec.Struct, gc=False):
@@ -85,6 +113,9 @@ _USUAL = frozenset(
     }
 )
 """Keys of an event that stand in JSON as they are."""
+
+_UNCOVERED = frozenset({"hashes", "signatures"})
+"""What the content hash is not made of."""
 
 _decode_hashes = msgspec.json.Decoder(_Hashes).decode
 _decode_stored = msgspec.json.Decoder(_Stored).decode
@@ -131,6 +162,10 @@ def content_hash_matches(event: Event) -> bool:
         covered = b"{%b}" % b",".join([b'"%b":%b' % (name.encode(), value) for name, value in fields.items()])
     else:
         covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
+    return _is_hash_of(claimed, covered)
+
+
+def _is_hash_of(claimed: str, covered: bytes) -> bool:
     digest = sha256(covered).digest()
     try:
         return claimed == encode_base64(digest) or decode_base64(claimed) == digest

@@ -52,6 +52,8 @@ class Federation:
     client: FederationClient
     transport: Transport
     keyring: KeyRing
+    workers: Workers
+    """For signatures, and for whatever else computes."""
     own_keys: OwnKeys
     notary: Notary
     gate: Gate
@@ -104,6 +106,7 @@ def build_federation(
         client=client,
         transport=transport,
         keyring=keyring,
+        workers=verifiers,
         own_keys=own_keys,
         notary=Notary(own_keys, store, keyring, clock.now_ms),
         gate=Gate(XMatrix(server_name, keyring, clock.now_ms)),

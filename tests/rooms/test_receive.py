@@ -13,6 +13,7 @@ from federation.outbound.transport import Unreachable
 from federation.room.auth import auth_types_for
 from federation.room.build import build_event
 from federation.room.event import Event
+from federation.room.parse import Pdu
 from federation.room.signing import SigningKey, verify_event_signature
 from federation.room.versions import RoomVersion
 from homeserver.client.messages import Messages, get_messages
@@ -106,13 +107,13 @@ class Remote:
     async def backfill(self, server: str, room_id: str, *, earliest: Sequence[str], limit: int) -> Sequence[bytes]:
         return []
 
-    async def verify(self, version: RoomVersion, events: Sequence[Event]) -> Sequence[str | None]:
+    async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> Sequence[str | None]:
         return [
             None
             if not event.sender.endswith(f":{REMOTE}")
             or verify_event_signature(version, event.to_json(), REMOTE, KEY.key_id, KEY.verify_key)
             else "bad signature"
-            for event in events
+            for event in [pdu.event for pdu in pdus]
         ]
 
 

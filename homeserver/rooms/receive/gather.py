@@ -8,7 +8,7 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrievin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import structlog
 from attrs import define, field, frozen
@@ -17,9 +17,10 @@ from federation.gather import gather
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
 from federation.room.format import BadEvent
-from federation.room.parse import content_hash_matches, parse_pdu
+from federation.room.parse import Pdu, read_pdu
 from federation.room.redaction import redact_event
 from federation.room.versions import RoomVersion
+from federation.threads import Inline, Workers
 from homeserver.rooms.receive.ports import Peers, StateIds, Verifier
 
 MAX_MISSING = 20
@@ -30,8 +31,11 @@ MAX_FETCHED = 2_000
 """Events that one event may make this server fetch one by one."""
 
 AT_ONCE = 250
-"""Events of a large answer that are taken apart before their signatures are checked, in threads, while the next are
-taken apart."""
+"""Events of a large answer that are taken apart at a time. Signatures of the first are checked while others wait for
+that, and keys are asked for as soon as they are seen to be needed."""
+
+WORTH_A_THREAD = 100
+"""Events that are taken apart in a thread: so much work would keep everybody else waiting."""
 
 log = structlog.get_logger("homeserver.rooms.receive")
 
@@ -62,16 +66,17 @@ class Gatherer:
 
     peers: Peers
     verifier: Verifier
+    workers: Workers = field(factory=Inline)
 
     async def check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         """Steps 1 to 3 for each: the event (redacted where its content hash does not match), or why it is dropped."""
-        parts = (raws[start : start + AT_ONCE] for start in range(0, len(raws), AT_ONCE))
-        return [event for part in await gather(self._check(version, part) for part in parts) for event in part]
+        done = await gather(self._check(version, part) for part in _parts(raws))
+        return [event for part in done for event in part]
 
     async def _check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
-        parsed = _parse(version, raws)
-        checked = iter(await self._verify(version, [event for event in parsed if isinstance(event, Event)]))
-        return [event if isinstance(event, str) else next(checked) for event in parsed]
+        pdus = await self._read(version, raws)
+        checked = iter(await self._verify(version, [pdu for pdu in pdus if isinstance(pdu, Pdu)]))
+        return [pdu if isinstance(pdu, str) else next(checked) for pdu in pdus]
 
     async def missing_before(
         self,
@@ -138,8 +143,7 @@ class Gatherer:
 
         An event's id covers its content, so what has the id of a known event need not be looked at again.
         """
-        parts = (raws[start : start + AT_ONCE] for start in range(0, len(raws), AT_ONCE))
-        done = await gather(self._sift(version, room_id, part, known) for part in parts)
+        done = await gather(self._sift(version, room_id, part, known) for part in _parts(raws))
         good = {event_id: event for part in done for event_id, event in part.events.items()}
         return Delivered(good, frozenset(event_id for part in done for event_id in part.spoilt if event_id not in good))
 
@@ -147,27 +151,38 @@ class Gatherer:
         self, version: RoomVersion, room_id: str, raws: Sequence[bytes], known: Collection[str]
     ) -> Delivered:
         fresh = {
-            event.event_id: event
-            for event in _parse(version, raws)
-            if isinstance(event, Event) and event.event_id not in known and event.room_id == room_id
+            pdu.event.event_id: pdu
+            for pdu in await self._read(version, raws)
+            if isinstance(pdu, Pdu) and pdu.event.event_id not in known and pdu.event.room_id == room_id
         }
         checked = await self._verify(version, list(fresh.values()))
         good = {event.event_id: event for event in checked if isinstance(event, Event)}
         return Delivered(good, frozenset(fresh.keys() - good.keys()))
 
-    async def _verify(self, version: RoomVersion, events: Sequence[Event]) -> list[Event | str]:
-        faults = await self.verifier.verify(version, events)
+    async def _read(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:
+        if len(raws) < WORTH_A_THREAD:
+            return _read_pdus(version, raws)
+        return await self.workers.run(_read_pdus, version, raws)
+
+    async def _verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[Event | str]:
+        faults = await self.verifier.verify(version, pdus)
         return [
-            fault or (event if content_hash_matches(event) else redact_event(version, event))
-            for event, fault in zip(events, faults, strict=True)
+            fault or (pdu.event if pdu.is_whole(version) else redact_event(version, pdu.event))
+            for pdu, fault in zip(pdus, faults, strict=True)
         ]
 
 
-def _parse(version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
-    parsed: list[Event | str] = []
+def _parts(raws: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(raws), AT_ONCE):
+        yield raws[start : start + AT_ONCE]
+
+
+def _read_pdus(version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:
+    """What a thread is given, too."""
+    pdus: list[Pdu | str] = []
     for raw in raws:
         try:
-            parsed.append(parse_pdu(version, raw))
+            pdus.append(read_pdu(version, raw))
         except BadEvent as error:
-            parsed.append(f"not an event: {error}")
-    return parsed
+            pdus.append(f"not an event: {error}")
+    return pdus

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from federation.room.event import Event
+from federation.room.parse import Pdu
 from federation.room.versions import RoomVersion
 from homeserver.rooms.live import LiveRoom
 
@@ -55,5 +56,5 @@ class Peers(Protocol):
 class Verifier(Protocol):
     """Checks the signatures that events need."""
 
-    async def verify(self, version: RoomVersion, events: Sequence[Event]) -> Sequence[str | None]:
+    async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> Sequence[str | None]:
         """For each event why it is not validly signed; None where it is."""

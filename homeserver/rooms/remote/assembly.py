@@ -13,6 +13,7 @@ from attrs import frozen
 
 from federation.outbound.client import FederationClient
 from federation.room.signing import SigningKey
+from federation.threads import Workers
 from homeserver.rooms.accept import Door
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import Glimpses
@@ -89,6 +90,7 @@ def build_remote_rooms(
     hub: Hub,
     client: FederationClient,
     verifier: Verifier,
+    workers: Workers,
     outbox: Outbox,
     invitees: Invitees,
     tasks: Tasks,
@@ -103,7 +105,7 @@ def build_remote_rooms(
     """
     server_name = door.identity.server_name
     peers = RemotePeers(client)
-    gatherer = Gatherer(Questions(peers, door.clock), verifier)
+    gatherer = Gatherer(Questions(peers, door.clock), verifier, workers)
     judge = Judge(events)
     known = KnownEvents(database, events)
     states = RoomStates(database, door.means)

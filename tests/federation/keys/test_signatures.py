@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from federation.keys.signatures import Forged, Genuine, KeyMissing
 from federation.room.event import Event
-from federation.room.parse import parse_pdu
+from federation.room.parse import Pdu, parse_pdu, read_pdu
 from federation.room.redaction import redact_event
 from federation.room.signing import SigningKey
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
@@ -49,7 +49,11 @@ def make(signer: Signer, version: RoomVersion = V10, **members: Any) -> Event:
 
 
 def judge(one: Bench, version: RoomVersion, *events: Event) -> list[Any]:
-    return outcome(one.ring.verify_events(version, events))
+    return outcome(one.ring.verify_events(version, pdus(version, *events)))
+
+
+def pdus(version: RoomVersion, *events: Event) -> list[Pdu]:
+    return [read_pdu(version, event.raw) for event in events]
 
 
 def changed(event: Event, version: RoomVersion = V10, **members: Any) -> Event:
@@ -62,7 +66,7 @@ def test_every_room_version(identifier: str) -> None:
     one = bench()
     event = make(one.add(PEER), version)
     assert judge(one, version, event) == [Genuine()]
-    assert outcome(one.ring.verify(version, [event])) == [None]
+    assert outcome(one.ring.verify(version, pdus(version, event))) == [None]
     assert isinstance(judge(one, version, changed(event, version, sender="@b:peer.example"))[0], Forged)
 
 
@@ -186,7 +190,7 @@ def test_in_threads_as_without(number: int) -> None:
     peer = one.add(PEER)
     events = [make(peer, depth=depth) for depth in range(1, number + 1)]
     events[number // 2] = changed(events[number // 2], depth=10_000)
-    verdicts = pump.wait(one.ring.verify_events(V10, events))
+    verdicts = pump.wait(one.ring.verify_events(V10, pdus(V10, *events)))
     assert [isinstance(verdict, Genuine) for verdict in verdicts] == [index != number // 2 for index in range(number)]
     threads.close()
 
