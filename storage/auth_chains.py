@@ -60,21 +60,24 @@ def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Pl
     _read_cited(cursor, chosen)
     assigned: dict[int, Place] = {}
     links: list[tuple[int, int, int, int]] = []
+    reaches: dict[tuple[str, ...], Reach] = {}  # whole rooms cite the same few events
     for stored in chosen:
         event = stored.event
-        cited: list[Place] = []
-        for event_id in event.auth_events:
-            place = places.get(event_id)
-            if place is None:
-                break
-            cited.append(place)
-        if len(cited) < len(event.auth_events):
-            if stored.rejected or not stored.position:
-                continue
-            raise UnknownAuthEvent(f"{event.event_id} cites an event that is not stored: {event_id}")
-        reach: Reach = {}
-        for chain, seq in cited:
-            reach[chain] = max(seq, reach.get(chain, 0))
+        reach = reaches.get(event.auth_events)
+        if reach is None:
+            reach = {}
+            missing = None
+            for event_id in event.auth_events:
+                place = places.get(event_id)
+                if place is None:
+                    missing = event_id
+                    break
+                reach[place[0]] = max(place[1], reach.get(place[0], 0))
+            if missing is not None:
+                if stored.rejected or not stored.position:
+                    continue
+                raise UnknownAuthEvent(f"{event.event_id} cites an event that is not stored: {missing}")
+            reaches[event.auth_events] = reach
         place = None
         if event.type in _CITED_TYPES:
             for chain, seq in reach.items():
@@ -83,8 +86,7 @@ def assign_places(cursor: Cursor, events: Iterable[StoredEvent]) -> dict[int, Pl
                     break
         if place is None:
             place = stored.nid, 1
-        reach.pop(place[0], None)
-        links += [(*place, chain, seq) for chain, seq in reach.items()]
+        links += [(*place, chain, seq) for chain, seq in reach.items() if chain != place[0]]
         places.put(event.event_id, place)
         tips.put(*place)
         assigned[stored.nid] = place
@@ -368,13 +370,9 @@ def _events_in(cursor: Cursor, spans: Mapping[int, Place]) -> set[int]:
 def _read_cited(cursor: Cursor, events: Sequence[StoredEvent]) -> None:
     """Make the writer know the places of what `events` cite, and how long those chains are."""
     memory = cursor.writer
-    own: Set[str] = {stored.event.event_id for stored in events}
-    missing = {
-        event_id
-        for stored in events
-        for event_id in stored.event.auth_events
-        if event_id not in own and memory.chain_places.get(event_id) is None
-    }
+    cited = {event_id for auth_events in {stored.event.auth_events for stored in events} for event_id in auth_events}
+    others = cited - {stored.event.event_id for stored in events}
+    missing = {event_id for event_id in others if memory.chain_places.get(event_id) is None}
     if missing:
         condition, parameters = among(cursor, "event_id", sorted(missing))
         for event_id, chain, seq in cursor.execute(
@@ -383,8 +381,7 @@ def _read_cited(cursor: Cursor, events: Sequence[StoredEvent]) -> None:
             memory.chain_places.put(event_id, (chain, seq))
     chains = {
         place[0]
-        for stored in events
-        for event_id in stored.event.auth_events
+        for event_id in cited
         if (place := memory.chain_places.get(event_id)) is not None and memory.chain_tips.get(place[0]) is None
     }
     for chain in sorted(chains):  # one by one: each is a look at the end of an index, however long the chain is

@@ -6,7 +6,7 @@ the transaction commits, and are forgotten when it does not. Readers only add wh
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -42,6 +42,13 @@ class Memory(Generic[K, V]):
             self._young = {}
         self._young[key] = value
 
+    def put_many(self, entries: Mapping[K, V]) -> None:
+        if len(self._young) + len(entries) <= self._size:
+            self._young.update(entries)
+        else:
+            for key, value in entries.items():
+                self.put(key, value)
+
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
@@ -65,8 +72,7 @@ class Staged(Generic[K, V]):
     def keep(self) -> None:
         """The transaction committed."""
         if self._mine:
-            for key, value in self._mine.items():
-                self._memory.put(key, value)
+            self._memory.put_many(self._mine)
             self._mine.clear()
 
     def drop(self) -> None:

@@ -41,6 +41,8 @@ from federation.threads import Workers
 REMEMBERED_KEYS = 20_000
 LEAST_PER_THREAD = 8
 """Events that are worth a thread's while: fewer are checked where they are."""
+MOST_PER_THREAD = 250
+"""After so many it is the turn of others who wait for a thread."""
 
 
 class KeyUnavailable(Exception):
@@ -77,10 +79,14 @@ class KeyRing:
     async def verify_events(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[SignatureVerdict]:
         """Judge the signatures of events of one room version, in their order."""
         claims = [read_claim(version, pdu) for pdu in pdus]
-        readable = [claim for claim in claims if isinstance(claim, Claim)]
+        readable = _readable(claims)
         keys = await self.find(wanted_keys(version, readable))
         judged = iter(await self._check(version, readable, keys))
         return [claim if isinstance(claim, Forged) else next(judged) for claim in claims]
+
+    async def prepare(self, version: RoomVersion, pdus: Sequence[Pdu]) -> None:
+        """Get the keys of these events, which are to be verified with others later."""
+        await self.find(wanted_keys(version, _readable([read_claim(version, pdu) for pdu in pdus])))
 
     async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[str | None]:
         """For each event why it is not validly signed; None where it is."""
@@ -159,7 +165,7 @@ class KeyRing:
         parts = min(self._workers.size, len(claims) // LEAST_PER_THREAD)
         if parts < 1:
             return check_claims(version, claims, keys)
-        size = -(-len(claims) // parts)
+        size = min(-(-len(claims) // parts), MOST_PER_THREAD)
         outcomes = await gather(
             self._check_in_thread(version, claims[start : start + size], keys) for start in range(0, len(claims), size)
         )
@@ -169,3 +175,7 @@ class KeyRing:
         self, version: RoomVersion, claims: Sequence[Claim], keys: Mapping[KeyName, ServerKey]
     ) -> list[SignatureVerdict]:
         return await self._workers.run(check_claims, version, claims, keys)
+
+
+def _readable(claims: Sequence[Claim | Forged]) -> list[Claim]:
+    return [claim for claim in claims if isinstance(claim, Claim)]

@@ -17,7 +17,7 @@ from federation.keys.response import ServerKey, is_key_id
 from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, ServerName
 from federation.room.parse import Pdu
-from federation.room.signing import signature_of, signatures_needed, verify_signature
+from federation.room.signing import signatures_needed, verify_signature
 from federation.room.versions import RoomVersion
 
 MOST_TRIED = 4
@@ -62,10 +62,9 @@ def read_claim(version: RoomVersion, pdu: Pdu) -> Claim | Forged:
         needed = signatures_needed(version, pdu.event)
     except InvalidIdentifier as error:
         return Forged("", f"whose signature it needs cannot be told: {error}")
-    signatures = pdu.fields["signatures"]
     keys: dict[ServerName, Sequence[str]] = {}
     for server in sorted(needed):
-        key_ids = [key_id for key_id in signatures.get(server, ()) if is_key_id(key_id)]
+        key_ids = [key_id for key_id in pdu.signatures.get(server, ()) if is_key_id(key_id)]
         if not key_ids:
             return Forged(server, f"{server} has not signed it")
         keys[server] = key_ids[:MOST_TRIED]
@@ -87,19 +86,18 @@ def wanted_keys(version: RoomVersion, claims: Iterable[Claim]) -> dict[KeyName, 
 
 def check_claim(version: RoomVersion, claim: Claim, keys: Mapping[KeyName, ServerKey]) -> SignatureVerdict:
     """Check an event's signatures by those of the wanted keys that could be had."""
-    event, fields = claim.pdu.event, claim.pdu.fields
+    pdu = claim.pdu
     usable: dict[ServerName, list[ServerKey]] = {}
     for server, key_ids in claim.keys.items():
         found = [key for key_id in key_ids if (key := keys.get((server, key_id))) is not None]
         if not found:
             return KeyMissing(server, f"{server} has no key {', '.join(key_ids)} that this server could get")
-        usable[server] = [key for key in found if _is_valid_for(version, key, event)]
+        usable[server] = [key for key in found if _is_valid_for(version, key, pdu.event)]
         if not usable[server]:
             return KeyMissing(server, f"{server} is not known to have had {found[0].key_id} at the time of the event")
     for server, candidates in usable.items():
         if not any(
-            verify_signature(claim.pdu.signed, signature_of(fields, server, key.key_id), key.verify_key)
-            for key in candidates
+            verify_signature(pdu.signed, pdu.signatures[server][key.key_id], key.verify_key) for key in candidates
         ):
             return Forged(server, f"the signature of {server} is wrong")
     return GENUINE

@@ -145,11 +145,11 @@ def _check_citations(version: RoomVersion, name: str, value: object, most: int) 
         raise BadEvent(f"{name} is not an array")
     if len(value) > most:
         raise BadEvent(f"{name} has {len(value)} entries, of at most {most}")
-    cites_with_hashes = version.cites_with_hashes
-    for entry in value:
-        if cites_with_hashes:
-            if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[1], dict):
-                raise BadEvent(f"{name} has an entry that is not a pair of event id and hashes")
-            parse_event_id(entry[0])
-        else:
+    if not version.cites_with_hashes:
+        for entry in value:
             parse_event_id(entry)
+        return
+    for entry in value:
+        if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[1], dict):
+            raise BadEvent(f"{name} has an entry that is not a pair of event id and hashes")
+        parse_event_id(entry[0])

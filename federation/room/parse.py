@@ -23,20 +23,18 @@ from federation.room.versions import EventIdFormat, RoomVersion
 
 
 class Pdu(msgspec.Struct, frozen=True, gc=False):
-    """An event that a peer sent, with what its signatures and its content hash are checked by."""
+    """An event that a peer sent, with what is to be known of its signatures and its content hash.
+
+    Not with its fields: of a large room's state they would take more memory than all the rest.
+    """
 
     event: Event
-    fields: Mapping[str, Any]
-    """Its federation format, without `unsigned`: treat as frozen, the event shares its content."""
+    signatures: Mapping[str, Mapping[str, Any]]
+    """By server and key id. What should be signatures may be anything."""
     signed: bytes
-    """What its signatures cover: `hashing.signed_bytes`."""
-
-    def is_whole(self, version: RoomVersion) -> bool:
-        """Whether its content hash is the one in `hashes`. If not, only its redacted form counts."""
-        if not version.strict_json:
-            return content_hash_matches(self.event)
-        covered = {name: value for name, value in self.fields.items() if name not in _UNCOVERED}
-        return _is_hash_of(self.fields["hashes"]["sha256"], canonical_json(covered))
+    """What they cover: `hashing.signed_bytes`."""
+    is_whole: bool
+    """Whether its content hash is the one in `hashes`. If not, only its redacted form counts."""
 
 
 def read_pdu(version: RoomVersion, data: object) -> Pdu:
@@ -44,14 +42,15 @@ def read_pdu(version: RoomVersion, data: object) -> Pdu:
 
     `data` is JSON text in bytes, or an object parsed from it; for room versions before 6 that must be `parse_json`
     with `exact=True`, or huge integers would change. It is not modified, but the event shares its content.
-    `unsigned` is dropped unread. Neither signatures nor the content hash are verified here.
+    `unsigned` is dropped unread. Signatures are not verified here.
     """
     try:
         if isinstance(data, bytes):
             data = parse_json(data, exact=not version.strict_json)
         if not isinstance(data, dict):
             raise BadEvent("an event must be an object")
-        fields = {name: value for name, value in data.items() if name != "unsigned"}
+        fields = dict(data)
+        fields.pop("unsigned", None)
         if version.strict_json:
             check_strict(fields)
         else:
@@ -65,7 +64,8 @@ def read_pdu(version: RoomVersion, data: object) -> Pdu:
             event_id = str(fields["event_id"])
         else:
             event_id = hashed_event_id(version, sha256(signed).digest())
-        return Pdu(event_from_fields(version, event_id, fields, raw), fields, signed)
+        event = event_from_fields(version, event_id, fields, raw)
+        return Pdu(event, fields["signatures"], signed, _is_whole(version, event, fields))
     except BadJson as error:
         raise BadEvent(str(error)) from None
 
@@ -114,9 +114,6 @@ _USUAL = frozenset(
 )
 """Keys of an event that stand in JSON as they are."""
 
-_UNCOVERED = frozenset({"hashes", "signatures"})
-"""What the content hash is not made of."""
-
 _decode_hashes = msgspec.json.Decoder(_Hashes).decode
 _decode_stored = msgspec.json.Decoder(_Stored).decode
 _decode_redaction = msgspec.json.Decoder(_StoredRedaction).decode
@@ -163,6 +160,15 @@ def content_hash_matches(event: Event) -> bool:
     else:
         covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
     return _is_hash_of(claimed, covered)
+
+
+def _is_whole(version: RoomVersion, event: Event, fields: dict[str, Any]) -> bool:
+    """`content_hash_matches` while the event's fields are at hand, which are used up."""
+    if not version.strict_json:
+        return content_hash_matches(event)
+    claimed = fields.pop("hashes")["sha256"]
+    del fields["signatures"]
+    return _is_hash_of(claimed, canonical_json(fields))
 
 
 def _is_hash_of(claimed: str, covered: bytes) -> bool:

@@ -107,6 +107,8 @@ class Remote:
     async def backfill(self, server: str, room_id: str, *, earliest: Sequence[str], limit: int) -> Sequence[bytes]:
         return []
 
+    async def prepare(self, version: RoomVersion, pdus: Sequence[Pdu]) -> None: ...
+
     async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> Sequence[str | None]:
         return [
             None

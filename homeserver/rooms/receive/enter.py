@@ -174,7 +174,7 @@ class Entrance:
         stored: dict[str, StoredEvent] = {}
         docket = Docket()
         for event in cited_first(events):
-            if any(event_id not in stored for event_id in event.auth_events):
+            if not all(map(stored.__contains__, event.auth_events)):
                 continue  # it can't be judged, so it is not taken on trust
             known = threshold.known.get(event.event_id)
             if known is not None and (known.position or known.rejected):

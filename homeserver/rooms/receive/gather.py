@@ -8,12 +8,12 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrievin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 
-from federation.gather import gather
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
 from federation.room.format import BadEvent
@@ -31,11 +31,7 @@ MAX_FETCHED = 2_000
 """Events that one event may make this server fetch one by one."""
 
 AT_ONCE = 250
-"""Events of a large answer that are taken apart at a time. Signatures of the first are checked while others wait for
-that, and keys are asked for as soon as they are seen to be needed."""
-
-WORTH_A_THREAD = 100
-"""Events that are taken apart in a thread: so much work would keep everybody else waiting."""
+"""Events of a large answer that are taken apart at a time: in a thread, so that others need not wait for all of it."""
 
 log = structlog.get_logger("homeserver.rooms.receive")
 
@@ -70,10 +66,6 @@ class Gatherer:
 
     async def check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         """Steps 1 to 3 for each: the event (redacted where its content hash does not match), or why it is dropped."""
-        done = await gather(self._check(version, part) for part in _parts(raws))
-        return [event for part in done for event in part]
-
-    async def _check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         pdus = await self._read(version, raws)
         checked = iter(await self._verify(version, [pdu for pdu in pdus if isinstance(pdu, Pdu)]))
         return [pdu if isinstance(pdu, str) else next(checked) for pdu in pdus]
@@ -143,13 +135,6 @@ class Gatherer:
 
         An event's id covers its content, so what has the id of a known event need not be looked at again.
         """
-        done = await gather(self._sift(version, room_id, part, known) for part in _parts(raws))
-        good = {event_id: event for part in done for event_id, event in part.events.items()}
-        return Delivered(good, frozenset(event_id for part in done for event_id in part.spoilt if event_id not in good))
-
-    async def _sift(
-        self, version: RoomVersion, room_id: str, raws: Sequence[bytes], known: Collection[str]
-    ) -> Delivered:
         fresh = {
             pdu.event.event_id: pdu
             for pdu in await self._read(version, raws)
@@ -160,21 +145,24 @@ class Gatherer:
         return Delivered(good, frozenset(fresh.keys() - good.keys()))
 
     async def _read(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:
-        if len(raws) < WORTH_A_THREAD:
+        """Take them apart. One thread at a time does it: what keeps the interpreter busy gains nothing from others."""
+        if len(raws) <= AT_ONCE:
             return _read_pdus(version, raws)
-        return await self.workers.run(_read_pdus, version, raws)
+        first = await self.workers.run(_read_pdus, version, raws[:AT_ONCE])
+        pdus = [pdu for pdu in first if isinstance(pdu, Pdu)]
+        asking = Deferred.fromCoroutine(self.verifier.prepare(version, pdus))
+        everything = list(first)
+        for start in range(AT_ONCE, len(raws), AT_ONCE):
+            everything += await self.workers.run(_read_pdus, version, raws[start : start + AT_ONCE])
+        await asking
+        return everything
 
     async def _verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[Event | str]:
         faults = await self.verifier.verify(version, pdus)
         return [
-            fault or (pdu.event if pdu.is_whole(version) else redact_event(version, pdu.event))
+            fault or (pdu.event if pdu.is_whole else redact_event(version, pdu.event))
             for pdu, fault in zip(pdus, faults, strict=True)
         ]
-
-
-def _parts(raws: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(raws), AT_ONCE):
-        yield raws[start : start + AT_ONCE]
 
 
 def _read_pdus(version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:

@@ -40,6 +40,8 @@ class Docket:
     """By the ids of the create event and of the power levels."""
     grounds: dict[tuple[str, ...], Grounds] = field(factory=dict)
     """By the ids of what is cited."""
+    citations: dict[tuple[str, ...], Verdict] = field(factory=dict)
+    """What was said of citing them, by those ids, sender and room: for events whose own key has no say in that."""
 
 
 @frozen
@@ -55,7 +57,7 @@ class Judge:
         if not room.version.strict_sizes and is_oversized(event.type, event.state_key):
             return Refused("size", "its type or state key is too long")
         grounds = _grounds(room, event, cited, docket)
-        verdict = check_auth_events(room.version, event, grounds.cited, grounds.rejected.__contains__)
+        verdict = _check_citations(room, event, grounds, docket)
         if isinstance(verdict, Refused):
             return verdict
         state, rules = grounds.state, _rules_for(room, event)
@@ -110,6 +112,17 @@ def _grounds(room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], doc
     if docket is not None:
         docket.grounds[event.auth_events] = grounds
     return grounds
+
+
+def _check_citations(room: LiveRoom, event: Event, grounds: Grounds, docket: Docket | None) -> Verdict:
+    is_rejected = grounds.rejected.__contains__
+    if docket is None or event.type in ("m.room.create", "m.room.member"):
+        return check_auth_events(room.version, event, grounds.cited, is_rejected)
+    key = (*event.auth_events, event.sender, event.room_id)
+    verdict = docket.citations.get(key)
+    if verdict is None:
+        verdict = docket.citations[key] = check_auth_events(room.version, event, grounds.cited, is_rejected)
+    return verdict
 
 
 def _power(room: LiveRoom, state: Mapping[StateKey, Event], docket: Docket) -> PowerLevels:

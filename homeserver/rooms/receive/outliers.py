@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
 from attrs import frozen
 
@@ -116,8 +116,12 @@ def cited_first(events: Mapping[str, Event]) -> list[Event]:
     waiting: dict[str, int] = {}
     """How many of what each cites are among them and have yet to come."""
     citing: dict[str, list[str]] = {}
+    cited: dict[tuple[str, ...], Set[str]] = {}
+    """By what is cited: those that are among them. Whole rooms cite the same few."""
     for event_id, event in events.items():
-        among = {other for other in event.auth_events if other in events}
+        among = cited.get(event.auth_events)
+        if among is None:
+            among = cited[event.auth_events] = events.keys() & event.auth_events
         waiting[event_id] = len(among)
         for other in among:
             citing.setdefault(other, []).append(event_id)

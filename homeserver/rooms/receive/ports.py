@@ -56,5 +56,8 @@ class Peers(Protocol):
 class Verifier(Protocol):
     """Checks the signatures that events need."""
 
+    async def prepare(self, version: RoomVersion, pdus: Sequence[Pdu]) -> None:
+        """Get the keys of these before they are checked with others: it saves waiting for them then."""
+
     async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> Sequence[str | None]:
         """For each event why it is not validly signed; None where it is."""

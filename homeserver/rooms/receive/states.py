@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 import msgspec
 from attrs import frozen
@@ -30,6 +31,8 @@ MANY = 30
 
 MAX_AGREED = 10
 """Rooms with forks of which it is remembered what was found out about them."""
+
+_KEY = attrgetter("key")
 
 MAX_TOLD = 5
 """Partial rooms of which a whole state is kept for comparison."""
@@ -247,12 +250,18 @@ def changes_of(before: State, after: State, among: Collection[StateKey] | None =
     if before is after:
         return []
     if among is None:
-        keys = {key for key, ref in after.items() if (old := before.get(key)) is None or old.nid != ref.nid}
-        if len(after) < len(before) + len(keys):
-            keys.update(key for key in before if key not in after)
+        changes = [
+            StateChange(key, ref, old)
+            for key, ref in after.items()
+            if (old := before.get(key)) is None or old.nid != ref.nid
+        ]
+        if len(after) < len(before) + len(changes):
+            changes += [StateChange(key, None, old) for key, old in before.items() if key not in after]
     else:
         keys = {key for key in among if _nid(before, key) != _nid(after, key)}
-    return [StateChange(key, after.get(key), before.get(key)) for key in sorted(keys)]
+        changes = [StateChange(key, after.get(key), before.get(key)) for key in keys]
+    changes.sort(key=_KEY)
+    return changes
 
 
 def disputed_keys(
