@@ -77,6 +77,16 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
 Order = Literal["rank", "recent"]
 
 
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where in what matches somebody looks."""
+
+    order: Order
+    after: int
+    """The newest are those before that position; of the best, so many are passed over."""
+    with_places: bool = False
+    """By rank, each is to know its place among those of its room and sender."""
+
+
 class Hit(msgspec.Struct, frozen=True, gc=False):
     """An event that matches."""
 
@@ -238,6 +248,27 @@ def rooms_with_news(cursor: Cursor, after: int) -> list[int]:
 
 
 # -- searching ---------------------------------------------------------------------------------------------------
+
+
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """A search as it is gone about, what it found first, and how much there is by room."""
+
+    wanted: Wanted
+    hits: Sequence[Hit]
+    counted: Mapping[int, int]
+
+
+def begin(cursor: Cursor, wanted: Wanted, place: Place, limit: int) -> Begun:
+    """Choose how to look, and look."""
+    wanted = how_to_look(cursor, wanted)
+    return Begun(wanted, find(cursor, wanted, place, limit), count(cursor, wanted))
+
+
+def find(cursor: Cursor, wanted: Wanted, place: Place, limit: int) -> list[Hit]:
+    """What matches from some place on."""
+    if place.order == "recent":
+        return find_recent(cursor, wanted, place.after, limit)
+    return find_best(cursor, wanted, place.after, limit, place.with_places)
 
 
 def how_to_look(cursor: Cursor, wanted: Wanted) -> Wanted:

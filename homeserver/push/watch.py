@@ -15,7 +15,7 @@ from attrs import define, field
 
 from federation.room.auth import PowerLevels
 from federation.room.event import Event
-from federation.room.relations import THREAD, relation_of
+from federation.room.relations import REPLACE, THREAD, relation_in, relation_of
 from homeserver.ephemeral.threads import MAIN, MAX_HOPS
 from homeserver.push.compiled import DEFAULT, QUIET, Verdict
 from homeserver.push.conditions import BODY, Me
@@ -23,6 +23,7 @@ from homeserver.push.facts import Facts
 from homeserver.push.ledger import Ledger
 from homeserver.push.people import People
 from homeserver.push.ports import Listener, News, RoleMentions
+from homeserver.push.words import user_ids_in
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import POWER_LEVELS, LiveRoom
@@ -226,11 +227,26 @@ class Watch:
 
     def _mentioned(self, room: LiveRoom, event: Event) -> frozenset[str]:
         told = event.content.get("m.mentions")
+        if told is None:
+            return frozenset(self._called_by_id(room, event))
         if not isinstance(told, dict):
             return frozenset()
         named = told.get("user_ids")
         users = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
         return frozenset([*users, *self.roles(room, event)])
+
+    def _called_by_id(self, room: LiveRoom, event: Event) -> Collection[str]:
+        """Those here whose whole user id is in a text that says nothing of whom it mentions.
+
+        COMPAT: bots, bridges and clients from before v1.7; see `docs/decisions/0013-texts-without-mentions.md`.
+        """
+        body = event.content.get("body")
+        if event.type != "m.room.message" or not isinstance(body, str) or "@" not in body:
+            return ()
+        relation = relation_in(event.content)
+        if relation is not None and relation.rel_type == REPLACE:
+            return ()  # what is told of an edit is told by the rules for edits
+        return {one for one in user_ids_in(body) if one in room.local_joined}
 
     def _levels(self, room: LiveRoom) -> PowerLevels | None:
         ref = room.visible.state.get(POWER_LEVELS)

@@ -8,6 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#conditions-1
 
 from __future__ import annotations
 
+import re
 import string
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from attrs import field, frozen
 _IN_WORDS = frozenset(string.ascii_letters + string.digits + "_")
 
 STAR, ANY = "*", "?"
+
+_USER_ID = re.compile(r"@[^\s:@]+:[A-Za-z0-9.:\[\]-]+")
 
 
 @frozen(cache_hash=True)
@@ -101,3 +104,8 @@ def _without_double_stars(pattern: str) -> Sequence[str]:
         if letter != STAR or parts[-1:] != [STAR]:
             parts.append(letter)
     return parts
+
+
+def user_ids_in(text: str) -> set[str]:
+    """What may be whole user ids in a text, without the punctuation behind them."""
+    return {found.rstrip(".:-") for found in _USER_ID.findall(text)}

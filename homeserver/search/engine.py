@@ -168,9 +168,11 @@ class Search:
             senders=senders,
             not_senders={*ignored, *ask.filter.senders.unwanted},
         )
-        wanted = await self.database.run(rows.how_to_look, wanted)
-        page = await self._page(ask, wanted, place)
-        return evolve(page, count=await self._count(ask, wanted, page), highlights=highlights)
+        # No more than are shown, as most may be seen, and all in one go: going to a thread costs more than looking.
+        size = min(PIECE, ask.limit)
+        begun = await self.database.run(rows.begin, wanted, _from(ask, place.after), size)
+        page = await self._page(ask, begun, place, size)
+        return evolve(page, count=await self._count(ask, begun, page), highlights=highlights)
 
     async def _rooms(self, ask: SearchAsk, place: Place) -> list[int]:
         """Rooms (nids) that the searcher has had to do with, as far as they are wanted."""
@@ -183,11 +185,10 @@ class Search:
                 found.append(row.room_nid)
         return found
 
-    async def _page(self, ask: SearchAsk, wanted: rows.Wanted, place: Place) -> Results:
+    async def _page(self, ask: SearchAsk, begun: rows.Begun, place: Place, size: int) -> Results:
         found: list[Found] = []
-        after, scanned = place.after, 0
+        after, scanned, hits = place.after, 0, begun.hits
         while True:
-            hits = await self._hits(ask, wanted, after)
             places = [hit.position if ask.order == "recent" else (after or 0) + n for n, hit in enumerate(hits, 1)]
             for one in await self._see(ask, hits, places):
                 found.append(one)
@@ -195,16 +196,12 @@ class Search:
                     # Clients expect that a full page has a next one, and may find that with nothing on it.
                     return Results(found, place, next=one.behind(place, ask.order))
             scanned += len(hits)
-            if len(hits) < PIECE:
+            if len(hits) < size:
                 return Results(found, place)
-            after = places[-1]
+            after, size = places[-1], PIECE
             if scanned >= MOST_SCANNED:
                 return Results(found, place, next=msgspec.structs.replace(place, after=after))
-
-    async def _hits(self, ask: SearchAsk, wanted: rows.Wanted, after: int | None) -> list[rows.Hit]:
-        if ask.order == "recent":
-            return await self.database.run(rows.find_recent, wanted, LAST if after is None else after, PIECE)
-        return await self.database.run(rows.find_best, wanted, max(0, after or 0), PIECE, ask.is_grouped)
+            hits = await self.database.run(rows.find, begun.wanted, _from(ask, after), size)
 
     async def _see(self, ask: SearchAsk, hits: Sequence[rows.Hit], places: Sequence[int]) -> list[Found]:
         """Those of the matches that the searcher may see, and whose newest text it may see."""
@@ -231,16 +228,22 @@ class Search:
             if hit.event_nid in seen and hit.source_nid in seen
         ]
 
-    async def _count(self, ask: SearchAsk, wanted: rows.Wanted, page: Results) -> int:
+    async def _count(self, ask: SearchAsk, begun: rows.Begun, page: Results) -> int:
         """About how many results there are: what matches in rooms that are open to the searcher, and what was found in
         others.
         """
-        counted = await self.database.run(rows.count, wanted)
+        counted = begun.counted
         most = sorted(counted, key=lambda nid: -counted[nid])[:MOST_ROOMS_COUNTED]
         rooms = [room for room in (await self.rooms.get_many(most)).values() if not _is_encrypted(room)]
         is_open = await self.visibility.sees_all_of(rooms, ask.user_id)
         elsewhere = sum(one.room.nid not in is_open for one in page.found)
         return max(len(page.found), sum(counted[nid] for nid in is_open) + elsewhere)
+
+
+def _from(ask: SearchAsk, after: int | None) -> rows.Place:
+    if ask.order == "recent":
+        return rows.Place("recent", LAST if after is None else after)
+    return rows.Place("rank", max(0, after or 0), ask.is_grouped)
 
 
 def _is_encrypted(room: LiveRoom) -> bool:

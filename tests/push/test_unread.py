@@ -170,6 +170,24 @@ def test_rooms_that_are_muted(house: LivedInHouse, room_id: str) -> None:
     assert whole(house, "bob", room_id) == (2, 1)
 
 
+@on_sqlite
+def test_a_text_that_does_not_say_whom_it_mentions_means_whose_whole_id_it_has(
+    house: LivedInHouse, room_id: str
+) -> None:
+    bob = house.user("bob")
+    for text in (f"Hello {bob}!", f"({bob}), {bob}: {bob}.", f"> <{bob}> hm\n\nwhat?"):
+        say(house, "alice", room_id, text)
+    assert whole(house, "bob", room_id) == (3, 3)
+    assert whole(house, "carol", room_id) == (3, 0)
+    said = say(house, "bob", room_id, f"I am {bob}")
+    for text in ("bob", bob.upper(), f"{bob}:8448", f"{bob}x", bob[1:], "@", "@:", "@bob:"):
+        say(house, "alice", room_id, text)
+    say(house, "alice", room_id, f"not {bob}", **mention(house))
+    say(house, "alice", room_id, f"* not {bob}", **{"m.relates_to": {"rel_type": "m.replace", "event_id": said}})
+    send(house, "alice", room_id, "m.room.message", {"msgtype": "m.notice", "body": bob})
+    assert whole(house, "bob", room_id) == (9, 0)
+
+
 def test_only_mentions(house: LivedInHouse, room_id: str) -> None:
     change(house, "bob", lambda rules: find(rules, "underride", ".m.rule.message").update(actions=[]))
     change(house, "carol", lambda rules: find(rules, "override", ".m.rule.master").update(enabled=True))

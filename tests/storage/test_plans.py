@@ -258,6 +258,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: search.todo(cursor, 10),
         lambda cursor: search.size(cursor),
         lambda cursor: search.rooms_with_news(cursor, 0),
+        lambda cursor: search.begin(cursor, sought, search.Place("recent", 99), 10),
+        lambda cursor: search.find(cursor, sought, search.Place("rank", 0, True), 10),
         lambda cursor: search.how_to_look(cursor, sought),
         lambda cursor: search.find_recent(cursor, sought, 99, 10),
         lambda cursor: search.find_best(cursor, sought, 0, 10, True),
