@@ -3,23 +3,29 @@
     SYNAPSE_PYTHON=… .venv/bin/python -m pytest tests/bench/beside_clients.py -s
 
 As in `beside_federation.py`, CPU is processor time of the servers' processes until they have come to rest, on SQLite.
+Each request has a connection of its own, but where a row says that it is kept, as real clients do. The rooms that are
+searched are filled by a peer's events, on the Synapse by its database (`crowd.py`).
 """
 
 from __future__ import annotations
 
+import http.client
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from attrs import frozen
+from attrs import define, field, frozen
 
 from homeserver.harness.person import V3, Person
 from homeserver.harness.server import Server
 from homeserver.harness.town import Town
+from tests.bench.crowd import fill
 from tests.bench.rivals import Rivals, cpu_s, pss_mib, settle
+from tests.bench.stranger import Strangers
 from tests.bench.table import Table
 from tests.fixtures_town import find_synapse
 
@@ -28,6 +34,8 @@ ROOMS = int(os.environ.get("ROOMS", "100"))
 """That one account is in."""
 MESSAGES = int(os.environ.get("MESSAGES", "2000"))
 """That are searched in."""
+MANY = int(os.environ.get("MANY", "100000"))
+"""In the large room."""
 FILE = os.urandom(1024 * 1024) * 8
 FILES = 5
 KEYS = 100
@@ -40,6 +48,7 @@ Work = Callable[[], int]
 @frozen
 class Stage:
     servers: tuple[Server, Server]
+    strangers: Strangers
     rivals: Rivals
 
     def compare(self, name: str, works: list[Work], scale: float = 1000) -> None:
@@ -50,6 +59,34 @@ class Stage:
         ]
         print(name, rounds, flush=True)
         self.rivals.add(name, *(median(one) for one in zip(*rounds, strict=True)))
+
+
+@define
+class Kept:
+    """Somebody's one connection."""
+
+    _person: Person
+    _connection: http.client.HTTPConnection = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._person.server.port, timeout=60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        self._connection.request(method, path, data, {"Authorization": f"Bearer {self._person.token}"})
+        answer = self._connection.getresponse()
+        text = answer.read()
+        assert answer.status == 200, text[:300]
+        return json.loads(text)
+
+
+Caller = Person | Kept
 
 
 def cost(server: Server, work: Work) -> float:
@@ -64,12 +101,14 @@ def cost(server: Server, work: Work) -> float:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     rivals = Rivals(Table("What clients do, beside Synapse", ["", "Synapse", "ours", "ratio"]))
     with Town.built(tmp_path_factory.mktemp("beside") / "town") as town:
+        strangers = Strangers(town)
         servers = town.synapse(find_synapse()), town.ours()
         town.start()
         try:
-            yield Stage(servers, rivals)
+            yield Stage(servers, strangers, rivals)
         finally:
             rivals.table.print()
+            strangers.close()
 
 
 @pytest.mark.timeout(0)
@@ -108,25 +147,30 @@ def test_sync(stage: Stage) -> None:
     stage.compare("a message, and an incremental sync with it: CPU ms", works)
 
 
+def look(caller: Caller, found: int) -> Work:
+    def work() -> int:
+        for number in range(20):
+            ask = {"search_term": f"subject{number:04}", "order_by": "recent"}
+            answer = caller.call("POST", f"{V3}/search", {"search_categories": {"room_events": ask}})
+            assert answer["search_categories"]["room_events"]["count"] == found
+        return 20
+
+    return work
+
+
 @pytest.mark.timeout(0)
-def test_search(stage: Stage) -> None:
-    people = [server.register("reader") for server in stage.servers]
-
-    def fill(person: Person) -> Work:
-        room_id = person.create_room()
-        for number in range(MESSAGES):
-            person.say(room_id, f"message {number} about subject{number % 100:02} and whatever else people write of")
-
-        def work() -> int:
-            for number in range(20):
-                ask = {"search_term": f"subject{number:02}", "order_by": "recent"}
-                answer = person.call("POST", f"{V3}/search", {"search_categories": {"room_events": ask}})
-                assert answer["search_categories"]["room_events"]["count"] == MESSAGES // 100
-            return 20
-
-        return work
-
-    stage.compare(f"search in {MESSAGES:,} messages: CPU ms", [fill(one) for one in people])
+@pytest.mark.parametrize("messages", [MESSAGES, MANY])
+def test_search(stage: Stage, messages: int) -> None:
+    stranger = stage.strangers.add()
+    people = [server.register(f"reader{messages}") for server in stage.servers]
+    topics = messages // 20
+    for server, person in zip(stage.servers, people, strict=True):
+        fill(stranger, server, person, messages, topics)
+    name = f"search in {messages:,} messages, {{}}: CPU ms"
+    stage.compare(name.format("20 match"), [look(one, 20) for one in people])
+    with Kept(people[0]) as first, Kept(people[1]) as second:
+        stage.compare(name.format("20 match, kept connection"), [look(first, 20), look(second, 20)])
+    stage.rivals.add("memory afterwards: MiB", *(pss_mib(server) for server in stage.servers))
 
 
 @pytest.mark.timeout(0)
@@ -169,10 +213,9 @@ def test_media(stage: Stage) -> None:
 @pytest.mark.timeout(0)
 def test_claims(stage: Stage) -> None:
     numbers = itertools.count()
+    people = [(server.register("owner"), server.register("other")) for server in stage.servers]
 
-    def claim(server: Server) -> Work:
-        owner, other = server.register("owner"), server.register("other")
-
+    def claim(owner: Person, other: Caller) -> Work:
         def work() -> int:
             start = next(numbers) * KEYS
             keys: dict[str, Any] = {
@@ -187,4 +230,7 @@ def test_claims(stage: Stage) -> None:
 
         return work
 
-    stage.compare("a claim of a one-time key: CPU ms", [claim(server) for server in stage.servers])
+    stage.compare("a claim of a one-time key: CPU ms", [claim(*both) for both in people])
+    with Kept(people[0][1]) as first, Kept(people[1][1]) as second:
+        kept = [claim(people[0][0], first), claim(people[1][0], second)]
+        stage.compare("the same on a kept connection: CPU ms", kept)
