@@ -1,4 +1,6 @@
-"""Servers that state resolution put out of rooms, and up to where they may ask by what.
+"""Servers that are out of rooms again, by a kick or by state resolution, and up to where they may ask by what.
+
+What a server was put out by may follow, and rest on, what it never heard of: while it was there it could have asked.
 
 Spec: https://spec.matrix.org/v1.19/server-server-api/#room-state-resolution
 """
@@ -11,7 +13,7 @@ from storage.ports import Cursor, StoredEvent
 
 
 def note(cursor: Cursor, servers: Iterable[str], event: StoredEvent) -> None:
-    """With this event, which has its position, these servers turned out not to be there. For `EventAppend.also`."""
+    """With this event, which has its position, these servers turned out to be gone. For `EventAppend.also`."""
     cursor.insert_many(
         "overruled",
         ("room_nid", "server", "upto"),

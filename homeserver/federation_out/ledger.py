@@ -20,6 +20,7 @@ from storage import destinations as rows
 from storage import device_lists as device_rows
 from storage import events as event_rows
 from storage import memberships as membership_rows
+from storage import overruled
 from storage import to_device as letter_rows
 from storage import visibility as visibility_rows
 from storage.database import Database
@@ -179,13 +180,24 @@ def _newest(
             elif server_of(stored.event.sender) != destination:  # what comes from there is known there
                 chosen[stored.nid] = stored
         if not is_whole:
-            for stored in event_rows.timeline(
-                cursor, debt.room_nid, after=debt.position - 1, upto=debt.position, limit=1
-            ):
-                chosen[stored.nid] = stored
+            chosen.update((stored.nid, stored) for stored in _at(cursor, debt.room_nid, debt.position))
+        if debt.room_nid not in extremities:
+            # It is out: something that was meant for it since may stand in the place of what put it out.
+            upto = overruled.upto(cursor, debt.room_nid, destination)
+            ended = [] if upto is None else _at(cursor, debt.room_nid, upto)
+            chosen.update((stored.nid, stored) for stored in ended if _is_about(stored, destination))
         in_order = sorted(chosen.values(), key=lambda stored: stored.position)
         answer.append((debt, is_whole, [stored.event.raw for stored in in_order]))
     return answer
+
+
+def _at(cursor: Cursor, room_nid: int, position: int) -> Sequence[StoredEvent]:
+    return event_rows.timeline(cursor, room_nid, after=position - 1, upto=position, limit=1)
+
+
+def _is_about(stored: StoredEvent, server: str) -> bool:
+    """Whether an event says of somebody of a server that they are in a room, or are not."""
+    return stored.event.type == "m.room.member" and (stored.event.state_key or "").endswith(f":{server}")
 
 
 def _may_see(cursor: Cursor, destination: str, stored: StoredEvent) -> bool:

@@ -8,7 +8,9 @@ receive (peers) ─────────────────────�
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -26,6 +28,7 @@ from homeserver.rooms.live import HISTORY_VISIBILITY, POWER_LEVELS, LiveRoom, Re
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
+from storage import overruled
 from storage.database import Database, RoomPoisoned
 from storage.ports import FREE_IN_A_GAP, Cursor, EventAppend, NewEvent, NewRoom, StateChange, StoredEvent, Transaction
 
@@ -287,7 +290,7 @@ class Door:
                 missing_prev=advance.missing_prev,
                 new_room=new_room,
                 transaction=transaction,
-                also=also,
+                also=[*also, *self._departures(room, advance.new)],
                 notice=notice,
                 position=advance.changes_at,
                 changes=advance.changes or (),
@@ -295,6 +298,17 @@ class Door:
         )
         durable.addErrback(self._failed, room, advance.new)
         return durable
+
+    def _departures(self, room: LiveRoom, new: Sequence[NewEvent]) -> list[Callable[[Cursor], None]]:
+        """Notes of which servers have nobody in the room any more: they may still ask by what."""
+        lost: Counter[str] = Counter()
+        for change in (change for one in new for change in one.changes if change.key[0] == "m.room.member"):
+            was_in = change.old is not None and change.old.membership == "join"
+            is_in = change.new is not None and change.new.membership == "join"
+            lost[change.key[1].partition(":")[2]] += was_in - is_in
+        gone = [server for server, count in lost.items() if 0 < count >= room.servers[server]]
+        others = [server for server in gone if server != self.identity.server_name]
+        return [partial(overruled.note, servers=others, event=new[-1].stored)] if others else []
 
     def show(self, accepted: Accepted) -> None:
         """Make an acceptance visible: called in commit order, before the sender hears of it."""

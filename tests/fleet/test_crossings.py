@@ -155,6 +155,24 @@ class TestWhoIsPutOut:
         assert b.membership("@carol:c.example", room_id) is None
         assert not c.room(room_id).local_joined
 
+    def test_by_what_rests_on_what_it_never_heard_of(self, fleet: Fleet) -> None:
+        """c came in beside what b's people said, and is put out by b on grounds of that."""
+        a, b, c = fleet.open("a", "b", "c")
+        room_id = a.create("alice", preset="public_chat")
+        b.enter("bob", room_id, via=a)
+        a.set_state("alice", room_id, "m.room.power_levels", {"users": {b.user("bob"): 90}})
+        fleet.settle()
+        b.set_state("bob", room_id, "m.room.power_levels", {"users": {b.user("bob"): 90}, "kick": 60})
+        b.set_state("bob", room_id, "m.room.topic", {"topic": "nobody else hears of this"})
+        b.post.waiting.clear()
+        c.enter("carol", room_id, via=a)
+        fleet.settle()
+        assert b.membership("@carol:c.example", room_id) == "join"
+        b.post.waiting.clear()
+        b.kick("bob", "@carol:c.example", room_id)
+        fleet.settle()
+        assert c.membership("carol", room_id) == "leave"
+
     def test_and_speaks_on_is_told(self, fleet: Fleet) -> None:
         a, b = fleet.open("a", "b")
         room_id = a.create("alice", preset="public_chat")

@@ -10,6 +10,7 @@ from federation.outbound.transport import Request
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.serve.inbox import Inbox
 from storage import heard
+from storage.gaps import missing_prev
 from tests.fixtures_fleet import Fleet
 
 LONG = 130
@@ -115,3 +116,27 @@ def test_what_a_peer_was_told_is_well_outlives_a_crash(fleet: Fleet, is_slow: bo
     placed = fleet.wait(b.house.part(Receiver).known.find(b.room(room_id), missed))
     assert {event_id for event_id, stored in placed.items() if stored.position > 0} == set(missed)
     assert fleet.wait(b.house.database.run(heard.everything)) == {}
+
+
+def test_a_gap_behind_what_came_too_late(fleet: Fleet) -> None:
+    """b does not want what carol says after a gap, as she is gone; but a, who knew nothing of that, follows it."""
+    a, b, c = fleet.open("a", "b", "c")
+    room_id = a.create("alice", preset="public_chat")
+    for member, name in ((b, "bob"), (c, "carol")):
+        member.enter(name, room_id, via=a)
+    a.set_state("alice", room_id, "m.room.power_levels", {"users": {b.user("bob"): 90}})
+    fleet.settle()
+    missed = c.say("carol", room_id, "missed")
+    said = c.say("carol", room_id, "late")
+    late = c.wait(c.house.part(Receiver).known.find(c.room(room_id), [said]))[said].event
+    c.post.waiting.clear()
+    b.kick("bob", c.user("carol"), room_id)
+    b.post.waiting.clear()
+    fleet.meddler = lambda _, request: None if "get_missing_events" in request.path else request
+    assert b.receive(c.name, room_id, late.raw) == ["soft-failed"]
+    assert missed not in b.wait(b.house.database.run(missing_prev, b.room(room_id).nid))
+    fleet.meddler = None
+    assert a.receive(c.name, room_id, late.raw) == ["accepted"]
+    a.say("alice", room_id, "what did she say?")
+    fleet.settle()
+    assert missed in b.wait(b.house.database.run(missing_prev, b.room(room_id).nid))

@@ -79,6 +79,18 @@ class TestLedger:
         (found,) = a.wait(ledger.newest(B, 50))
         assert ids_of(a, found) == [kicked] and found.upto == position
 
+    def test_whatever_it_was_to_hear_since(self, any_fleet: Fleet) -> None:
+        """Somebody's server may be told of more after it was put out: of what it is owed one event is written down."""
+        a, b = any_fleet.open("a", "b")
+        room_id = a.create("ann", preset="public_chat")
+        b.enter("bob", room_id, a)
+        kicked = kick(a, "@bob:b.example", room_id)
+        later = a.say("ann", room_id, "you were put out by this")
+        ledger = ledger_of(a)
+        a.wait(ledger.save(Changes(owed=[Owed(B, room_id, position_of(a, later))])))
+        (found,) = a.wait(ledger.newest(B, 50))
+        assert ids_of(a, found) == [kicked, later]
+
     def test_what_a_crash_hid_is_found_in_the_stream(self, any_fleet: Fleet) -> None:
         a, b, c = any_fleet.open("a", "b", "c")
         room_id, other_id, own_id = (a.create("ann", preset="public_chat") for _ in range(3))

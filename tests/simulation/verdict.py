@@ -151,8 +151,7 @@ def after_healing(simulation: Simulation) -> list[str]:
     faults = []
     for room_id in simulation.rooms:
         copies = copies_of(simulation, room_id)
-        events = {event_id: one[0] for copy in copies for event_id, one in copy.events.items()}
-        whole = Reference(ROOM_VERSIONS[simulation.versions[room_id]], events)
+        whole = Reference(ROOM_VERSIONS[simulation.versions[room_id]], _all_events(simulation, room_id))
         for copy in copies:
             reference = _reference_of(ROOM_VERSIONS[simulation.versions[room_id]], copy)
             own = {
@@ -271,7 +270,7 @@ def of_rooms(simulation: Simulation) -> list[str]:
         faults += [f"{label}: {fault}" for fault in _same_state(simulation, room_id, together)]
         faults += [f"{label}: {fault}" for fault in _same_events(simulation, version, together)]
         faults += [f"{label}: {fault}" for fault in _as_the_reference(simulation, room_id, copies)]
-        faults += [f"{label}: {fault}" for fault in _nothing_follows_soft_failures(copies)]
+        faults += [f"{label}: {fault}" for fault in _nothing_follows_soft_failures(simulation, copies)]
         faults += [f"{label}: {fault}" for fault in _nothing_lost(simulation, room_id, copies)]
     return faults
 
@@ -369,13 +368,19 @@ def _reference_of(version: RoomVersion, copy: Copy) -> Reference:
 
 def _whole_reference(simulation: Simulation, room_id: str) -> tuple[Reference, dict[str, Event]]:
     """The events that anybody has, judged."""
+    events = _all_events(simulation, room_id)
+    reference = Reference(ROOM_VERSIONS[simulation.versions[room_id]], events)
+    reference.judge_all()
+    return reference, events
+
+
+def _all_events(simulation: Simulation, room_id: str) -> dict[str, Event]:
+    """By id, also those that only a hostile server has, which may have let somebody in."""
     events: dict[str, Event] = {}
     for machine in simulation.machines.values():
         for event_id, (event, *_) in events_of(simulation, machine, room_id).items():
             events.setdefault(event_id, event)
-    reference = Reference(ROOM_VERSIONS[simulation.versions[room_id]], events)
-    reference.judge_all()
-    return reference, events
+    return events
 
 
 def _as_the_reference(simulation: Simulation, room_id: str, copies: list[Copy]) -> list[str]:
@@ -397,14 +402,17 @@ def _as_the_reference(simulation: Simulation, room_id: str, copies: list[Copy]) 
     return faults
 
 
-def _nothing_follows_soft_failures(copies: list[Copy]) -> list[str]:
-    """A server's own people say nothing after what it thinks has come too late."""
+def _nothing_follows_soft_failures(simulation: Simulation, copies: list[Copy]) -> list[str]:
+    """A server's own people say nothing after what it thinks has come too late; but what a join follows that another
+    server took in, that server chose.
+    """
     faults = []
     for copy in copies:
         soft = {event_id for event_id, (_, _, _, is_soft) in copy.events.items() if is_soft}
         for _, (event, *_) in sorted(copy.events.items()):
             followed = soft.intersection(event.prev_events)
-            if followed and _server(event.sender) == copy.machine.name:
+            is_own = _server(event.sender) == copy.machine.name and event.event_id not in simulation.network.entries
+            if followed and is_own:
                 told = ", ".join(map(_short, sorted(followed)))
                 faults.append(f"{copy.machine.name} lets {_told(event)} follow {told}, which it soft-failed")
         for event_id in sorted(soft.intersection(copy.extremities)):

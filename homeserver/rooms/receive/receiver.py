@@ -6,7 +6,6 @@ raw ── checked (format, signature, hash) ── one room at a time ── ga
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Final, Literal, TypeVar
 
 import structlog
@@ -33,7 +32,6 @@ from homeserver.rooms.receive.vague import VagueStates
 from homeserver.rooms.registry import Rooms
 from homeserver.turns import OneAtATime
 from storage import gaps as gap_rows
-from storage import overruled
 from storage.database import RoomPoisoned
 from storage.ports import Cursor, NewEvent, NewSnapshot, RoomHead, StateChange, StateRef, StoredEvent
 
@@ -43,6 +41,9 @@ few can only be what is missing here in between, or a flood."""
 
 MOST_BARED = 100
 """Events before those that are let go, among which it is looked for what others said."""
+
+MOST_UNWANTED = 20
+"""Soft-failed events, one following the other, behind which it is looked for what is missing."""
 
 UNHEARD_OF: Final[dict[StateKey, StateRef]] = {}
 """The state after an event that its peer cannot show: told apart by identity, as a state is never empty."""
@@ -341,6 +342,7 @@ class Receiver:
         nid = self.outliers.next_nid() if known is None else known.nid
         is_kept = False
         is_followed = await self._is_followed(await self.rooms.require(event.room_id), event)
+        behind = await self._missing_behind(await self.rooms.require(event.room_id), event)
         while True:
             room = await self.rooms.require(event.room_id)
             standing = room.standing
@@ -388,12 +390,10 @@ class Receiver:
         advance.new.append(NewEvent(stored, self.states.changes(standing, moved), was_outlier=known is not None))
         advance.snapshots = snapshots
         if refused is None and soft is None:
-            advance.missing_prev = list(before.missing_prev)
+            advance.missing_prev = [*before.missing_prev, *behind]
         advance.standing = moved
         advance.put_out = put_out
         also, redacted = NONE.apply(room, stored) if soft is not None else effect.apply(room, stored)
-        if put_out:
-            also = [*also, partial(overruled.note, servers=put_out, event=stored)]
         await self.door.append(advance, transaction=along.transaction, also=[*along.also, *also], redacted=redacted)
         if refused is not None:
             return Verdict("rejected", refused.why)
@@ -406,6 +406,22 @@ class Receiver:
         if room.queued:
             await self.known.database.write(_nothing)
         return event.event_id in await self.known.database.run(gap_rows.missing_prev, room.nid)
+
+    async def _missing_behind(self, room: LiveRoom, event: Event) -> list[str]:
+        """What events lack that the room did not want (soft failure), and that become a part of it as this one follows
+        them: a gap like any other from now on.
+        """
+        missing: list[str] = []
+        frontier = [one for one in event.prev_events if one not in room.standing.head.extremities]
+        for _ in range(MOST_UNWANTED):
+            found = (await self._placed(room, frontier)).values()
+            before = [one for stored in found if stored.soft_failed for one in stored.event.prev_events]
+            if not before:
+                break
+            placed = await self._placed(room, before)
+            missing += [event_id for event_id in before if event_id not in placed]
+            frontier = list(placed)
+        return missing
 
     async def _current(self, room: LiveRoom, before: _Before) -> State:
         """The room as it is now. Behind a gap it is not known what it is: there, what lies before the event counts too,
