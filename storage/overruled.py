@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from storage.ports import Cursor, StoredEvent
+
+
+class Last(msgspec.Struct, frozen=True, gc=False):
+    position: int
+    nid: int
+    """What has a smaller one was here before."""
 
 
 def note(cursor: Cursor, servers: Iterable[str], event: StoredEvent) -> None:
@@ -22,7 +30,11 @@ def note(cursor: Cursor, servers: Iterable[str], event: StoredEvent) -> None:
     )
 
 
-def upto(cursor: Cursor, room_nid: int, server: str) -> int | None:
-    """The last position about which a server may ask that was put out; None where that never was."""
-    row = cursor.execute("SELECT upto FROM overruled WHERE room_nid = ? AND server = ?", (room_nid, server)).fetchone()
-    return None if row is None else int(row[0])
+def last_event(cursor: Cursor, room_nid: int, server: str) -> Last | None:
+    """The last event about which a server may ask that is out; None where it never was in."""
+    row = cursor.execute(
+        "SELECT o.upto, e.nid FROM overruled o JOIN events e ON e.room_nid = o.room_nid AND e.position = o.upto"
+        " WHERE o.room_nid = ? AND o.server = ?",
+        (room_nid, server),
+    ).fetchone()
+    return None if row is None else Last(*row)

@@ -183,8 +183,8 @@ def _newest(
             chosen.update((stored.nid, stored) for stored in _at(cursor, debt.room_nid, debt.position))
         if debt.room_nid not in extremities:
             # It is out: something that was meant for it since may stand in the place of what put it out.
-            upto = overruled.upto(cursor, debt.room_nid, destination)
-            ended = [] if upto is None else _at(cursor, debt.room_nid, upto)
+            last = overruled.last_event(cursor, debt.room_nid, destination)
+            ended = [] if last is None else _at(cursor, debt.room_nid, last.position)
             chosen.update((stored.nid, stored) for stored in ended if _is_about(stored, destination))
         in_order = sorted(chosen.values(), key=lambda stored: stored.position)
         answer.append((debt, is_whole, [stored.event.raw for stored in in_order]))

@@ -31,6 +31,8 @@ from storage.database import Database
 from storage.ports import Cursor, StoredEvent, Transaction
 
 REDACTION = "m.room.redaction"
+SERVER_ACL = "m.room.server_acl"
+"""Redacted, it allows nobody (https://spec.matrix.org/v1.19/client-server-api/#mroomserver_acl)."""
 NO_SUCH_EVENT = "There is no such event in this room"
 
 T = TypeVar("T")
@@ -153,8 +155,10 @@ class Sender:
         )
 
     async def redact_own(self, sender: str, room_id: str, targets: Sequence[StoredEvent]) -> None:
-        """Redact several of the sender's own events in a room that it is in, as one unit."""
-        await self._redact(sender, room_id, targets, {}, None)
+        """Redact several of the sender's own events in a room that it is in, as one unit: all but its server ACLs."""
+        able = [target for target in targets if target.event.type != SERVER_ACL]
+        if able:
+            await self._redact(sender, room_id, able, {}, None)
 
     async def _redact_once(
         self, sender: str, room_id: str, event_id: str, content: dict[str, Any], transaction: Transaction
@@ -171,6 +175,8 @@ class Sender:
             return await self._redact_unseen(sender, room_id, event_id, content, transaction)
         if target.room_nid != room.nid or target.rejected:
             raise NotFound(NO_SUCH_EVENT)
+        if target.event.type == SERVER_ACL:
+            raise Forbidden("Without its content it would keep every server out of the room: send another one instead")
         echoes: list[StoredEvent] = []
         if target.event.redacts is not None:
             # What a redaction redacted is shown with a copy of it, which must not keep what this one takes away.

@@ -14,7 +14,7 @@ from federation.room.event import Event
 from federation.room.parse import parse_pdu
 from federation.room.versions import ROOM_VERSIONS
 from homeserver.app import read_key
-from homeserver.errors import MatrixError
+from homeserver.errors import Forbidden, MatrixError
 from homeserver.rooms.serve.inbox import Inbox
 from tests.fixtures_fleet import Fleet, Member
 
@@ -54,6 +54,24 @@ def test_outsiders_are_told_nothing(fleet: Fleet) -> None:
         if "/event/" not in path:
             elsewhere = path.replace(room_id, "!unknown:a.example")
             assert refusal(c, a, method, elsewhere, body, **query) == (404, "M_NOT_FOUND")
+
+
+def test_a_redacted_acl_keeps_everybody_out(fleet: Fleet) -> None:
+    """At once, and not only once this server was started anew. Our own people are told so instead."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+    b.enter("bob", room_id, via=a)
+    a.set_state("alice", room_id, "m.room.power_levels", {"users": {a.user("alice"): 100, b.user("bob"): 100}})
+    acl = a.set_state("alice", room_id, "m.room.server_acl", {"allow": ["*"]})
+    fleet.settle()
+    with pytest.raises(Forbidden):
+        a.redact("alice", room_id, acl)
+    redaction = b.make(room_id, "bob", "m.room.redaction", {}, redacts=acl)
+    body = {"pdus": [orjson.loads(redaction.raw)]}
+    assert b.ask(a, "PUT", f"{V1}/send/1", body)["pdus"] == {redaction.event_id: {}}
+    with pytest.raises(Refused) as refused:
+        b.ask(a, "GET", f"{V1}/event/{acl}")
+    assert refused.value.status == 403
 
 
 def test_who_is_kept_out_by_the_acl(fleet: Fleet) -> None:

@@ -290,7 +290,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: heard.put(cursor, "a", room.room_id, []),
         lambda cursor: heard.everything(cursor),
         lambda cursor: overruled.note(cursor, ["a"], one_of(cursor)),
-        lambda cursor: overruled.upto(cursor, room.nid, "a"),
+        lambda cursor: overruled.last_event(cursor, room.nid, "a"),
         lambda cursor: events.nearest(cursor, room.nid, (5, 5), 3, backwards=False),
         lambda cursor: events.nearest(cursor, room.nid, (5, 5), 3, backwards=True),
         lambda cursor: partial.begin(cursor, one_of(cursor), "a", []),

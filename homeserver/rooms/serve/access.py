@@ -36,8 +36,8 @@ class PeerAccess:
 
     rooms: Rooms
     events: EventCache
-    _acls: Memory[int, ServerAcl] = field(factory=lambda: Memory(1_000))
-    """By the event's nid; a redacted one has another content, but it lets nobody in who was kept out."""
+    _acls: Memory[tuple[int, int], ServerAcl] = field(factory=lambda: Memory(1_000))
+    """By the event's nid and the one of its redaction: a redacted one lets nobody in at all."""
 
     async def room(self, origin: str, room_id: str) -> LiveRoom:
         """A room in which this server is, for whoever its ACL lets in. Raises NotFound and Forbidden."""
@@ -78,11 +78,12 @@ class PeerAccess:
         ref = room.visible.state.get(SERVER_ACL)
         if ref is None:
             return True
-        acl = self._acls.get(ref.nid)
+        stored = await self.events.get(ref.nid)
+        if stored is None:
+            return True
+        key = (ref.nid, stored.redacted_by)
+        acl = self._acls.get(key)
         if acl is None:
-            stored = await self.events.get(ref.nid)
-            if stored is None:
-                return True
             acl = ServerAcl.parse(stored.event.content)
-            self._acls.put(ref.nid, acl)
+            self._acls.put(key, acl)
         return acl.allows(server)

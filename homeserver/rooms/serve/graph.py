@@ -178,17 +178,25 @@ def _read_auth_chain(cursor: Cursor, room_nid: int, event_id: str) -> list[Store
 
 
 def _attended(cursor: Cursor, room_nid: int, server: str, event_ids: Sequence[str]) -> list[str]:
-    """Those of the events before which a server was in the room, or that came before it was overruled."""
+    """Those of the events before which a server was in the room, or that were here before it was put out."""
     found = event_rows.load_by_ids(cursor, event_ids)
-    upto = overruled.upto(cursor, room_nid, server) or 0
+    last = overruled.last_event(cursor, room_nid, server)
     return [
         event_id
         for event_id in event_ids
         if (stored := found.get(event_id)) is not None
         and stored.room_nid == room_nid
-        and stored.position
-        and (stored.position <= upto or "join" in memberships_of_server(cursor, stored.before, server))
+        and ((last and _is_before(stored, last)) or (stored.position and _was_there(cursor, stored, server)))
     ]
+
+
+def _is_before(stored: StoredEvent, last: overruled.Last) -> bool:
+    """Events without a place are what others rest on."""
+    return stored.position <= last.position if stored.position else stored.nid < last.nid
+
+
+def _was_there(cursor: Cursor, stored: StoredEvent, server: str) -> bool:
+    return "join" in memberships_of_server(cursor, stored.before, server)
 
 
 def _parse(event_id: str) -> str:
