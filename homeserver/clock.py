@@ -21,3 +21,9 @@ class Clock:
     """For `callLater`; its `seconds` may be monotonic and says nothing about the date."""
     now_ms: Callable[[], int] = _wall_ms
     """Milliseconds since 1970."""
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since some moment, by the timers: for pauses, which are not to last for an hour more where the
+        date is set back by one.
+        """
+        return int(self.timers.seconds() * 1000)

@@ -67,7 +67,7 @@ class Questions:
 
     async def _once(self, question: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
         asked = self._asked.get(question) or _Asked()
-        now = self.clock.now_ms()
+        now = self.clock.elapsed_ms()
         if now < asked.until_ms:
             raise Unreachable(question[0], "it was asked for that lately, and nothing came of it")
         try:
@@ -79,5 +79,5 @@ class Questions:
             asked.times += 1
             if asked.times >= FREELY:
                 pause_ms = FIRST_PAUSE_MS << min(asked.times - FREELY, 20)
-                asked.until_ms = self.clock.now_ms() + min(pause_ms, LONGEST_PAUSE_MS)
+                asked.until_ms = self.clock.elapsed_ms() + min(pause_ms, LONGEST_PAUSE_MS)
             self._asked.put(question, asked)

@@ -61,7 +61,7 @@ class Backfill:
 
     def can_extend(self, room: LiveRoom, gap: Gap) -> bool:
         pause = self._pauses.get((room.nid, gap.position))
-        return bool(self._others(room)) and (pause is None or self.clock.now_ms() >= pause.until_ms)
+        return bool(self._others(room)) and (pause is None or self.clock.elapsed_ms() >= pause.until_ms)
 
     async def extend(self, room: LiveRoom, gap: Gap) -> bool:
         if not self.can_extend(room, gap) or not await self._is_whole(room):
@@ -130,4 +130,4 @@ class Backfill:
     def _pause(self, place: _Place) -> None:
         pause = self._pauses.get(place)
         length_ms = FIRST_PAUSE_MS if pause is None else pause.next_ms
-        self._pauses.put(place, _Pause(self.clock.now_ms() + length_ms, min(LONGEST_PAUSE_MS, 2 * length_ms)))
+        self._pauses.put(place, _Pause(self.clock.elapsed_ms() + length_ms, min(LONGEST_PAUSE_MS, 2 * length_ms)))
