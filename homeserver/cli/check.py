@@ -43,10 +43,11 @@ def _look_around(settings: Settings) -> list[Finding]:
     from federation.room.signing import BadSigningKey
     from homeserver.cli.local import LocalServer
     from homeserver.cli.reach.look import look_around
+    from homeserver.cli.reach.post import check_post
     from homeserver.keyfile import read_key_file
 
     try:
         key_ids = [key.key_id for key in read_key_file(settings.server.signing_key_path)]
     except (OSError, BadSigningKey):
         key_ids = []  # told already
-    return look_around(settings, key_ids, LocalServer.of(settings).is_running())
+    return [*check_post(settings), *look_around(settings, key_ids, LocalServer.of(settings).is_running())]

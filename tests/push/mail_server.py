@@ -125,7 +125,7 @@ def main(folder: Path, certificate: str, key: str) -> None:
 
     def authenticate(_: SMTP, __: Session, ___: Envelope, ____: str, data: object) -> AuthResult:
         is_known = isinstance(data, LoginPassword) and (data.login.decode(), data.password.decode()) == ACCOUNT
-        return AuthResult(success=is_known)
+        return AuthResult(success=is_known, handled=is_known)
 
     def make() -> SMTP:
         return SMTP(
