@@ -4,7 +4,7 @@
 
 As in `beside_federation.py`, CPU is processor time of the servers' processes until they have come to rest, on SQLite.
 Each request has a connection of its own, but where a row says that it is kept, as real clients do. The rooms that are
-searched are filled by a peer's events, on the Synapse by its database (`crowd.py`).
+searched are filled by way of the databases (`crowd.py`).
 """
 
 from __future__ import annotations
