@@ -74,6 +74,7 @@ test: check synapse js ## everything that the project promises, in two processes
 	tests/tools/need_package.sh coturn turnserver turnutils_uclient
 	tests/tools/need_package.sh nginx-light nginx
 	tests/tools/need_package.sh caddy caddy
+	tests/tools/need_package.sh espeak-ng espeak-ng
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 acceptance: setup synapse ## scenarios with a real Synapse: every mix of servers, role and room version; half an hour

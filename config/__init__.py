@@ -25,6 +25,7 @@ from config.server import Server
 from config.sessions import Sessions
 from config.settings import PROFILES, Profile, Settings
 from config.source import SettingsError
+from config.transcription import Transcription
 from config.voip import Voip
 from config.web import Web
 
@@ -52,6 +53,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Tls",
+    "Transcription",
     "TypeLimit",
     "Voip",
     "Web",

@@ -25,6 +25,7 @@ from config.retention import Retention
 from config.rooms import Rooms
 from config.server import Server
 from config.sessions import Sessions
+from config.transcription import Transcription
 from config.voip import Voip
 from config.web import Web
 
@@ -62,6 +63,7 @@ class Settings:
     web: Web = setting(factory=Web, doc="")
     media: Media = setting(factory=Media, doc="")
     previews: Previews = setting(factory=Previews, doc="")
+    transcription: Transcription = setting(factory=Transcription, doc="")
     email: Email = setting(factory=Email, doc="")
     voip: Voip = setting(factory=Voip, doc="")
     limits: Limits = setting(factory=Limits, doc="")

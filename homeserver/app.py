@@ -107,6 +107,8 @@ from homeserver.sync.polls import Polls
 from homeserver.sync.sliding.build import build_sliding
 from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
+from homeserver.transcripts.build import build_scribe
+from homeserver.transcripts.scribe import Scribe
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.filters import FilterService
 from homeserver.userdata.heirlooms import Heirlooms
@@ -147,6 +149,7 @@ class House:
     presence: PresenceBoard
     indexer: Indexer
     records: Records
+    scribe: Scribe
     push: Push
     sticky: StickyBoard
     clockwork: Clockwork
@@ -203,6 +206,7 @@ class House:
         self.tasks.spawn("people.start", self.part(PeopleDirectory).start())
         self.tasks.spawn("search.start", self.indexer.start())
         self.tasks.spawn("records.start", self.records.start())
+        self.tasks.spawn("transcripts.start", self.scribe.start())
         self.tasks.spawn("push.start", self.push.start())
         self.tasks.spawn("sticky.start", self.sticky.start())
         self.tasks.spawn("delayed.start", self.clockwork.start())
@@ -240,7 +244,7 @@ class House:
         self.expiry.close()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
-        others = (*sending, self.tasks, self.media, *federation, self.web, self.accounts)
+        others = (*sending, self.scribe, self.tasks, self.media, *federation, self.web, self.accounts)
         for part in (self.presence, self.indexer, self.push, self.encryption, *others, self.database):
             await self._step(lambda part=part: Deferred.fromCoroutine(part.close()))  # type: ignore[misc]
 
@@ -555,6 +559,17 @@ def build(
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)
+    scribe = build_scribe(
+        settings,
+        media,
+        guilds.rights,
+        searching.indexer,
+        door,
+        clock=clock,
+        tasks=tasks,
+        hire=hire,
+        reactor=reactor,
+    )
     accounts.listeners.accounts += [media.care, push.watch, push.pushers, push.digests]
     push.digests.last_seen = accounts.devices.last_seen
     if federation is not None:
@@ -568,7 +583,7 @@ def build(
         sync, sliding, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock), clockwork, expiry, Relays(settings.voip, clock),
-        Forwarder(relating.listing, rooms, sender, limits),
+        Forwarder(relating.listing, rooms, sender, limits), scribe,
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}
     collaborators.update(accounts.collaborators())
@@ -604,6 +619,7 @@ def build(
         presence=presence,
         indexer=searching.indexer,
         records=records,
+        scribe=scribe,
         push=push,
         sticky=sticky,
         clockwork=clockwork,

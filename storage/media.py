@@ -196,6 +196,7 @@ def delete(cursor: Cursor, keys: Sequence[MediaKey], now: int) -> int:
         rows += cursor.execute("SELECT file FROM thumbnails WHERE origin = ? AND media_id = ?", key).fetchall()
         loose_files.put(cursor, [file for (file,) in rows if file is not None], now)
         cursor.later("DELETE FROM thumbnails WHERE origin = ? AND media_id = ?", key)
+        cursor.later("DELETE FROM transcripts WHERE origin = ? AND media_id = ?", key)
         cursor.later("DELETE FROM media WHERE origin = ? AND media_id = ?", key)
     return found
 

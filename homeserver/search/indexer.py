@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from federation.room.relations import REPLACE, is_edit_of, relation_of
 from homeserver.rooms.accept import Accepted
-from homeserver.search.texts import kind_of, text_in
+from homeserver.search.texts import file_in, kind_of, text_in
 from homeserver.search.words import words_of
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
@@ -28,6 +28,7 @@ from storage import search as rows
 from storage.database import Database
 from storage.events import load_by_ids, load_events, timeline
 from storage.ports import Cursor, StoredEvent
+from storage.transcripts import texts_of
 
 WAIT_S = 3.0
 """How long what was said may wait until it is written into the index by itself."""
@@ -186,6 +187,8 @@ def _prepare(cursor: Cursor, events: Sequence[StoredEvent]) -> list[rows.Doc]:
             originals[event_id] = stored
     children = relation_rows.children_of(cursor, list(originals.values()))
     newest = load_events(cursor, [told.edits[0] for told in children.values() if told.edits])
+    files = {key for stored in originals.values() if (key := file_in(stored.event.content)) is not None}
+    spoken = texts_of(cursor, files) if files else {}
     docs = []
     for event_id, stored in originals.items():
         kind = kind_of(stored.event)
@@ -196,5 +199,6 @@ def _prepare(cursor: Cursor, events: Sequence[StoredEvent]) -> list[rows.Doc]:
         source, content = stored.nid, stored.event.content
         if edit is not None and is_edit_of(edit.event, stored.event):
             source, content = edit.nid, edit.event.content["m.new_content"]
-        docs.append(rows.Doc(stored, source, kind, words_of(text_in(kind, content))))
+        said = spoken.get(key) if (key := file_in(content)) is not None else None
+        docs.append(rows.Doc(stored, source, kind, words_of("\n".join([text_in(kind, content), said or ""]))))
     return docs

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from federation.room.event import Event
+from homeserver.media.uris import parse_uri
 from storage.search import BODY, KINDS, NAME, TOPIC
 
 KEYS: Mapping[str, int] = {"content.body": BODY, "content.name": NAME, "content.topic": TOPIC}
@@ -32,6 +33,12 @@ def text_in(kind: int, content: Mapping[str, Any]) -> str:
             return _text(content.get("name"))
         case _:
             return "\n".join([_text(content.get("topic")), *_plain_texts(content.get("m.topic"))])
+
+
+def file_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The sound of an audio message, in which something may be said: origin and media id. None for all else."""
+    uri = content.get("url")
+    return parse_uri(uri) if isinstance(uri, str) and content.get("msgtype") == "m.audio" else None
 
 
 def _plain_texts(topic: object) -> list[str]:

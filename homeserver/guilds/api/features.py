@@ -22,6 +22,7 @@ from homeserver.guilds.api import (
     reports,
     roles,
     scheduled,
+    transcripts,
 )
 
 FEATURES: Sequence[ModuleType] = (
@@ -41,4 +42,5 @@ FEATURES: Sequence[ModuleType] = (
     reports,
     roles,
     scheduled,
+    transcripts,
 )

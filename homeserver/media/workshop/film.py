@@ -59,7 +59,7 @@ LOUDEST = 1024
 
 def thumbnail_of_video(job: MakeThumbnail) -> Thumbnailed:
     """Raises WorkFailed, and whatever PyAV raises for what is broken."""
-    with _open(job.path) as container:
+    with open_container(job.path) as container:
         if not container.streams.video:
             raise WorkFailed(Failure.UNREADABLE, "there is nothing to be seen in it")
         stream = container.streams.video[0]
@@ -81,7 +81,7 @@ TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Im
 
 def listen(job: Listen) -> Sound:
     """Raises WorkFailed, and whatever PyAV raises for what is broken."""
-    with _open(job.path) as container:
+    with open_container(job.path) as container:
         stated_ms = max(0, container.duration // 1000) if container.duration is not None else 0
         if not container.streams.audio or stated_ms > MOST_SECONDS * 1000:
             if not stated_ms:
@@ -100,7 +100,8 @@ def bars_of(peaks: list[int]) -> list[int]:
     return [min(LOUDEST, max(peaks[start:end]) * LOUDEST // 32767) for start, end in pairwise(edges)]
 
 
-def _open(path: str) -> InputContainer:
+def open_container(path: str) -> InputContainer:
+    """A file that holds everything itself. Raises WorkFailed for others, and whatever PyAV raises."""
     with Path(path).open("rb") as file:
         kind = sniff(file.read(HEAD_BYTES))
     reader = CONTAINERS.get(kind or "")
@@ -121,7 +122,7 @@ def _frame_of(container: InputContainer) -> VideoFrame:
     first: VideoFrame | None = None
     frame: VideoFrame
     for number, packet in enumerate(container.demux(video=0)):
-        for frame in _decoded(packet):
+        for frame in decoded(packet):
             first = first or frame
             if length_s <= LOOK_AT_S or (frame.time or 0) >= LOOK_AT_S / 2:
                 return frame
@@ -152,7 +153,7 @@ def _peaks_of(container: InputContainer) -> tuple[list[int], int]:
             waiting = waiting[whole:]
 
     for packet in container.demux(audio=0):
-        for frame in _decoded(packet):
+        for frame in decoded(packet):
             take(resampler.resample(frame))
         if samples > MOST_SECONDS * RATE:
             break
@@ -162,7 +163,7 @@ def _peaks_of(container: InputContainer) -> tuple[list[int], int]:
     return peaks, samples
 
 
-def _decoded(packet: Any) -> list[Any]:
+def decoded(packet: Any) -> list[Any]:
     """A packet's frames. One that is broken spoils no more than itself."""
     try:
         return list(packet.decode())

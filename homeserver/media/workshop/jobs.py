@@ -73,6 +73,25 @@ class Sound(msgspec.Struct, frozen=True):
     """Up to 100 numbers from 0 (silence) to 1024; empty where there is nothing to hear."""
 
 
+class Transcribe(msgspec.Struct, frozen=True, tag="transcribe"):
+    """What is said in a sound, from a moment on."""
+
+    path: str
+    start_ms: int
+    max_ms: int
+    """Longer sounds are refused."""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A piece of it."""
+
+    text: str
+    end_ms: int
+    duration_ms: int
+    """Of the whole sound."""
+    is_end: bool
+
+
 class ReadPage(msgspec.Struct, frozen=True, tag="page"):
     """What a web page says that it is about."""
 
@@ -88,8 +107,8 @@ class Page(msgspec.Struct, frozen=True):
     """Where more can be asked, as the page has it: it may be relative."""
 
 
-Job = MakeThumbnail | Listen | ReadPage
-Result = Thumbnailed | Sound | Page
+Job = MakeThumbnail | Listen | Transcribe | ReadPage
+Result = Thumbnailed | Sound | Heard | Page
 
 
 class Failed(msgspec.Struct, frozen=True):

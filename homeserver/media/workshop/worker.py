@@ -25,6 +25,7 @@ from homeserver.media.workshop.jobs import (
     ReadPage,
     Result,
     Thumbnailed,
+    Transcribe,
     WorkFailed,
 )
 
@@ -63,6 +64,10 @@ def do(job: Job) -> Result | Failed:
                 from homeserver.media.workshop.film import listen
 
                 return listen(job)
+            case Transcribe():
+                from homeserver.media.workshop.speech import transcribe
+
+                return transcribe(job)
             case ReadPage():
                 from homeserver.media.workshop.pages import read_page
 
