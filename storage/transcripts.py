@@ -129,10 +129,10 @@ def finish(cursor: Cursor, key: MediaKey, text: str, duration_ms: int, language:
         (to_blob(text), duration_ms, duration_ms, language, *key),
     )
     if key[0] == cursor.shared.server_name:
-        search.look_again(cursor, messages_with(cursor, key[1]))
+        search.look_again(cursor, _messages_with(cursor, key[1]))
 
 
-def messages_with(cursor: Cursor, media_id: str) -> list[int]:
+def _messages_with(cursor: Cursor, media_id: str) -> list[int]:
     """Events (nids), other than state, that name a file of this server."""
     rows = cursor.execute(
         "SELECT holder FROM media_refs WHERE media_id = ? ORDER BY holder LIMIT 1000", (media_id,)
@@ -143,7 +143,7 @@ def messages_with(cursor: Cursor, media_id: str) -> list[int]:
 def rooms_with(cursor: Cursor, media_id: str) -> list[str]:
     """Rooms in which a message names a file of this server."""
     found = []
-    for nid in messages_with(cursor, media_id):
+    for nid in _messages_with(cursor, media_id):
         row = cursor.execute(
             "SELECT r.room_id FROM events e JOIN rooms r ON r.nid = e.room_nid WHERE e.nid = ?", (nid,)
         ).fetchone()
