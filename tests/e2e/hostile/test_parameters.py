@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from homeserver.guilds.api.fields import API
 from homeserver.http.route import Route
-from tests.e2e.hostile.calls import GUILDS, QUERY, ROUTES, Call, Scene, evolve, operation_of
+from tests.e2e.hostile.calls import QUERY, ROUTES, Call, Scene, evolve, operation_of
 from tests.e2e.hostile.conftest import is_intact, new_scene
 from tests.e2e.hostile.line import Line, describe, segment
 from tests.e2e.hostile.test_bodies import read_everything
@@ -121,7 +122,7 @@ def test_odd_paths(besieged: ServerProcess, line: Line, scene: Scene) -> None:
     for route in ROUTES:
         for name in re.findall(r"\{(\w+)\}", route.path):
             # The many calls of the guild API read their paths in the same few ways: each segment is tried in some.
-            segments = SEGMENTS[next(turns) % 6 :: 6] if route.path.startswith(GUILDS) else SEGMENTS
+            segments = SEGMENTS[next(turns) % 6 :: 6] if route.path.startswith(API) else SEGMENTS
             for text in segments:
                 call = scene.call(route)
                 mark = f"mark-{name}"
