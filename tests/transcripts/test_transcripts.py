@@ -77,12 +77,17 @@ def voice(uri: str) -> dict[str, Any]:
 
 def test_on_request(hall: ApiHouse) -> None:
     uri = upload(hall, "ann", sound("one.ogg"), "audio/ogg")
+    room_id = hall.create("ann")
+    event_id = send(hall, "ann", room_id, voice(uri))
+    hall.wait(hall.house.indexer.catch_up())  # what it says is known only after it was sent
+    assert found_by(hall, "ann", "second half") == []
     engine = let(hall, Piece("first half", 2_000, 4_000, False), whole("and the second"))
     assert hall.call("ann", "GET", path_of(uri)) == {"status": "pending", "progress": 0}
     hall.rest()
     done = {"status": "done", "progress": 100, "text": "first half and the second", "language": "en"}
     assert hall.call("bob", "GET", path_of(uri)) == done
     assert engine.asked == [0, 2_000]  # and nobody listens to it twice
+    assert found_by(hall, "ann", "second half") == [event_id]
     assert hall.refused("ann", "GET", at("media", hall.user("x").partition(":")[2], "none", "transcript")).startswith(
         "404"
     )
