@@ -12,7 +12,7 @@ import itertools
 import json
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -90,10 +90,10 @@ class Strangers:
     """All of a run."""
 
     town: Town
-    heard: Counter[str] = field(factory=Counter)
-    """Events that came, by the stranger that they came to."""
+    heard: defaultdict[str, set[str]] = field(factory=lambda: defaultdict(set))
+    """What was said to each of them, by its name."""
     _by_name: dict[str, Stranger] = field(factory=dict)
-    _server: ThreadingHTTPServer = field(init=False)
+    _server: _Server = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         strangers = self
@@ -101,8 +101,7 @@ class Strangers:
         class Handler(_Handler):
             owner = strangers
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -137,6 +136,12 @@ class Strangers:
         return sign_json(value, name, stranger.key)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+    """All of them may be spoken to at once. With the usual 5, most of that had to knock again for seconds."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: ClassVar[Strangers]
@@ -147,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.owner.heard[self.headers["Host"]] += len(body.get("pdus", ()))
+        texts = [pdu["content"].get("body") for pdu in body.get("pdus", ())]
+        self.owner.heard[self.headers["Host"]].update(text for text in texts if isinstance(text, str))
         self._answer(200, {"pdus": {}})
 
     def do_POST(self) -> None:
