@@ -19,6 +19,18 @@ from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from federation.room.versions import RoomVersion, get_room_version
 
+_PECULIAR = frozenset(
+    {
+        "m.room.aliases",
+        "m.room.create",
+        "m.room.member",
+        "m.room.power_levels",
+        "m.room.redaction",
+        "m.room.third_party_invite",
+    }
+)
+"""Types of events of which the rules look at more: at the content, the state key, or the event's own id."""
+
 
 def check_auth(
     version: RoomVersion,
@@ -68,6 +80,13 @@ def check_auth(
     if event.type == "m.room.redaction" and version.redaction_auth:
         return _check_redaction(case)
     return ALLOWED
+
+
+def is_plain(event: Event) -> bool:
+    """Whether the rules look at nothing of an event but its type, its sender, its room, its citations and whether it is
+    state: the verdict on one of them is that on all that are alike.
+    """
+    return event.type not in _PECULIAR and not (event.state_key or "").startswith("@")
 
 
 def _check_create(version: RoomVersion, event: Event) -> Verdict:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import define, evolve, field, frozen
 
-from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
+from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events, is_plain
 from federation.room.event import Event, StateKey
 from federation.room.format import is_oversized
 from federation.room.versions import RoomVersion
@@ -40,8 +40,8 @@ class Docket:
     """By the ids of the create event and of the power levels."""
     grounds: dict[tuple[str, ...], Grounds] = field(factory=dict)
     """By the ids of what is cited."""
-    citations: dict[tuple[str, ...], Verdict] = field(factory=dict)
-    """What was said of citing them, by those ids, sender and room: for events whose own key has no say in that."""
+    verdicts: dict[tuple[object, ...], Verdict] = field(factory=dict)
+    """On plain events, by all that the rules look at."""
 
 
 @frozen
@@ -56,12 +56,13 @@ class Judge:
         """Step 4. `cited` holds every auth event of the event. `docket`: for many events that cite the same."""
         if not room.version.strict_sizes and is_oversized(event.type, event.state_key):
             return Refused("size", "its type or state key is too long")
-        grounds = _grounds(room, event, cited, docket)
-        verdict = _check_citations(room, event, grounds, docket)
-        if isinstance(verdict, Refused):
-            return verdict
-        state, rules = grounds.state, _rules_for(room, event)
-        return check_auth(rules, event, lambda event_type, key: state.get((event_type, key)), grounds.power)
+        if docket is None or not is_plain(event):
+            return _by_grounds(room, event, _grounds(room, event, cited, docket))
+        alike = event.auth_events, event.room_id, event.type, event.sender, event.is_state
+        verdict = docket.verdicts.get(alike)
+        if verdict is None:
+            verdict = docket.verdicts[alike] = _by_grounds(room, event, _grounds(room, event, cited, docket))
+        return verdict
 
     async def by_state(self, room: LiveRoom, event: Event, state: State) -> Verdict:
         """Steps 5 and 6: against a state of the room."""
@@ -114,15 +115,12 @@ def _grounds(room: LiveRoom, event: Event, cited: Mapping[str, StoredEvent], doc
     return grounds
 
 
-def _check_citations(room: LiveRoom, event: Event, grounds: Grounds, docket: Docket | None) -> Verdict:
-    is_rejected = grounds.rejected.__contains__
-    if docket is None or event.type in ("m.room.create", "m.room.member"):
-        return check_auth_events(room.version, event, grounds.cited, is_rejected)
-    key = (*event.auth_events, event.sender, event.room_id)
-    verdict = docket.citations.get(key)
-    if verdict is None:
-        verdict = docket.citations[key] = check_auth_events(room.version, event, grounds.cited, is_rejected)
-    return verdict
+def _by_grounds(room: LiveRoom, event: Event, grounds: Grounds) -> Verdict:
+    verdict = check_auth_events(room.version, event, grounds.cited, grounds.rejected.__contains__)
+    if isinstance(verdict, Refused):
+        return verdict
+    state, rules = grounds.state, _rules_for(room, event)
+    return check_auth(rules, event, lambda event_type, key: state.get((event_type, key)), grounds.power)
 
 
 def _power(room: LiveRoom, state: Mapping[StateKey, Event], docket: Docket) -> PowerLevels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -113,27 +113,29 @@ def cited_first(events: Mapping[str, Event]) -> list[Event]:
     """Events in an order in which what is cited comes before what cites it, and otherwise by id. A cycle, which only a
     lie can make, is left out.
     """
-    waiting: dict[str, int] = {}
-    """How many of what each cites are among them and have yet to come."""
-    citing: dict[str, list[str]] = {}
-    cited: dict[tuple[str, ...], Set[str]] = {}
-    """By what is cited: those that are among them. Whole rooms cite the same few."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    """By what they cite: much of a room cites the same few events, and comes in the same moment."""
     for event_id, event in events.items():
-        among = cited.get(event.auth_events)
-        if among is None:
-            among = cited[event.auth_events] = events.keys() & event.auth_events
-        waiting[event_id] = len(among)
+        alike.setdefault(event.auth_events, []).append(event_id)
+    waiting: dict[tuple[str, ...], int] = {}
+    """How many of what those cite are among them and have yet to come."""
+    citing: dict[str, list[tuple[str, ...]]] = {}
+    for cited in alike:
+        among = events.keys() & cited
+        waiting[cited] = len(among)
         for other in among:
-            citing.setdefault(other, []).append(event_id)
+            citing.setdefault(other, []).append(cited)
     ordered: list[Event] = []
-    ready: Collection[str] = sorted(event_id for event_id, count in waiting.items() if not count)
+    ready: Collection[str] = sorted(
+        event_id for cited, count in waiting.items() if not count for event_id in alike[cited]
+    )
     while ready:
         freed: list[str] = []
         for event_id in ready:
             ordered.append(events[event_id])
-            for other in citing.get(event_id, ()):
-                waiting[other] -= 1
-                if not waiting[other]:
-                    freed.append(other)
+            for cited in citing.get(event_id, ()):
+                waiting[cited] -= 1
+                if not waiting[cited]:
+                    freed += alike[cited]
         ready = sorted(freed)
     return ordered

@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve, frozen
 from nacl.signing import SigningKey
 
-from federation.room.auth import ALLOWED, PowerLevels, Refused, check_auth
+from federation.room.auth import ALLOWED, PowerLevels, Refused, check_auth, is_plain
 from federation.room.auth.numbering import rule_numbers
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import ServerName
@@ -615,6 +615,17 @@ def test_what_the_rule_stops(version: RoomVersion, rule: Rule) -> None:
     verdict = rule.refused.judge(version)
     assert isinstance(verdict, Refused)
     assert verdict.rule == rule_numbers(version)[rule.by or rule.name], verdict
+
+
+@pytest.mark.parametrize(("version", "rule"), ROWS)
+def test_what_the_rules_do_not_look_at_in_plain_events(version: RoomVersion, rule: Rule) -> None:
+    for scene in (rule.allowed, rule.refused):
+        event = scene.event
+        if is_plain(event.write(version)):
+            key = None if event.state_key is None else event.state_key + " another"
+            content = {"membership": "ban", "users": {CAROL: 100}, "events": 5, "join_rule": "public"}
+            other = evolve(event, content=content, state_key=key, name="OTHER", prev=(), redacts="$x:y")
+            assert evolve(scene, event=other).judge(version) == scene.judge(version)
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS.values(), ids=str)
