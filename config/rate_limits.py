@@ -36,6 +36,7 @@ class RateLimits:
     read: RateLimit = _bucket(20.0, 200, "Reading: messages, members, profiles, settings.")
     write: RateLimit = _bucket(5.0, 50, "Changing what is one's own: account data, receipts, devices, profile.")
     sync: RateLimit = _bucket(10.0, 100, "Calling /sync.")
+    gateway: RateLimit = _bucket(20.0, 200, "Whatever is said over the gateway, per account; more ends a connection.")
     typing: RateLimit = _bucket(2.0, 20, "Saying that one is typing.")
     directory: RateLimit = _bucket(1.0, 20, "Searching people, public rooms and messages, looking up aliases.")
     upload: RateLimit = _bucket(1.0, 20, "Uploading files and keys.")

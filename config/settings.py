@@ -10,6 +10,7 @@ from config.database import Database
 from config.email import Email
 from config.federation import Federation
 from config.field import not_empty, setting
+from config.gateway import Gateway
 from config.limits import Limits
 from config.listeners import Listener
 from config.logs import Logging
@@ -66,6 +67,7 @@ class Settings:
     transcription: Transcription = setting(factory=Transcription, doc="")
     email: Email = setting(factory=Email, doc="")
     voip: Voip = setting(factory=Voip, doc="")
+    gateway: Gateway = setting(factory=Gateway, doc="")
     limits: Limits = setting(factory=Limits, doc="")
     rate_limits: RateLimits = setting(factory=RateLimits, doc="")
     memory: Memory = setting(factory=Memory, doc="")

@@ -43,6 +43,7 @@ from homeserver.federation_api.build import Federation, build_federation
 from homeserver.federation_out.build import Sending, build_sender, make_courier
 from homeserver.federation_out.build import register_figures as register_sending
 from homeserver.friends.build import Friends, build_friends
+from homeserver.gateway.build import Gateway, build_gateway
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.build import Guilds, build_guilds
@@ -157,6 +158,7 @@ class House:
     tasks: Tasks
     guilds: Guilds
     friends: Friends
+    gateway: Gateway
     federation: Federation | None
     """None for a server that keeps to itself."""
     sending: Sending | None
@@ -234,6 +236,7 @@ class House:
         for port in self._ports:
             await self._step(lambda port=port: port.stopListening())  # type: ignore[misc]
         self.hub.close()
+        await self._step(lambda: Deferred.fromCoroutine(self.gateway.close()))
         for site in self._sites:
             await self._step(lambda site=site: Deferred.fromCoroutine(site.close(GRACE_SECONDS)))  # type: ignore[misc]
         if self._housekeeping.running:
@@ -515,6 +518,17 @@ def build(
 
     accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
     accounts.listeners.devices.append(sliding.connections)
+    gateway = build_gateway(
+        settings.gateway,
+        sync,
+        book=book,
+        access=access,
+        authenticate=accounts.sessions.authenticate,
+        limits=limits,
+        tasks=tasks,
+        reactor=reactor,
+    )
+    accounts.listeners.devices.append(gateway.lobby)
     departures = Departures(
         database=database,
         rooms=rooms,
@@ -589,6 +603,7 @@ def build(
     collaborators.update(accounts.collaborators())
     collaborators.update(guilds.collaborators())
     collaborators.update(befriending.collaborators())
+    collaborators.update(gateway.collaborators())
     collaborators.update(relating.collaborators())
     collaborators.update(encryption.collaborators())
     collaborators.update(people.collaborators())
@@ -605,6 +620,8 @@ def build(
         collaborators[Actions] = guilds.actions(collaborators, remote.access, limits)
         routes += FEDERATION_ROUTES
     register_figures(metrics, hub, rooms, events, database, counters)
+    table = RouteTable(routes, collaborators, guilds.errands.around)
+    gateway.open(table)
     return House(
         settings=settings,
         clock=clock,
@@ -627,12 +644,13 @@ def build(
         tasks=tasks,
         guilds=guilds,
         friends=befriending,
+        gateway=gateway,
         federation=federation,
         sending=sending,
         visitors=None if asking is None else asking.visitors,
         web=web,
         media=media,
-        table=RouteTable(routes, collaborators, guilds.errands.around),
+        table=table,
         metrics=metrics,
         limits=limits,
         parts=collaborators,

@@ -73,6 +73,7 @@ from homeserver.client.media import waveform as media_waveform
 from homeserver.client.sliding import stable as sliding_stable
 from homeserver.client.sliding import unstable as sliding_unstable
 from homeserver.friends.api.all import FRIEND_FEATURES
+from homeserver.gateway import upgrade as gateway
 from homeserver.guilds.api.all import GUILD_ROUTES
 
 ALL_ROUTES: Sequence[ModuleType] = (
@@ -143,4 +144,5 @@ ALL_ROUTES: Sequence[ModuleType] = (
     whoami,
     *GUILD_ROUTES,
     *FRIEND_FEATURES,
+    gateway,
 )

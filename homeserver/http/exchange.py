@@ -35,7 +35,7 @@ from homeserver.http.authenticate import MissingToken
 from homeserver.http.bodies import IncomingBody, Source, TooLarge
 from homeserver.http.limits import address_key
 from homeserver.http.outflow import Outflow
-from homeserver.http.route import Auth, Requester, RequestInfo
+from homeserver.http.route import Auth, Requester, RequestInfo, Upgrade
 from homeserver.http.table import Match
 from homeserver.observe.log import request_id
 from storage.errors import Outage
@@ -51,6 +51,8 @@ MOST_DISCARDED = 1024 * 1024
 PREFLIGHT = Answer(204, b"", {"Access-Control-Max-Age": "86400"})
 
 INTERRUPTED = answer_of_error(Unavailable("The server is going down; try again in a moment"))
+UPGRADED = Answer(101, b"")
+"""Never sent either: whoever took the connection answers by itself."""
 HUNG_UP = Answer(499, b"")
 """Never sent: the client is gone. For whoever counts answers."""
 
@@ -230,7 +232,11 @@ class Exchange(Request):
                     who = await self._find_visitor(*self._visit)
                 handling = self._enter(who, body)
                 del body, who  # while the handler waits, only it decides what is kept
-                answer = answer_of(await handling)
+                result = await handling
+                if type(result) is Upgrade:
+                    self._hand_over(result)
+                    return
+                answer = answer_of(result)
             except MatrixError as error:
                 answer = answer_of_error(error)
             except CancelledError:
@@ -281,6 +287,14 @@ class Exchange(Request):
         if endpoint.streams:
             return endpoint.call(who, ask, info, self.incoming)
         return endpoint.call(who, ask, info)
+
+    def _hand_over(self, upgrade: Upgrade) -> None:
+        """Give the connection away. Nothing of it is watched over here any more."""
+        channel, self.channel = self.channel, None
+        self._count(HUNG_UP if channel is None else UPGRADED)
+        self.finished = True
+        if channel is not None:
+            channel.hand_over(upgrade)
 
     async def _find_requester(self, token: str) -> Requester:
         try:

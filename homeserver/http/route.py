@@ -30,6 +30,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IProtocol
 
 from homeserver.http.bodies import Source
 
@@ -88,6 +89,16 @@ class Reply:
     headers: Mapping[str, str] = field(factory=dict)
     source: Source | None = None
     """Where the body comes from, in place of `body`, if it is too long to stand in memory."""
+
+
+@frozen
+class Upgrade:
+    """A handler's result that is no answer: from now on the connection speaks another protocol."""
+
+    protocol: IProtocol
+    """What takes it over; it answers the request itself."""
+    head: bytes
+    """What the protocol is to read first: the request, as far as it matters."""
 
 
 Handler = Callable[..., Awaitable[Any]]

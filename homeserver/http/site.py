@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory
 
@@ -35,7 +36,7 @@ from homeserver.http.authenticate import Authenticate, FederationGate, VisitorGa
 from homeserver.http.exchange import Exchange
 from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
-from homeserver.http.route import Auth
+from homeserver.http.route import Auth, Upgrade
 from homeserver.http.table import BadRoute, RouteTable
 
 IDLE_SECONDS = 90
@@ -104,6 +105,20 @@ class Channel(HTTPChannel):
             self.reading_since += self.heard - self.paused_at
         if not getattr(self.transport, "disconnecting", False):
             self._networkProducer.resumeProducing()
+
+    def hand_over(self, upgrade: Upgrade) -> None:
+        """Let go of the connection: another protocol has it from now on, with what has come in already."""
+        transport, self.transport = self.transport, None
+        assert transport is not None
+        self.site.channels.discard(self)
+        transport.unregisterProducer()  # type: ignore[attr-defined]
+        # TLS stands between a socket and its protocol, and calls it by another name.
+        where = "wrappedProtocol" if isinstance(transport, TLSMemoryBIOProtocol) else "protocol"
+        setattr(transport, where, upgrade.protocol)
+        early = b"".join(self._dataBuffer)
+        self._dataBuffer, self.requests = [], []
+        upgrade.protocol.makeConnection(transport)
+        upgrade.protocol.dataReceived(upgrade.head + early)
 
     def loseConnection(self) -> None:
         """Close once what was written is out. Doing it twice is no mistake."""

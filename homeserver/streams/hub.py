@@ -40,6 +40,12 @@ class Serial(Protocol):
     def __call__(self) -> int: ...
 
 
+class Follower(Protocol):
+    """A reader that stays, as a connection does. `changed` must not wait and must not raise."""
+
+    def changed(self) -> None: ...
+
+
 @define(eq=False)
 class Feed:
     """What changed for one local user since `floor`. All positions are of the durable stream unless named serial."""
@@ -65,6 +71,8 @@ class Feed:
     marks: int = 0
     """Counts every change to this feed: a reader sees whether anything came while it was looking elsewhere."""
     waiters: list[Deferred[None]] = field(factory=list)
+    followers: list[Follower] = field(factory=list)
+    """Who is told of every change until they say that they are not: the feed stays open for them."""
     woken: bool = False
 
     def mark(self, room_nid: int, position: int) -> None:
@@ -192,7 +200,7 @@ class Hub:
     def wake(self, feed: Feed) -> None:
         """Note that something was marked on the feed; its readers are woken with the batch."""
         feed.marks += 1
-        if feed.waiters and not feed.woken:
+        if (feed.waiters or feed.followers) and not feed.woken:
             feed.woken = True
             self._to_wake.append(feed)
 
@@ -269,13 +277,15 @@ class Hub:
             for waiter in waiters:
                 if not waiter.called:  # one answer may have cancelled the next one's wait
                     waiter.callback(None)
+            for follower in tuple(feed.followers):
+                follower.changed()
 
     # -- housekeeping ------------------------------------------------------------------------------------------
 
     def close_idle_feeds(self) -> None:
         """Forget the feeds that nobody has read for a while. To be called now and then."""
         horizon = self._clock.now_ms() - FEED_IDLE_MS
-        for feed in [f for f in self._feeds.values() if not f.waiters and f.used_ms < horizon]:
+        for feed in [f for f in self._feeds.values() if not (f.waiters or f.followers) and f.used_ms < horizon]:
             self.close_feed(feed)
 
     def close_feed(self, feed: Feed) -> None:
