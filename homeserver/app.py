@@ -518,17 +518,6 @@ def build(
 
     accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
     accounts.listeners.devices.append(sliding.connections)
-    gateway = build_gateway(
-        settings.gateway,
-        sync,
-        book=book,
-        access=access,
-        authenticate=accounts.sessions.authenticate,
-        limits=limits,
-        tasks=tasks,
-        reactor=reactor,
-    )
-    accounts.listeners.devices.append(gateway.lobby)
     departures = Departures(
         database=database,
         rooms=rooms,
@@ -570,6 +559,19 @@ def build(
         tasks=tasks,
         remote=remote,
     )
+    gateway = build_gateway(
+        settings.gateway,
+        sync,
+        book=book,
+        access=access,
+        authenticate=accounts.sessions.authenticate,
+        clockwork=clockwork,
+        friends=befriending.news,
+        limits=limits,
+        tasks=tasks,
+        reactor=reactor,
+    )
+    accounts.listeners.devices.append(gateway.lobby)
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)

@@ -8,13 +8,19 @@ from typing import Any
 from attrs import frozen
 
 from config.gateway import Gateway as Settings
+from homeserver.delayed.clockwork import Clockwork
+from homeserver.friends.notices import News
 from homeserver.gateway.calls import Calls
 from homeserver.gateway.connection import Services
 from homeserver.gateway.frames import Frames
+from homeserver.gateway.friends import FriendEvents
 from homeserver.gateway.lobby import Lobby
 from homeserver.gateway.stream import Stream
 from homeserver.gateway.teller import Teller
 from homeserver.gateway.views import Views
+from homeserver.gateway.voice.booth import Roll
+from homeserver.gateway.voice.desk import VoiceDesk
+from homeserver.gateway.voice.memberships import Memberships as CallMemberships
 from homeserver.guilds.book import GuildBook
 from homeserver.http.authenticate import Authenticate
 from homeserver.http.limits import RateLimiter
@@ -30,6 +36,7 @@ class Gateway:
 
     lobby: Lobby
     calls: Calls
+    voice: VoiceDesk
 
     def collaborators(self) -> Mapping[type[Any], object]:
         return {Lobby: self.lobby}
@@ -48,15 +55,17 @@ def build_gateway(
     book: GuildBook,
     access: RoomAccess,
     authenticate: Authenticate,
+    clockwork: Clockwork,
+    friends: News,
     limits: RateLimiter,
     tasks: Tasks,
     reactor: Any,
 ) -> Gateway:
     """`reactor` keeps the time of connections."""
     calls = Calls(limits)
-    views = Views(calls, access, sync.presence)
-    calls.others.update({"room.subscribe": views.subscribe, "room.unsubscribe": views.unsubscribe})
-    teller = Teller(sync.rooms, sync.events, book, sync.database)
+    roll = Roll(CallMemberships(sync.events, sync.clock))
+    views = Views(calls, access, sync.presence, roll)
+    teller = Teller(sync.rooms, sync.events, book, sync.database, roll)
     services = Services(
         sync.clock,
         sync.hub,
@@ -69,4 +78,19 @@ def build_gateway(
         Stream(sync, teller, Frames(sync.events)),
         calls,
     )
-    return Gateway(Lobby(settings, services, reactor), calls)
+    lobby = Lobby(settings, services, reactor)
+    voice = VoiceDesk(calls, access, book, clockwork, limits, lobby, sync.clock, roll)
+    lobby.rounds.append(voice.beat)
+    calls.others.update(
+        {
+            "room.subscribe": views.subscribe,
+            "room.unsubscribe": views.unsubscribe,
+            "voice.join": voice.join,
+            "voice.leave": voice.leave,
+            "voice.state": voice.set_state,
+            "voice.signal": voice.signal,
+            "voice.moderate": voice.moderate,
+        }
+    )
+    friends.listeners.append(FriendEvents(lobby))
+    return Gateway(lobby, calls, voice)

@@ -202,16 +202,11 @@ class Calls:
 
     async def greeting(self, who: Requester) -> dict[str, Any]:
         """What a client is told at first."""
-        guilds = await self._list(who, "guilds")
-        return {
-            "user": {"user_id": who.user_id, "device_id": who.device_id},
-            "guilds": [] if guilds is None else guilds["guilds"],
-            "dms": [],
-            "friends": [],
-        }
+        lists = {name: await self._list(who, name) for name in ("guilds", "dms", "friends")}
+        return {"user": {"user_id": who.user_id, "device_id": who.device_id}, **lists}
 
     async def _list(self, who: Requester, name: str) -> Any:
-        return orjson.loads(await self.ask(who, Http("GET", f"/_guildhall/client/v1/{name}")))
+        return orjson.loads(await self.ask(who, Http("GET", f"/_guildhall/client/v1/{name}")))[name]
 
     async def _own_reaction(self, who: Requester, ask: RemoveReaction, key: str) -> str:
         path = f"/_matrix/client/v1/rooms/{at(ask.room_id, 'relations', ask.event_id, 'm.annotation', 'm.reaction')}"

@@ -6,6 +6,7 @@ import orjson
 from attrs import define, field
 
 from homeserver.gateway.families.happening import Told
+from homeserver.guilds.steward import guild_id_of
 from homeserver.http.route import Requester
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -40,6 +41,8 @@ class Frames:
         return made
 
     def _make(self, room: LiveRoom, stored: StoredEvent, told: Told, reader: Reader) -> bytes:
-        room_id = b',"room_id":' + orjson.dumps(told.room_id or room.room_id) if told.names_room else b""
-        event = b',"event":' + client_event(stored, reader)
-        return b'"type":"%b","data":{%b}' % (told.kind.encode(), (room_id + told.fields + event)[1:])
+        members = [b',"room_id":' + orjson.dumps(told.room_id or room.room_id)] if told.names_room else []
+        if b'"guild_id":' not in told.fields and (guild_id := guild_id_of(room)) is not None:
+            members.append(b',"guild_id":' + orjson.dumps(guild_id))
+        members += [told.fields, b',"event":', client_event(stored, reader)]
+        return b'"type":"%b","data":{%b}' % (told.kind.encode(), b"".join(members)[1:])

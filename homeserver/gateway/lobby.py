@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import structlog
 from attrs import define, field
@@ -14,10 +14,7 @@ from twisted.internet.task import LoopingCall
 from config.gateway import Gateway
 from homeserver.gateway.codes import GOING_DOWN, NO_IDENTIFY, NOT_AUTHENTICATED, SILENT, TOO_SLOW
 from homeserver.gateway.connection import Connection, Services
-from homeserver.http.route import RequestInfo
-
-if TYPE_CHECKING:
-    from typing import Any
+from homeserver.http.route import Requester, RequestInfo
 
 IDENTIFY_SECONDS = 10
 SWEEP_SECONDS = 2.0
@@ -27,6 +24,7 @@ STALLED_SECONDS = 30
 """How long a client may take nothing of what is written to it."""
 TOKEN_SECONDS = 20
 """How often is looked whether a token still holds: its end by a logout is told at once, that by its age is not."""
+ROUND_SECONDS = 10
 CLOSE_SECONDS = 2.0
 
 _log = structlog.get_logger("homeserver.gateway")
@@ -43,6 +41,8 @@ class Lobby:
     """Who has not identified yet, those who came first in front."""
     connections: dict[str, dict[Connection, None]] = field(factory=dict, init=False)
     """By user id."""
+    rounds: list[Callable[[], Coroutine[Any, Any, None]]] = field(factory=list, init=False)
+    """What is to be done every ten seconds, as long as anybody is connected."""
     _closing: bool = field(default=False, init=False)
     _sweeping: LoopingCall = field(init=False)
     _rounds: int = field(default=0, init=False)
@@ -95,6 +95,20 @@ class Lobby:
         """The connections of a person that are open, and known."""
         return list(self.connections.get(user_id, ()))
 
+    def is_here(self, who: Requester) -> bool:
+        """Whether a device is connected."""
+        theirs = self.connections.get(who.user_id, ())
+        return any(one.who is not None and one.who.device_id == who.device_id for one in theirs)
+
+    def push_to(self, user_id: str, kind: str, data: Mapping[str, Any], device_id: str | None = None) -> bool:
+        """Say something to a person's connections, or those of one device. Whether there are any."""
+        reached = False
+        for one in self.of(user_id):
+            if one.who is not None and device_id in (None, one.who.device_id):
+                one.push(kind, data)
+                reached = True
+        return reached
+
     @property
     def count(self) -> int:
         return len(self.strangers) + sum(len(theirs) for theirs in self.connections.values())
@@ -143,5 +157,8 @@ class Lobby:
                     connection.end(SILENT)
                 else:
                     connection.look(now, looks_at_token=looks_at_tokens)
+        if self._rounds % int(ROUND_SECONDS / SWEEP_SECONDS) == 0:
+            for work in self.rounds:
+                self.services.tasks.spawn("gateway.round", work())
         if not self.count:
             self._sweeping.stop()

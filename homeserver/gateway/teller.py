@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 
+from federation.bounded import Bounded
 from homeserver.gateway.families.channels import of_channels
 from homeserver.gateway.families.guilds import of_guilds
 from homeserver.gateway.families.happening import Happening, Told
 from homeserver.gateway.families.messages import REDACTION, of_messages
 from homeserver.gateway.families.rooms import of_rooms
+from homeserver.gateway.families.voice import of_voice
+from homeserver.gateway.voice.booth import Roll
+from homeserver.gateway.voice.memberships import CALL_MEMBER
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import CHANNEL_TYPE, Guild
 from homeserver.guilds.permissions import VIEW_CHANNEL
@@ -25,7 +29,7 @@ from storage.ports import StoredEvent
 
 Family = Callable[[Happening], Sequence[Told]]
 
-FAMILIES: Sequence[Family] = (of_messages, of_rooms, of_guilds, of_channels)
+FAMILIES: Sequence[Family] = (of_messages, of_rooms, of_guilds, of_channels, of_voice)
 
 
 @frozen
@@ -36,7 +40,9 @@ class Teller:
     events: EventCache
     book: GuildBook
     database: Database
-    families: list[Family] = field(factory=lambda: list(FAMILIES))
+    roll: Roll
+    families: Sequence[Family] = FAMILIES
+    _redactions: Bounded[int, tuple[str, bool]] = field(factory=lambda: Bounded(1_000))
 
     async def tell(self, room: LiveRoom, stored: StoredEvent, user_id: str) -> Sequence[Told]:
         """Everything to be said of it, in order. The person may see the event."""
@@ -56,6 +62,7 @@ class Teller:
             is_lazy=guild is not None and home is not None and is_lazy(guild, home),
             is_member=home is not None and home.membership_of(user_id) == "join",
             is_channel=guild is not None and room.room_id in guild.channels,
+            in_call=await self.roll.of(room) if event.type == CALL_MEMBER else None,
             redacted=await self._redacted(room, stored) if event.type == REDACTION else None,
         )
         told = [one for family in self.families for one in family(happening)]
@@ -72,17 +79,22 @@ class Teller:
         event_id = stored.event.redacts
         if event_id is None:
             return None
+        known = self._redactions.get(stored.nid)
+        if known is not None:
+            return known
         for entry in room.window:
             if entry.stored is not None and entry.stored.event.event_id == event_id:
                 target = entry.stored
                 break
         else:
-            found = await self.database.run(event_rows.load_by_ids, [event_id])
-            read = next(iter(found.values()), None)
+            loaded = await self.database.run(event_rows.load_by_ids, [event_id])
+            read = next(iter(loaded.values()), None)
             if read is None or read.room_nid != room.nid:
                 return None
             target = read
-        return target.event.type, target.event.state_key is not None
+        found = target.event.type, target.event.state_key is not None
+        self._redactions.put(stored.nid, found)  # a thousand may ask
+        return found
 
 
 def _may_view(guild: Guild | None, room_id: str, user_id: str) -> bool:

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.gateway.calls import ROOMS, Caller, Calls, Http, Text, at, convert
+from homeserver.gateway.voice.booth import Roll
 from homeserver.http.route import Requester
 from homeserver.rooms.access import RoomAccess
 
@@ -34,6 +35,7 @@ class Views:
     calls: Calls
     access: RoomAccess
     presence: PresenceBoard
+    roll: Roll
 
     async def subscribe(self, caller: Caller, who: Requester, params: Mapping[str, Any]) -> object:
         """Events come whether somebody subscribed or not; they follow on what is here."""
@@ -47,7 +49,13 @@ class Views:
                 online.append({"user_id": user_id, "presence": presence})
                 if len(online) == MOST_ONLINE:
                     break
-        return {"room_id": ask.room_id, "messages": page["chunk"][::-1], "prev": page.get("end"), "online": online}
+        return {
+            "room_id": ask.room_id,
+            "messages": page["chunk"][::-1],
+            "prev": page.get("end"),
+            "online": online,
+            "voice": await self.roll.of(room),
+        }
 
     async def unsubscribe(self, caller: Caller, who: Requester, params: Mapping[str, Any]) -> object:
         convert(params, Unsubscribe)

@@ -21,11 +21,11 @@ import structlog
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IListeningPort, IPushProducer, ITransport
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IPushProducer, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from homeserver.http.site import Channel, Site
+from homeserver.http.site import Site
 
 NO_LINGERING = struct.pack("ii", 1, 0)
 """What is not sent yet is dropped with the connection."""
@@ -47,7 +47,8 @@ class Address:
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    _channel: Channel
+    protocol: IProtocol
+    """What hears of it: a `Channel`, until that hands the connection over."""
     _wire: asyncio.Transport
     _peer = Address("unknown", 0)
     _producer: Any = None
@@ -65,12 +66,12 @@ class Connection(asyncio.Protocol):
         wire.set_write_buffer_limits(high=0)
         if peer := wire.get_extra_info("peername"):
             self._peer = Address(*peer[:2])
-        self._channel = self._site.buildProtocol(None)
-        self._channel.makeConnection(self)
+        self.protocol = self._site.buildProtocol(None)
+        self.protocol.makeConnection(self)
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._channel.dataReceived(data)
+            self.protocol.dataReceived(data)
         except Exception:
             _log.exception("a connection failed")
             self.abortConnection()
@@ -91,10 +92,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.disconnecting = self._lost = True
         self._producer = None
-        channel = self._channel
-        del self._channel  # they hold each other
+        protocol = self.protocol
+        del self.protocol  # they hold each other
         try:
-            channel.connectionLost(Failure(ConnectionDone() if exc is None else ConnectionLost(str(exc))))
+            protocol.connectionLost(Failure(ConnectionDone() if exc is None else ConnectionLost(str(exc))))
         except Exception:
             _log.exception("a connection failed")
 

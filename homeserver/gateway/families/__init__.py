@@ -5,4 +5,5 @@ messages    message.*, reaction.*
 rooms       room.*, of rooms outside of guilds
 guilds      server.*, role.*, category.*, and channel.* as far as it is the guild's state
 channels    channel.*, of what happens in a channel's room
+    voice       voice.state
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +32,9 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     """The room is a channel that the guild has at present."""
     redacted: tuple[str, bool] | None = None
     """Of a redaction: the type of what it took away, and whether that was state."""
+
+    in_call: Sequence[Mapping[str, Any]] | None = None
+    """Who is in the room's call now, where it is a membership of that."""
 
     @property
     def membership(self) -> object:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from homeserver.gateway.families.happening import Happening, Told, tell
+from homeserver.guilds.projection import CALL_TYPES
 
 REDACTION = "m.room.redaction"
 REACTION = "m.reaction"
-QUIET = frozenset(["org.matrix.msc4143.rtc.member", "m.rtc.member", "org.matrix.msc3401.call.member"])
-"""No message, though it is sent as one: `voice.state` tells of it."""
+QUIET = frozenset(CALL_TYPES)
+"""No messages, even where they are sent as such."""
 
 
 def of_messages(one: Happening) -> Sequence[Told]:

@@ -12,7 +12,7 @@ from homeserver.gateway.families.happening import Happening, Told, tell
 
 def of_rooms(one: Happening) -> Sequence[Told]:
     event = one.event
-    if one.guild_id is not None or event.state_key is None:
+    if one.guild_id is not None or event.state_key is None or one.in_call is not None:
         return ()
     if not one.is_own:
         return (tell("room.updated"),)
