@@ -271,9 +271,9 @@ class Connection:
                 self.line.send(INVALID_SESSION)
             elif await self._catch_up(who, feed, place, resume.session):
                 return
-        self.session = new_session(who)
         self._place = Place.at_end(hub.position, hub.serial)
         greeting = await self._services.calls.greeting(who)
+        self.session = new_session(who)  # only now: nothing is told before `ready`
         self._send({"op": "ready", "session": self.session, "seq": self._place.seq, "ping_ms": PING_MS, **greeting})
         self.changed()
 
