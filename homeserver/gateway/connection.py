@@ -24,7 +24,7 @@ from twisted.internet.defer import CancelledError
 
 from homeserver.clock import Clock
 from homeserver.ephemeral.presence import PresenceBoard
-from homeserver.errors import BadJson, LimitExceeded, MatrixError, UnknownToken
+from homeserver.errors import BadJson, LimitExceeded, MatrixError, Unavailable, UnknownToken
 from homeserver.gateway.calls import Calls
 from homeserver.gateway.codes import (
     BROKEN,
@@ -48,6 +48,7 @@ from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Feed, Hub
 from homeserver.sync.feeds import FeedLoader
 from homeserver.tasks import Tasks
+from storage.errors import Outage
 
 if TYPE_CHECKING:
     from homeserver.gateway.lobby import Lobby
@@ -285,9 +286,9 @@ class Connection:
             self.line.send(INVALID_SESSION)
             return False
         self.session, self._place = session, place
-        self._say(news.events)
-        if self._place == place and not self.line.is_full:
+        if self._say(news.events):
             self._place = news.place
+        self._note()
         self.changed()
         return True
 
@@ -319,6 +320,7 @@ class Connection:
                 news = await self._services.stream.read(who, feed, self._place)
                 if self._say(news.events):
                     self._place = news.place
+                self._note()
                 if self._room_id is not None and not await self._is_inside(self._room_id):
                     self.end(PUT_OUT)
                     break
@@ -339,6 +341,11 @@ class Connection:
                 line.send(b'{"op":"event","seq":%d,%b}' % (place.seq, body))
             self._place = place
         return True
+
+    def _note(self) -> None:
+        """Messages that were written have come to the device."""
+        if self.who is not None and (self._intents is None or "message" in self._intents):
+            self._services.stream.took(self.who, self._place)
 
     # -- calls -------------------------------------------------------------------------------------------------
 
@@ -375,6 +382,8 @@ class Connection:
                     self._answer_error(call.id, error)
                 except (CancelledError, GeneratorExit):
                     raise
+                except Outage:
+                    self._answer_error(call.id, Unavailable("The server can't reach its database; try again later"))
                 except Exception:
                     _log.exception("call failed", method=call.method[:100])
                     self._answer_error(call.id, MatrixError(500, "M_UNKNOWN", "Internal server error"))
@@ -450,6 +459,9 @@ class Connection:
     async def _guard(self, work: Awaitable[None]) -> None:
         try:
             await work
+        except Outage as error:
+            _log.warning("no database", why=str(error))
+            self.end(BROKEN)
         except Exception:
             self.end(BROKEN)
             raise

@@ -15,18 +15,17 @@ import msgspec
 import orjson
 from attrs import frozen
 
-from homeserver.gateway.families.happening import Told
 from homeserver.gateway.frames import Frames
 from homeserver.gateway.teller import Teller
 from homeserver.http.route import Requester
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.render import Reader, client_event
 from homeserver.streams.hub import Feed, Hub, newer
 from homeserver.sync.engine import Sync
 from homeserver.sync.timeline import Span, Viewer
 from homeserver.userdata.ignoring import without_ignored
 from storage import memberships as membership_rows
 from storage import spans
-from storage.ports import StoredEvent
 
 MOST_IN_A_ROOM = 500
 MOST_MISSED = 2_000
@@ -71,9 +70,12 @@ class TooFar(Exception):
     """More happened than a connection is told."""
 
 
+Said = tuple[Place, str, bytes]
+"""Where the client is once it has it, the family of its name, and the members of the message."""
+
+
 class News(msgspec.Struct, gc=False):
-    events: list[tuple[Place, str, bytes]]
-    """Where the client is once it has it, the family of its name, and the members of the message."""
+    events: list[Said]
     place: Place
     """Where the client is when it has all of them."""
 
@@ -95,25 +97,22 @@ class Stream:
         hub = self.hub
         upto = Place.at_end(hub.position, hub.serial)
         ignored = await self.sync.ignoring.of(who.user_id)
-        viewer = Viewer(who.user_id, ignored)
-        found: list[tuple[Place, str, bytes]] = []
+        found: list[Said] = []
         if place.after < upto.position:
-            for room, stored, steps in await self._happened(feed, viewer, place, upto):
-                skipped = place.step if stored.position == place.position else -1
-                for step, told in enumerate(steps):
-                    if step > skipped:
-                        body = self.frames.body(room, stored, told, who, self.sync.clock.now_ms())
-                        found.append((Place(stored.position, step, place.serial), told.family, body))
+            found = await self._happened(who, feed, Viewer(who.user_id, ignored), place, upto)
         found += [(upto, family, body) for family, body in await self._passing(feed, place, upto, ignored)]
         return News(found, upto)
 
-    async def _happened(
-        self, feed: Feed, viewer: Viewer, place: Place, upto: Place
-    ) -> list[tuple[LiveRoom, StoredEvent, Sequence[Told]]]:
+    def took(self, who: Requester, place: Place) -> None:
+        """A client has been given everything up to there."""
+        self.sync.deliveries.note(who.user_id, place.after)
+
+    async def _happened(self, who: Requester, feed: Feed, viewer: Viewer, place: Place, upto: Place) -> list[Said]:
         wanted = await self._spans(feed, place, upto)
         live = {nid: room for nid in wanted if (room := self.sync.rooms.peek_nid(nid)) is not None}
         if len(live) < len(wanted):
             live = await self.sync.rooms.get_many(list(wanted))
+        found = await self._afar(who, live, wanted, place, upto)
         await self._add_ends(feed, live, wanted, upto)
         wanted = {nid: span for nid, span in wanted.items() if nid in live and span.after < span.upto}
         pages = await self.sync.sections.timelines.read_many(live, wanted, MOST_IN_A_ROOM, viewer)
@@ -122,12 +121,32 @@ class Stream:
         happened = [(stored, live[nid]) for nid, page in pages.items() for stored, _ in page.seen]
         if len(happened) > MOST_MISSED:
             raise TooFar()
-        happened.sort(key=lambda one: one[0].position)
-        found = []
+        now_ms = self.sync.clock.now_ms()
         for stored, room in happened:
-            told = await self.teller.tell(room, stored, viewer.user_id)
-            if told:
-                found.append((room, stored, told))
+            skipped = place.step if stored.position == place.position else -1
+            for step, told in enumerate(await self.teller.tell(room, stored, who.user_id)):
+                if step > skipped:
+                    body = self.frames.body(room, stored, told, who, now_ms)
+                    found.append((Place(stored.position, step, place.serial), told.family, body))
+        found.sort(key=lambda said: (said[0].position, said[0].step))
+        return found
+
+    async def _afar(
+        self, who: Requester, live: Mapping[int, LiveRoom], wanted: dict[int, Span], place: Place, upto: Place
+    ) -> list[Said]:
+        """What became of the person in rooms that this server is not in, which it knows from others only."""
+        nids = [
+            nid for nid, span in wanted.items() if not span.upto and (nid not in live or not live[nid].local_joined)
+        ]
+        found: list[Said] = []
+        for row, stored in await self.sync.outside.afar(who.user_id, nids):
+            del wanted[row.room_nid]
+            if place.after < row.position <= upto.position and row.position != place.position:
+                kind = "room.created" if row.membership in ("invite", "knock") else "room.deleted"
+                reader = Reader(who.user_id, who.device_id, self.sync.clock.now_ms())
+                event = orjson.Fragment(client_event(stored, reader))
+                data = {"room_id": row.room_id, "membership": row.membership, "event": event}
+                found.append((Place(row.position, 0, place.serial), "room", _body(kind, data)))
         return found
 
     async def _spans(self, feed: Feed, place: Place, upto: Place) -> dict[int, Span]:
@@ -161,8 +180,13 @@ class Stream:
             stored = None if ref is None else await self.sync.events.get(ref.nid)
             if stored is None or not span.after < stored.position <= upto.position:
                 continue
+            membership = stored.event.content.get("membership")
+            if membership == "invite":
+                wishes = await self.sync.outside.invite_filter.of(feed.user_id)
+                if wishes.judge(stored.event.sender) != "allow":
+                    continue
             was_inside = stored.replaces and not await self.sync.outside.closed.is_closed(room, feed.user_id)
-            is_end = stored.event.content.get("membership") in ("leave", "ban")
+            is_end = membership in ("leave", "ban")
             wanted[nid] = Span(span.after if was_inside and is_end else stored.position - 1, stored.position)
 
     async def _passing(self, feed: Feed, place: Place, upto: Place, ignored: frozenset[str]) -> list[tuple[str, bytes]]:

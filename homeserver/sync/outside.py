@@ -101,6 +101,21 @@ class OutsideSections:
             found.leave.update(await self.sections.make(left, manner))
         return found
 
+    async def afar(self, user_id: str, nids: Sequence[int]) -> list[tuple[RoomOfUser, StoredEvent]]:
+        """What somebody is in those of the rooms that this server is not in: the membership, and what a peer sent.
+
+        Invitations from whom the person wants none are left out.
+        """
+        if not nids:
+            return []
+        wishes = await self.invite_filter.of(user_id)
+        read = await self.database.run(_read_afar, user_id, nids)
+        return [
+            (one.row, one.stored)
+            for one in read.values()
+            if one.row.membership != "invite" or wishes.judge(one.stored.event.sender) == "allow"
+        ]
+
     async def stripped(self, room: LiveRoom, user_id: str) -> list[bytes]:
         """What someone who is invited or knocks is told of a room.
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 
 from homeserver.gateway.connection import Connection
 from homeserver.gateway.stream import Place
+from homeserver.sync.engine import Sync
+from homeserver.userdata.account_data import AccountData
 from tests.fixtures_house import LivedInHouse
 from tests.gateway.fixtures import INFO, Ear, connect, settle
 
@@ -164,3 +166,35 @@ def story(house: LivedInHouse, rooms: Sequence[str], steps: Sequence[tuple[str, 
     heard += bodies(ear.messages())
     ear.drop()
     assert heard == sent
+
+
+def test_invitations(house: LivedInHouse) -> None:
+    """Those of people whom one ignores are not told, now or later."""
+    ignored: dict[str, Any] = {"ignored_users": {house.user("cay"): {}}}
+    house.wait(house.house.part(AccountData).put(house.user("bob"), 0, "m.ignored_user_list", ignored))
+    rooms = {name: house.create(name, preset="private_chat") for name in ("ann", "cay")}
+    ear = connect(house, "bob", ["room"])
+    for name, room_id in rooms.items():
+        house.wait(house.memberships.invite(room_id, house.user(name), house.user("bob")))
+    back = connect(house, "bob", ["room"], after=ear)
+    assert ear.news("room_id", "membership") == [("room.created", rooms["ann"], "invite")]
+    assert back.news("room_id", "membership") == [("room.created", rooms["ann"], "invite")]
+
+
+def test_what_was_written_was_delivered(house: LivedInHouse) -> None:
+    room_id = house.create("ann", preset="public_chat")
+    house.join("bob", room_id)
+    deaf, slow = connect(house, "bob", ["typing"]), connect(house, "bob", ["message"], capacity=2)
+    deliveries = house.house.part(Sync).deliveries
+    bob = house.user("bob")
+    positions = []
+    for number in range(2):
+        house.say("ann", room_id, str(number))
+        settle(house)
+        positions.append(house.house.hub.position)
+    assert deaf.ended is None and bodies(slow.messages()) == ["0"]
+    reached = [house.wait(deliveries.of([bob], position)) for position in positions]
+    assert list(reached[0]) == [bob] and reached[1] == {}
+    slow.take(10)
+    settle(house)
+    assert list(house.wait(deliveries.of([bob], positions[1]))) == [bob]
