@@ -23,7 +23,5 @@ class Clock:
     """Milliseconds since 1970."""
 
     def elapsed_ms(self) -> int:
-        """Milliseconds since some moment, by the timers: for pauses, which are not to last for an hour more where the
-        date is set back by one.
-        """
+        """Milliseconds since some moment, by the time that timers go by: for pauses, whatever the date is set to."""
         return int(self.timers.seconds() * 1000)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 import pytest
 from twisted.internet.defer import Deferred
 
-from federation.outbound.transport import Response
+from federation.outbound.transport import Refused, Response
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
 from homeserver.streams.tokens import parse_room_token
@@ -173,6 +174,20 @@ def test_what_can_not_be_verified_is_asked_for_once_in_a_while(fleet: Fleet) -> 
     fleet.skip_ms(-3_600_000)  # the date is put right: that does not make it longer
     fleet.reactor.timers.advance(61)
     assert read_back(b, "bob", room_id) == read_back(a, "alice", room_id)
+
+
+def test_what_was_fetched_of_the_past_is_not_for_who_never_was_there(fleet: Fleet) -> None:
+    a, b, c = fleet.open("a", "b", "c")
+    room_id = a.create("alice", preset="public_chat")
+    early = a.say("alice", room_id, "early")
+    a.say("alice", room_id, "later")
+    b.enter("bob", room_id, via=a)
+    assert read_back(b, "bob", room_id) == read_back(a, "alice", room_id)
+    for path in (f"event/{early}", f"state_ids/{room_id}?event_id={early}", f"backfill/{room_id}?limit=9&v={early}"):
+        path, _, query = path.partition("?")
+        with pytest.raises(Refused) as refused:
+            c.ask(b, "GET", f"/_matrix/federation/v1/{path}", **dict(parse_qsl(query)))
+        assert refused.value.status == 403
 
 
 def test_gaps_are_filled_where_they_are(fleet: Fleet) -> None:
