@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 from homeserver.harness.person import V3, Person
 from homeserver.harness.server import Server
 from homeserver.harness.town import Town
-from tests.bench.crowd import fill
+from tests.bench.crowd import fill, topic
 from tests.bench.rivals import Rivals, cpu_s, pss_mib, settle
 from tests.bench.stranger import Strangers
 from tests.bench.table import Table
@@ -150,7 +150,7 @@ def test_sync(stage: Stage) -> None:
 def look(caller: Caller, found: int) -> Work:
     def work() -> int:
         for number in range(20):
-            ask = {"search_term": f"subject{number:04}", "order_by": "recent"}
+            ask = {"search_term": topic(number), "order_by": "recent"}
             answer = caller.call("POST", f"{V3}/search", {"search_categories": {"room_events": ask}})
             assert answer["search_categories"]["room_events"]["count"] == found
         return 20
