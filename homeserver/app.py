@@ -245,6 +245,7 @@ class House:
         self.typing.stop_timers()
         self.clockwork.close()
         self.expiry.close()
+        self.friends.close()
         federation = () if self.federation is None else (self.federation,)
         sending = () if self.sending is None else (self.sending,)
         others = (*sending, self.scribe, self.tasks, self.media, *federation, self.web, self.accounts)
@@ -557,6 +558,7 @@ def build(
         account_data=account_data,
         invite_filter=invite_filter,
         tasks=tasks,
+        book=push.book,
         remote=remote,
     )
     gateway = build_gateway(
@@ -572,6 +574,7 @@ def build(
         reactor=reactor,
     )
     accounts.listeners.devices.append(gateway.lobby)
+    accounts.listeners.accounts.append(befriending.mutes)
     client = None if federation is None else federation.client
     media = build_media(settings, database, clock, web, hire=hire, client=client)
     media.register(metrics)

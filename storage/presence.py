@@ -12,8 +12,10 @@ import msgspec
 from storage.ports import Cursor
 from storage.sql import among, from_blob_or_none, to_blob
 
-STATES = ("offline", "unavailable", "online")
+STATES = ("offline", "unavailable", "online", "busy")
 """Presence states by the number they have in the table."""
+MOODS = (None, "away", "busy", "invisible")
+"""What people choose to be, by number."""
 
 
 class SavedPresence(msgspec.Struct, frozen=True, gc=False):
@@ -22,6 +24,7 @@ class SavedPresence(msgspec.Struct, frozen=True, gc=False):
     status_msg: str | None
     last_active_ts: int
     """In ms since 1970; 0: never."""
+    mood: str | None = None
 
 
 def read(cursor: Cursor, user_ids: Sequence[str]) -> dict[str, SavedPresence]:
@@ -30,7 +33,7 @@ def read(cursor: Cursor, user_ids: Sequence[str]) -> dict[str, SavedPresence]:
         return {}
     condition, parameters = among(cursor, "user_id", user_ids)
     rows = cursor.execute(
-        f"SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE {condition}", parameters
+        f"SELECT user_id, state, status_msg, last_active_ts, mood FROM presence WHERE {condition}", parameters
     ).fetchall()
     return {row[0]: _saved(row) for row in rows}
 
@@ -38,7 +41,7 @@ def read(cursor: Cursor, user_ids: Sequence[str]) -> dict[str, SavedPresence]:
 def not_offline(cursor: Cursor) -> list[SavedPresence]:
     """Everybody who was here when this was last written."""
     rows = cursor.execute(
-        "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0 ORDER BY user_id"
+        "SELECT user_id, state, status_msg, last_active_ts, mood FROM presence WHERE state <> 0 ORDER BY user_id"
     ).fetchall()
     return [_saved(row) for row in rows]
 
@@ -46,18 +49,19 @@ def not_offline(cursor: Cursor) -> list[SavedPresence]:
 def save(cursor: Cursor, rows: Iterable[SavedPresence]) -> None:
     cursor.insert_many(
         "presence",
-        ("user_id", "state", "status_msg", "last_active_ts"),
+        ("user_id", "state", "status_msg", "last_active_ts", "mood"),
         [
             (
                 row.user_id,
                 STATES.index(row.state),
                 None if row.status_msg is None else to_blob(row.status_msg),
                 row.last_active_ts,
+                MOODS.index(row.mood),
             )
             for row in rows
         ],
         "ON CONFLICT (user_id) DO UPDATE SET state = excluded.state, status_msg = excluded.status_msg,"
-        " last_active_ts = excluded.last_active_ts",
+        " last_active_ts = excluded.last_active_ts, mood = excluded.mood",
     )
 
 
@@ -66,6 +70,6 @@ def delete(cursor: Cursor, user_id: str) -> None:
     cursor.later("DELETE FROM presence WHERE user_id = ?", (user_id,))
 
 
-def _saved(row: tuple[str, int, bytes | None, int]) -> SavedPresence:
-    user_id, state, status_msg, last_active_ts = row
-    return SavedPresence(user_id, STATES[state], from_blob_or_none(status_msg), last_active_ts)
+def _saved(row: tuple[str, int, bytes | None, int, int]) -> SavedPresence:
+    user_id, state, status_msg, last_active_ts, mood = row
+    return SavedPresence(user_id, STATES[state], from_blob_or_none(status_msg), last_active_ts, MOODS[mood])

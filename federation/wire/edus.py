@@ -43,7 +43,13 @@ class UserReceipt(msgspec.Struct, frozen=True):
     data: ReceiptData = ReceiptData()
 
 
-class UserPresence(msgspec.Struct, frozen=True):
+STATUS = "chat.guildhall.status"
+"""In an entry of `push`, between servers of this kind: `busy`, for which the specification has no name."""
+BUSY_WORDS = "Busy"
+"""What others are told of who is busy and says nothing more."""
+
+
+class UserPresence(msgspec.Struct, frozen=True, rename={"status": STATUS}):
     """One entry of `push` in an `m.presence`."""
 
     user_id: str
@@ -52,6 +58,11 @@ class UserPresence(msgspec.Struct, frozen=True):
     """In ms."""
     currently_active: bool = False
     status_msg: str | None = None
+    status: Any = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.presence == "unavailable" and self.status == "busy"
 
 
 def read(content: object, kind: type[T]) -> T | None:

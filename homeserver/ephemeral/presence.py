@@ -12,15 +12,16 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#presence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 import orjson
+from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from config import Presence
 from homeserver.clock import Clock
-from homeserver.ephemeral.person import OFFLINE, ONLINE, Person, Wish
+from homeserver.ephemeral.person import INVISIBLE, OFFLINE, ONLINE, Mood, Person, Wish
 from homeserver.ephemeral.stranger import Said, Stranger
 from homeserver.errors import Forbidden
 from homeserver.streams.hub import Feed, Hub
@@ -43,7 +44,20 @@ MAX_GONE = 2000
 MAX_STRANGERS = 20_000
 """People of other servers."""
 
+MOOD = "chat.guildhall.status"
+"""In what people are told of themselves: the mood that they chose."""
+
 Names = tuple[str | None, str | None]
+
+
+@frozen
+class Glance:
+    """How somebody is, to others."""
+
+    state: Wish
+    status_msg: str | None
+    last_seen_ts: int | None
+    """In ms since 1970; None: never."""
 
 
 class PresenceListener(Protocol):
@@ -114,8 +128,16 @@ class PresenceBoard:
         """Someone says how to be seen."""
         if self._settings.enabled:
             person = self._people.get(user_id) or self._meet(user_id)
-            self._unread.discard(user_id)  # what was said before does not count any more
             if person.say(device_id, presence, status_msg, self._clock.now_ms()):
+                self._differs(person)
+
+    def choose(self, user_id: str, device_id: str, mood: Mood | None) -> None:
+        """Someone chooses how to be seen whatever the devices say, until another mood is chosen; None: by those."""
+        if self._settings.enabled:
+            person = self._people.get(user_id) or self._meet(user_id)
+            before = person.mood
+            differs = person.choose(device_id, mood, self._clock.now_ms())
+            if differs or mood != before or user_id in self._unread:
                 self._differs(person)
 
     def joined(self, user_id: str) -> None:
@@ -176,7 +198,7 @@ class PresenceBoard:
             if self._log[user_id] <= after_serial:
                 break
             if user_id == feed.user_id or self._meet_in_a_room(feed, user_id):
-                found.append(self._event(self._people[user_id], now_ms))
+                found.append(self._event(self._people[user_id], now_ms, feed.user_id))
         return found
 
     def present(self, feed: Feed, room_nids: Iterable[int]) -> list[bytes]:
@@ -188,8 +210,14 @@ class PresenceBoard:
         rooms = set(room_nids)
         users.update((user_id, None) for user_id, theirs in self._strays.items() if not rooms.isdisjoint(theirs))
         now_ms = self._clock.now_ms()
-        people = (person for user_id in users if (person := self._people.get(user_id)) is not None)
-        return [self._event(person, now_ms) for person in people if person.state != OFFLINE]
+        # Of whom it is not read yet how they want to be seen, nobody else is told: they are about to be.
+        known = [user_id for user_id in users if user_id == feed.user_id or user_id not in self._unread]
+        people = [person for user_id in known if (person := self._people.get(user_id)) is not None]
+        return [
+            self._event(person, now_ms, feed.user_id)
+            for person in people
+            if person.state != OFFLINE or (person.mood == INVISIBLE and person.user_id == feed.user_id)
+        ]
 
     async def status(self, viewer: str, user_id: str) -> dict[str, Any]:
         """The answer to `GET …/presence/{userId}/status`. Raises Forbidden for who shares no room with the viewer."""
@@ -203,13 +231,27 @@ class PresenceBoard:
             if person is None:
                 person = Person(user_id)
             if saved is not None:
-                _fill(person, saved)
-        return self._content(person, self._clock.now_ms())
+                _fill(person, saved, self._clock.now_ms())
+        return self._content(person, self._clock.now_ms(), is_own=viewer == user_id)
+
+    async def glance(self, user_ids: Sequence[str]) -> dict[str, Glance]:
+        """How some people are, and when they were last seen, for somebody who shares a room with each."""
+        missing = [one for one in user_ids if one not in self._people or one in self._unread]
+        saved = await self._database.run(rows.read, missing) if self._settings.enabled else {}
+        found: dict[str, Glance] = {}
+        for user_id in user_ids:
+            person = self._people.get(user_id) or Person(user_id)
+            if user_id in saved:
+                person = person if user_id in self._people else Person(user_id)
+                _fill(person, saved[user_id], self._clock.now_ms())
+            words = None if person.mood == INVISIBLE else person.status_msg
+            found[user_id] = Glance(person.state, words, person.last_active_ms or None)
+        return found
 
     def peek(self, user_id: str) -> str:
         """Whether somebody is online, as far as is in memory, for who shares a room with them. Never waits."""
         person = self._people.get(user_id)
-        return OFFLINE if person is None else person.state
+        return OFFLINE if person is None or user_id in self._unread else person.state
 
     # -- start and end -----------------------------------------------------------------------------------------
 
@@ -221,7 +263,7 @@ class PresenceBoard:
         for saved in await self._database.run(rows.not_offline):
             if saved.user_id not in self._people:
                 person = self._people[saved.user_id] = Person(saved.user_id)
-                _fill(person, saved)
+                _fill(person, saved, self._clock.now_ms())
                 person.was_here(_wish(saved.state), until_ms)
         self._look_soon()
 
@@ -267,8 +309,10 @@ class PresenceBoard:
             saved, rooms = await self._database.run(_read, unread, homeless)
             for user_id in unread:
                 if user_id in self._unread and user_id in saved:
-                    _fill(self._people[user_id], saved[user_id])
+                    _fill(self._people[user_id], saved[user_id], self._clock.now_ms())
                 self._unread.discard(user_id)
+            # That somebody invisible is back is nobody's to know.
+            people = [one for one in people if one.user_id not in unread or one.mood != INVISIBLE or one.has_chosen]
         else:
             rooms = {}
         marked: set[int] = set()
@@ -302,7 +346,7 @@ class PresenceBoard:
     def _tell_listeners(self, person: Person, room_nids: Iterable[int]) -> None:
         if self.listeners:
             rooms = [room_nid for room_nid in room_nids if not self._is_crowded(room_nid)]
-            content = self._content(person, self._clock.now_ms())
+            content = self._content(person, self._clock.now_ms(), is_own=False)
             for listener in self.listeners:
                 listener.presence_told(rooms, person.user_id, content)
 
@@ -319,8 +363,8 @@ class PresenceBoard:
         feeds = self._hub.feeds_of(room_nid)
         return isinstance(feeds, Sized) and len(feeds) > self._settings.largest_crowd
 
-    def _event(self, person: Person, now_ms: int) -> bytes:
-        content = self._content(person, now_ms)
+    def _event(self, person: Person, now_ms: int, viewer: str) -> bytes:
+        content = self._content(person, now_ms, is_own=person.user_id == viewer)
         displayname, avatar_url = self._names(person.user_id) or (None, None)
         if displayname is not None:
             content["displayname"] = displayname
@@ -328,14 +372,17 @@ class PresenceBoard:
             content["avatar_url"] = avatar_url
         return orjson.dumps({"content": content, "sender": person.user_id, "type": "m.presence"})
 
-    def _content(self, person: Person, now_ms: int) -> dict[str, Any]:
+    def _content(self, person: Person, now_ms: int, *, is_own: bool) -> dict[str, Any]:
+        """`is_own`: for the person, who may know what mood it is in."""
         content: dict[str, Any] = {"presence": person.state}
         if person.last_active_ms:
             content["last_active_ago"] = max(0, now_ms - person.last_active_ms)
         if person.state == ONLINE:
             content["currently_active"] = person.currently_active
-        if person.status_msg is not None:
+        if person.status_msg is not None and (is_own or person.mood != INVISIBLE):
             content["status_msg"] = person.status_msg
+        if is_own and person.mood is not None:
+            content[MOOD] = person.mood
         return content
 
     def _look_soon(self) -> None:
@@ -363,7 +410,9 @@ class PresenceBoard:
         if ready:
             for person in ready:
                 del self._unsaved[person.user_id]
-            saved = [SavedPresence(one.user_id, one.state, one.status_msg, one.last_active_ms) for one in ready]
+            saved = [
+                SavedPresence(one.user_id, one.state, one.status_msg, one.last_active_ms, one.mood) for one in ready
+            ]
             await self._database.write(rows.save, saved)
         self._forget_gone()
 
@@ -385,16 +434,28 @@ def _read(
     return rows.read(cursor, unread), membership_rows.joined_rooms(cursor, homeless)
 
 
-def _fill(person: Person, saved: SavedPresence) -> None:
+def _fill(person: Person, saved: SavedPresence, now_ms: int) -> None:
     """Take over what was written down; what was seen since then is better known."""
-    if person.status_msg is None:
+    if not person.has_said:
         person.status_msg = saved.status_msg
-    person.last_active_ms = max(person.last_active_ms, saved.last_active_ts)
+    if not person.has_chosen:
+        person.mood = _mood(saved.mood)
+    is_hidden = person.mood == INVISIBLE and not person.has_chosen
+    person.last_active_ms = saved.last_active_ts if is_hidden else max(person.last_active_ms, saved.last_active_ts)
+    person.look(now_ms)
 
 
 def _wish(state: str) -> Wish:
     match state:
-        case "online" | "unavailable":
+        case "online" | "unavailable" | "busy":
             return state
         case _:
             return OFFLINE
+
+
+def _mood(saved: str | None) -> Mood | None:
+    match saved:
+        case "away" | "busy" | "invisible":
+            return saved
+        case _:
+            return None

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from federation.room.identifiers import server_of
+from federation.wire.edus import BUSY_WORDS, STATUS
 from homeserver.ephemeral.receipts import READ
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
@@ -107,8 +108,15 @@ class PassingThings:
         rooms = await self.rooms.get_many(room_nids)
         servers = sorted({server for room in rooms.values() for server in self._others(room)})
         if servers:
-            push = {"last_active_ago": 0, **content, "user_id": user_id}
+            push = {"last_active_ago": 0, **for_servers(content), "user_id": user_id}
             self.post.send_edu("m.presence", {"push": [push]}, servers, ("m.presence", user_id), PRESENCE_WAIT_SECONDS)
 
     def _others(self, room: LiveRoom) -> list[str]:
         return sorted(server for server in room.servers if server != self.server_name)
+
+
+def for_servers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What other servers are told of somebody's presence: being busy is nothing that all of them know."""
+    if content["presence"] != "busy":
+        return dict(content)
+    return {"status_msg": BUSY_WORDS, **content, "presence": "unavailable", STATUS: "busy"}

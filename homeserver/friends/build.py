@@ -14,10 +14,12 @@ from attrs import frozen
 from homeserver.friends.direct import DirectRooms, NoGlances
 from homeserver.friends.friendships import Friendships
 from homeserver.friends.listing import DirectList
+from homeserver.friends.mutes import Mutes
 from homeserver.friends.notices import News
 from homeserver.friends.pairs import Pairs
 from homeserver.friends.watch import Watch
 from homeserver.friends.words import Words
+from homeserver.push.book import RuleBook
 from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.glimpse import StrippedEvent
 from homeserver.rooms.membership import Memberships
@@ -39,15 +41,21 @@ class Friends:
     direct: DirectRooms
     watch: Watch
     news: News
+    mutes: Mutes
+    """A listener of accounts, to be told of them."""
 
     async def start(self) -> None:
         await self.watch.start()
+        await self.mutes.start()
+
+    def close(self) -> None:
+        self.mutes.close()
 
     async def tidy(self) -> None:
         await self.watch.tidy()
 
     def collaborators(self) -> Mapping[type[Any], object]:
-        return {type(part): part for part in (self.friendships, self.direct)}
+        return {type(part): part for part in (self.friendships, self.direct, self.mutes)}
 
 
 @frozen
@@ -72,6 +80,7 @@ def build_friends(
     account_data: AccountData,
     invite_filter: InviteFilter,
     tasks: Tasks,
+    book: RuleBook,
     remote: RemoteRooms | None,
 ) -> Friends:
     """Put everything together and hook it in. `remote`: None for a server that keeps to itself."""
@@ -84,4 +93,5 @@ def build_friends(
     door.observers.append(watch)
     if remote is not None:
         remote.outside.listeners.append(watch)
-    return Friends(Friendships(pairs, direct, news), direct, watch, news)
+    mutes = Mutes(book, database, door.clock, tasks)
+    return Friends(Friendships(pairs, direct, news), direct, watch, news, mutes)

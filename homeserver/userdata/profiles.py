@@ -25,6 +25,10 @@ MAX_KEY_BYTES = 255
 MAX_DISPLAYNAME_CHARACTERS = 256
 MAX_AVATAR_URL_CHARACTERS = 1000
 MAX_TIME_ZONE_CHARACTERS = 100
+DESCRIPTION = "chat.guildhall.description"
+BANNER = "chat.guildhall.banner"
+"""A picture, as `avatar_url` is."""
+MAX_DESCRIPTION_CHARACTERS = 2000
 MAX_HELD = 5000
 """Names and pictures that are kept in memory, for member events."""
 
@@ -201,6 +205,11 @@ def _check_value(key: str, value: Any) -> None:
         # to somewhere else is not.
         if not url.startswith("mxc://") and _SOMEWHERE.search(url):
             raise InvalidParam("`avatar_url` must be an mxc:// URI")
+    elif key == DESCRIPTION:
+        _text(key, value, MAX_DESCRIPTION_CHARACTERS)
+    elif key == BANNER:
+        if not _text(key, value, MAX_AVATAR_URL_CHARACTERS).startswith("mxc://"):
+            raise InvalidParam(f"`{BANNER}` must be an mxc:// URI")
     elif key == "m.tz":
         _text(key, value, MAX_TIME_ZONE_CHARACTERS)
 

@@ -51,7 +51,7 @@ def schemas_in(value: Any) -> list[Any]:
 #: Members of bodies that are good for what the document says of them, by name; of others some good one is made.
 GOOD = {
     "name": "A name", "user_id": "@zoe:test.example", "layout": [], "roles": [], "url": "mxc://a/b", "at_ts": 2**50,
-    "content": {}, "room_ids": ["!none"], "state": "open",
+    "content": {}, "room_ids": ["!none"], "state": "open", "status": "online",
 }  # fmt: skip
 WRONG: list[Any] = [[[]], {"a": {"b": 1}}, -1, 1.5, "\\0", "", True]
 

@@ -43,6 +43,7 @@ from storage import (
     media,
     media_refs,
     memberships,
+    mutes,
     one_time_keys,
     openid,
     overruled,
@@ -87,6 +88,7 @@ from storage.guild_invites import Invite
 from storage.guilds import AuditEntry
 from storage.key_backups import Backup, RoomKey
 from storage.media import Medium, Quota
+from storage.mutes import Mute
 from storage.one_time_keys import PublicKey
 from storage.ports import Cursor, NewRoom, StoredEvent, Transaction
 from storage.postgresql import PostgresCursor
@@ -105,7 +107,7 @@ from tests.storage.histories import ALICE, BOB, Room, append_all
 WHOLE_TABLES = (
     "SELECT u.user_id FROM users u LEFT JOIN people",  # at start
     "SELECT COUNT(*) FROM users",  # a figure for metrics
-    "SELECT user_id, state, status_msg, last_active_ts FROM presence WHERE state <> 0",  # at start
+    "SELECT user_id, state, status_msg, last_active_ts, mood FROM presence WHERE state <> 0",  # at start
     "SELECT room_nid FROM published_rooms",  # the public list
     "DELETE FROM transactions WHERE ts",  # once a day
     "SELECT DISTINCT room_nid FROM pending_redactions",  # once
@@ -466,6 +468,11 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: friends.remove_word(cursor, room.room_id, BOB),
         lambda cursor: friends.remove(cursor, ALICE, "@other:test", room.room_id),
         lambda cursor: friends.set_upto(cursor, 5),
+        lambda cursor: mutes.put(cursor, Mute(ALICE, room.room_id, 5)),
+        lambda cursor: mutes.due(cursor, 7, 10),
+        lambda cursor: mutes.next_ts(cursor),
+        lambda cursor: mutes.remove(cursor, BOB, room.room_id),
+        lambda cursor: mutes.remove_all(cursor, BOB),
         lambda cursor: friends.unheeded(cursor),
         lambda cursor: device_keys.put_device(cursor, ALICE, "PHONE", b"{}"),
         lambda cursor: device_keys.get_device(cursor, ALICE, "PHONE"),

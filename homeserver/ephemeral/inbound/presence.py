@@ -10,8 +10,9 @@ from typing import Any
 
 from attrs import frozen
 
-from federation.wire.edus import read_presence
+from federation.wire.edus import BUSY_WORDS, read_presence
 from homeserver.ephemeral.inbound.rooms import speaks_for
+from homeserver.ephemeral.person import BUSY
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.stranger import Said
 
@@ -30,5 +31,8 @@ class PresenceThere:
         for one in read_presence(content):
             if speaks_for(origin, one.user_id):
                 status = one.status_msg[:MAX_STATUS_CHARACTERS] if one.status_msg else None
-                said[one.user_id] = Said(one.presence, one.currently_active, status, one.last_active_ago)
+                if one.is_busy:
+                    said[one.user_id] = Said(BUSY, False, None if status == BUSY_WORDS else status, one.last_active_ago)
+                else:
+                    said[one.user_id] = Said(one.presence, one.currently_active, status, one.last_active_ago)
         await self.board.receive(said)

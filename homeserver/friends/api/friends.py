@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.ephemeral.presence import PresenceBoard
+from homeserver.ephemeral.presence import Glance, PresenceBoard
 from homeserver.friends.friendships import Friendships
 from homeserver.guilds.api.fields import API, Id
 from homeserver.guilds.api.members import STATUSES
@@ -31,6 +31,10 @@ class FriendAnswer(msgspec.Struct, frozen=True):
     displayname: str | None
     avatar_url: str | None
     status: str
+    """`online`, `away`, `busy` or `offline`."""
+    status_msg: str | None
+    last_seen_ts: int | None
+    """In ms since 1970; null where it is not known."""
 
 
 class FriendList(msgspec.Struct, frozen=True):
@@ -62,16 +66,9 @@ async def get_friends(friendships: Friendships, presence: PresenceBoard, who: Re
     for one in listed:
         content = events[one.member_nid].event.content if one.member_nid in events else {}
         found.setdefault(one.relation, []).append(_person(one, content))
-    friends = [
-        FriendAnswer(
-            one.user_id,
-            one.room_id,
-            one.displayname,
-            one.avatar_url,
-            STATUSES.get(presence.peek(one.user_id), "offline"),
-        )
-        for one in found.get(FRIENDS, ())
-    ]
+    persons = found.get(FRIENDS, [])
+    glances = await presence.glance([one.user_id for one in persons])
+    friends = [_friend(one, glances[one.user_id]) for one in persons]
     return FriendList(friends, found.get(INCOMING, []), found.get(OUTGOING, []))
 
 
@@ -104,6 +101,18 @@ async def cancel_request(friendships: Friendships, who: Requester, ask: Somebody
 async def remove_friend(friendships: Friendships, who: Requester, ask: Somebody) -> None:
     """Be friends no more. The room that one shares stays, with its history."""
     await friendships.remove(who.user_id, ask.user_id)
+
+
+def _friend(person: PersonAnswer, glance: Glance) -> FriendAnswer:
+    return FriendAnswer(
+        person.user_id,
+        person.room_id,
+        person.displayname,
+        person.avatar_url,
+        STATUSES.get(glance.state, "offline"),
+        glance.status_msg,
+        glance.last_seen_ts,
+    )
 
 
 def _person(one: Listed, content: Any) -> PersonAnswer:

@@ -182,6 +182,7 @@ BODY: Mapping[str, Any] = {
     "state": "open",
     "ack_token": "none",
     "name": "A name",
+    "status": "online",
     "roles": [],
     "layout": [],
     "url": "mxc://localhost/a",
