@@ -560,6 +560,7 @@ def build(
         tasks=tasks,
         book=push.book,
         remote=remote,
+        client=None if federation is None else federation.client,
     )
     gateway = build_gateway(
         settings.gateway,

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from homeserver.federation_api import (
     events,
+    friends,
     guilds,
     hierarchy,
     keys,
@@ -23,6 +24,7 @@ from homeserver.federation_api import (
 
 FEDERATION_ROUTES: Sequence[ModuleType] = (
     events,
+    friends,
     guilds,
     hierarchy,
     keys,

@@ -6,6 +6,7 @@ words        saying one's own half: in the room, or beside it where that can't b
 direct       opening the room of two people, and keeping `m.direct` right
 friendships  asking, accepting, declining, taking back, ending
 watch        what others do: by other servers, or by clients that know nothing of friends
+abroad       telling friends' servers what can't be said in the room
 mutes        rooms that somebody wants to hear nothing of
 notices      who wants to hear of it
 """

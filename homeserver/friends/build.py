@@ -11,12 +11,15 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
+from federation.outbound.client import FederationClient
+from homeserver.friends.abroad import FriendsHeard, FriendsServers
 from homeserver.friends.direct import DirectRooms, NoGlances
 from homeserver.friends.friendships import Friendships
 from homeserver.friends.listing import DirectList
 from homeserver.friends.mutes import Mutes
 from homeserver.friends.notices import News
 from homeserver.friends.pairs import Pairs
+from homeserver.friends.ports import StandAlone
 from homeserver.friends.watch import Watch
 from homeserver.friends.words import Words
 from homeserver.push.book import RuleBook
@@ -26,6 +29,7 @@ from homeserver.rooms.membership import Memberships
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms
 from homeserver.rooms.remote.outside import OutsideRooms
+from homeserver.rooms.removal import Removal
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
@@ -43,6 +47,9 @@ class Friends:
     news: News
     mutes: Mutes
     """A listener of accounts, to be told of them."""
+    removal: Removal
+    heard: FriendsHeard | None
+    """None for a server that keeps to itself."""
 
     async def start(self) -> None:
         await self.watch.start()
@@ -55,7 +62,7 @@ class Friends:
         await self.watch.tidy()
 
     def collaborators(self) -> Mapping[type[Any], object]:
-        return {type(part): part for part in (self.friendships, self.direct, self.mutes)}
+        return {type(part): part for part in (self.friendships, self.direct, self.mutes, self.removal, self.heard)}
 
 
 @frozen
@@ -82,16 +89,20 @@ def build_friends(
     tasks: Tasks,
     book: RuleBook,
     remote: RemoteRooms | None,
+    client: FederationClient | None,
 ) -> Friends:
-    """Put everything together and hook it in. `remote`: None for a server that keeps to itself."""
+    """Put everything together and hook it in. `remote`, `client`: None for a server that keeps to itself."""
     door = maker.door
     pairs = Pairs(database, rooms, door.events, account_data, invite_filter)
     glances = NoGlances() if remote is None else InvitationGlances(remote.outside)
     news = News()
-    direct = DirectRooms(pairs, maker, memberships, DirectList(account_data), Words(database, door), news, glances)
+    words = Words(database, door, StandAlone() if client is None else FriendsServers(client, tasks))
+    direct = DirectRooms(pairs, maker, memberships, DirectList(account_data), words, news, glances)
     watch = Watch(door.identity.server_name, direct, database, hub, tasks)
     door.observers.append(watch)
     if remote is not None:
         remote.outside.listeners.append(watch)
     mutes = Mutes(book, database, door.clock, tasks)
-    return Friends(Friendships(pairs, direct, news), direct, watch, news, mutes)
+    heard = None if remote is None else FriendsHeard(direct, remote.access)
+    removal = Removal(door, rooms, database)
+    return Friends(Friendships(pairs, direct, news), direct, watch, news, mutes, removal, heard)

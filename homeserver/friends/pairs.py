@@ -130,8 +130,9 @@ class Pairs:
             stored = await self._stored(room, (FRIEND, person))
             if word is not None and state is not None:
                 halves[person] = Half(state, word.position)
-            elif stored is not None and (state := read_state(stored.event.content)) is not None:
-                halves[person] = Half(state, stored.position)
+            if stored is not None and (state := read_state(stored.event.content)) is not None:
+                event = Half(state, stored.position)
+                halves[person] = max(halves.get(person) or event, event, key=lambda half: half.position)
         mine, theirs = halves.get(user_id), halves.get(other_id)
         if theirs is None and mine is not None and their_membership == "join":
             theirs = await self._by_joining(room, mine, other_id)

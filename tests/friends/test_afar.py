@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
+from federation.outbound.transport import Refused
 from homeserver.friends.direct import DirectRooms
 from homeserver.friends.friendships import Friendships
 from tests.fixtures_fleet import fleet_on_sqlite
@@ -119,3 +120,38 @@ def test_a_server_that_is_away(world: FriendFleet) -> None:
     world.come_to_rest()
     assert b.circle("bob") == ([], ["ann"], [])
     assert b.refused("bob", "POST", "dms", {"user_id": a.user("guildhall")}).startswith("403")
+
+
+def test_what_cannot_be_said_in_the_room_is_told_beside_it(world: FriendFleet) -> None:
+    """An older direct room, in which the one who came stands at level 0."""
+    a, b = world.two()
+    ann, bob = a.user("ann"), b.user("bob")
+    room_id = a.create("ann", preset="private_chat", is_direct=True, invite=[bob])
+    world.come_to_rest()
+    assert b.dm("bob", ann) == room_id
+    world.come_to_rest()
+    assert b.befriend("bob", ann) == "requested"
+    world.come_to_rest()
+    assert a.circle("ann") == ([], ["bob"], []) and a.ear.of(ann)[-1] == "friend_request.received"
+    a.done("ann", "POST", at("friends", "requests", bob, "accept"))
+    world.come_to_rest()
+    assert a.circle("ann") == (["bob"], [], []) and b.circle("bob") == (["ann"], [], [])
+    b.done("bob", "DELETE", at("friends", ann))
+    world.come_to_rest()
+    assert a.circle("ann") == b.circle("bob") == NOBODY
+    # A server speaks for its own people, of rooms for two that they are in.
+    mine = "/_matrix/federation/unstable/chat.guildhall/friends"
+    crowd = a.create("ann", preset="public_chat")
+    for path, body, status in (
+        (at(room_id, ann), {"half": "requested"}, 403),
+        (at(room_id, b.user("cat")), {"half": "requested"}, 403),
+        (at(crowd, bob), {"half": "requested"}, 403),
+        (at("!none", bob), {"half": "requested"}, 404),
+        (at(room_id, "nobody"), {"half": "requested"}, 400),
+        (at(room_id, bob), {"half": "friends"}, 400),
+        (at(room_id, bob), {}, 400),
+    ):
+        with pytest.raises(Refused) as caught:
+            b.ask(a, "PUT", f"{mine}/{path}", body)
+        assert caught.value.status == status, path
+    assert a.circle("ann") == NOBODY

@@ -5,6 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from homeserver.friends.api import dms, friends, mutes, status
+from homeserver.friends.api import dms, friends, mutes, rooms, status
 
-FRIEND_FEATURES: Sequence[ModuleType] = (dms, friends, mutes, status)
+FRIEND_FEATURES: Sequence[ModuleType] = (dms, friends, mutes, rooms, status)

@@ -183,6 +183,7 @@ BODY: Mapping[str, Any] = {
     "ack_token": "none",
     "name": "A name",
     "status": "online",
+    "half": "accepted",
     "roles": [],
     "layout": [],
     "url": "mxc://localhost/a",
