@@ -98,7 +98,7 @@ def build_friends(
     news = News()
     words = Words(database, door, StandAlone() if client is None else FriendsServers(client, tasks))
     direct = DirectRooms(pairs, maker, memberships, DirectList(account_data), words, news, glances)
-    watch = Watch(door.identity.server_name, direct, database, hub, tasks)
+    watch = Watch(door.identity.server_name, direct, database, hub, tasks, door.clock.timers)
     door.observers.append(watch)
     if remote is not None:
         remote.outside.listeners.append(watch)

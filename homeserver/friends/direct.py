@@ -11,6 +11,7 @@ Everything about two people is done one at a time (`alone`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -100,7 +101,10 @@ class DirectRooms:
             await self._note(user_id, other_id, reading.room_id)
             await self._ask_in(reading, asks=asks)
         crossing = await self._crossing(reading)
-        return reading.room_id if crossing is None else await self.cross(reading, crossing)
+        if crossing is not None:
+            with suppress(MatrixError):  # it is tried again by itself
+                return await self.cross(reading, crossing)
+        return reading.room_id
 
     async def welcome(self, user_id: str, other_id: str, room_id: str, *, asked: bool = False) -> None:
         """Somebody has come into a direct room: if that was to invite them to be friends, it says yes.
@@ -133,9 +137,15 @@ class DirectRooms:
             await self.refresh(user_id, other_id, room_id, user_id)
             return
         self.news.tell_change(user_id, other_id, room_id, before or NONE, relation, other_id)
+
+    async def give_way(self, user_id: str, other_id: str) -> None:
+        """Where both opened a room at the same moment, come over to the other's if that is the one that stays; for who
+        has the turn. Raises MatrixError, also where the other's server does not know yet that it invites to it.
+        """
         for mine in await self.pairs.all_of(user_id, other_id):
-            if await self._gives_way(mine, reading):
-                await self.cross(mine, reading)
+            theirs = await self._crossing(mine)
+            if theirs is not None:
+                await self.cross(mine, theirs)
                 return
 
     async def inviting(self, user_id: str, other_id: str, room_id: str) -> None:

@@ -11,11 +11,12 @@ Rooms with more people in them are none of its business, and cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
 from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
 
 from federation.room.event import Event
 from homeserver.errors import MatrixError
@@ -32,6 +33,10 @@ from storage.ports import StateChange, StoredEvent
 
 log = structlog.get_logger("homeserver.friends")
 
+PAUSES_S = (1.0, 5.0, 30.0, 300.0)
+"""Before it is tried again to come into a room that somebody invites to: who has just sent the invitation away does not
+know of it yet."""
+
 Step = tuple[str, str]
 """(what, whose membership it is about)"""
 
@@ -45,6 +50,7 @@ class Watch:
     database: Database
     hub: Hub
     tasks: Tasks
+    timers: IReactorTime
     _busy: int = field(default=0, init=False)
 
     async def start(self) -> None:
@@ -122,6 +128,16 @@ class Watch:
         if self._is_ours(user_id):
             asks = invitation.content.get(REQUEST) is True
             await self._alone(user_id, inviter, partial(self.direct.invited, user_id, inviter, room_id, asks=asks))
+            await self._give_way(user_id, inviter, PAUSES_S)
+
+    async def _give_way(self, user_id: str, other_id: str, pauses_s: Sequence[float]) -> None:
+        try:
+            await self.direct.alone(user_id, other_id, partial(self.direct.give_way, user_id, other_id))
+        except MatrixError as error:
+            log.info("a direct room could not give way to another", user=user_id, why=error.error)
+            if pauses_s:
+                again = partial(self._give_way, user_id, other_id, pauses_s[1:])
+                self.timers.callLater(pauses_s[0], lambda: self._spawn(again()))
 
     async def _came(self, user_id: str, other_id: str, room_id: str) -> None:
         await self.direct.alone(user_id, other_id, partial(self.direct.welcome, user_id, other_id, room_id))
