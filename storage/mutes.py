@@ -45,5 +45,5 @@ def due(cursor: Cursor, now: int, limit: int) -> list[Mute]:
 
 def next_ts(cursor: Cursor) -> int | None:
     """When the next one is over."""
-    row = cursor.execute("SELECT until_ts FROM mutes ORDER BY until_ts LIMIT 1").fetchone()
+    row = cursor.execute("SELECT until_ts FROM mutes WHERE until_ts > 0 ORDER BY until_ts LIMIT 1").fetchone()
     return None if row is None else int(row[0])
