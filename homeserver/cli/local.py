@@ -1,42 +1,26 @@
 """Talk to this server over HTTP, as any client would: for verbs that need the running server.
 
-Blocking, and on the standard library only; a command line has nothing else to do meanwhile.
+Blocking; a command line has nothing else to do meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import ssl
 import time
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import attrs
 import click
 from attrs import frozen
 
 from config import Settings
+from homeserver.guilds.client import NotReached, Refused, Session
 
 _REGISTER = "/_synapse/admin/v1/register"
-
-
-class NotRunning(Exception):
-    """Nobody answers where the settings say that the server is."""
-
-
-class Refused(Exception):
-    """The server answered with an error."""
-
-    def __init__(self, status: int, errcode: str, error: str) -> None:
-        super().__init__(f"{error} ({status} {errcode})")
-        self.status = status
-        self.errcode = errcode
 
 
 @frozen
@@ -62,24 +46,13 @@ class LocalServer:
     def call(self, method: str, path: str, body: object = None, token: str | None = None) -> Any:
         """One request; the JSON of its answer. Waits and tries again when told to slow down.
 
-        Raises NotRunning or Refused.
+        Raises NotReached or Refused.
         """
-        headers = {"Content-Type": "application/json"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        data = json.dumps(body).encode() if body is not None else None
-        while True:
-            request = Request(self.base + path, data, headers, method=method)
-            try:
-                with urlopen(request, timeout=self.timeout_s, context=self._trust()) as answer:
-                    return json.load(answer)
-            except HTTPError as error:
-                refused = _refused(error)
-                if refused.errcode != "M_LIMIT_EXCEEDED":
-                    raise refused from None
-                self.sleep(float(error.headers.get("Retry-After") or 1))
-            except (OSError, HTTPException, ValueError) as error:
-                raise NotRunning(f"no homeserver answers at {self.base}: {error}") from None
+        return self.session(token).call(method, path, body)
+
+    def session(self, token: str | None = None) -> Session:
+        """Requests in somebody's name."""
+        return Session(self.base, token, self._trust(), self.timeout_s, self.sleep)
 
     def _trust(self) -> ssl.SSLContext | None:
         if self.certificate_path is None:
@@ -94,7 +67,7 @@ class LocalServer:
         """Whether something answers there like a Matrix homeserver."""
         try:
             return "versions" in attrs.evolve(self, timeout_s=5).call("GET", "/_matrix/client/versions")
-        except (NotRunning, Refused):
+        except (NotReached, Refused):
             return False
 
     def register(self, secret: str, name: str, password: str, *, admin: bool, displayname: str | None = None) -> Any:
@@ -106,15 +79,6 @@ class LocalServer:
         if displayname is not None:
             body["displayname"] = displayname
         return self.call("POST", _REGISTER, body)
-
-
-def _refused(error: HTTPError) -> Refused:
-    try:
-        body = json.load(error)
-    except ValueError:
-        body = {}
-    body = body if isinstance(body, dict) else {}
-    return Refused(error.code, str(body.get("errcode", "")), str(body.get("error", error.reason)))
 
 
 def require_running(settings: Settings) -> LocalServer:

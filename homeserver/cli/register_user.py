@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from homeserver.cli.common import load, settings_option
-from homeserver.cli.local import LocalServer, NotRunning, Refused
+from homeserver.cli.local import LocalServer
+from homeserver.guilds.client import NotReached, Refused
 
 if TYPE_CHECKING:
     from config import Settings
@@ -46,5 +47,5 @@ def _register(settings: Settings, name: str, password: str, *, admin: bool) -> s
         )
     try:
         return str(server.register(secret, name, password, admin=admin)["user_id"])
-    except NotRunning as error:
+    except NotReached as error:
         raise click.ClickException(str(error)) from None
