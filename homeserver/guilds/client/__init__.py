@@ -13,6 +13,7 @@ reactions, receipts …) is done with any Matrix client. A refusal raises `Refus
 
 from homeserver.guilds.client.client import GuildsClient
 from homeserver.guilds.client.guild import GuildClient
+from homeserver.guilds.client.room import RoomClient
 from homeserver.guilds.client.session import Caller, NotReached, Refused, Session
 
-__all__ = ["Caller", "GuildClient", "GuildsClient", "NotReached", "Refused", "Session"]
+__all__ = ["Caller", "GuildClient", "GuildsClient", "NotReached", "Refused", "RoomClient", "Session"]

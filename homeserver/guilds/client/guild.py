@@ -173,6 +173,17 @@ class GuildClient:
 
     # -- looking back ------------------------------------------------------------------------------------------
 
+    def reports(self, *, state: str | None = None, limit: int = 50) -> Iterator[Json]:
+        """What members reported, newest first, page by page. `state`: open, resolved or dismissed."""
+        return self._pages("reports", {"limit": limit, **({} if state is None else {"state": state})})
+
+    def decide_report(self, report_id: str, state: str, note: str | None = None) -> None:
+        self._call("PATCH", "reports", report_id, body={"state": state, **({} if note is None else {"note": note})})
+
+    def analytics(self, **query: int) -> Json:
+        """How much was said, and who came and went, by day and channel. `query`: `from` and `to`."""
+        return dict(self._call("GET", "analytics", query=query))
+
     def audit(self, limit: int = 100) -> Iterator[Json]:
         """Who did what, newest first, page by page."""
         return self._pages("audit", {"limit": limit}, "entries")
