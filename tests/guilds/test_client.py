@@ -102,6 +102,7 @@ def everything(guilds: GuildsClient) -> list[Callable[[], object]]:
         lambda: guilds.unfriend(USER),
         guilds.dms,
         lambda: guilds.dm(USER),
+        lambda: guilds.transcript("example.org", "abc"),
         lambda: guilds.set_status("busy", status_msg="baking"),
         lambda: guilds.mute(ROOM, 5),
         lambda: guilds.unmute(ROOM),

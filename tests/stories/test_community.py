@@ -67,8 +67,8 @@ def test_a_community(shared_server: ServerProcess) -> None:
     assert shown["unsigned"]["m.relations"]["m.replace"]["content"]["m.new_content"]["body"] == "Behind the shed"
     picture = upload(cat, b"\x89PNG\r\n\x1a\n" + bytes(64), "image/png", "can.png")
     image = {"msgtype": "m.image", "body": "can.png", "url": picture, "info": {"mimetype": "image/png"}}
-    cat.send(talk, "m.room.message", image)
-    assert bot.until("message.created")["event"]["content"]["url"] == picture
+    shown_at = cat.send(talk, "m.room.message", image)
+    assert heard_of(bot, shown_at)["content"]["url"] == picture
     cat.send(
         talk,
         "m.room.message",
@@ -112,6 +112,13 @@ def test_a_community(shared_server: ServerProcess) -> None:
     guild.leave()
     guilds[bob.user_id].guild(guild.guild_id).delete()
     assert guilds[cat.user_id].mine() == []
+
+
+def heard_of(bot: GatewayClient, event_id: str) -> Any:
+    """A message, once the client has heard of it."""
+    while (event := bot.until("message.created")["event"])["event_id"] != event_id:
+        pass
+    return event
 
 
 def _friends(cat: Person, dan: Person, bot: GatewayClient) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.harness.client import until
 from tests.fixtures_server import Person, Refused, ServerProcess
 from tests.gateway.client import GatewayClient
 
@@ -51,7 +52,9 @@ def test_simple_rooms(shared_server: ServerProcess) -> None:
     view = bob_hears.call("room.subscribe", room_id=room_id)
     assert view["messages"][-1]["state_key"] == bob.user_id
     assert event_id in [event["event_id"] for event in view["messages"]]
-    assert {one["user_id"] for one in view["online"]} == {ann.user_id, bob.user_id}
+    # Whoever came just now is known to be here a moment later.
+    here = {ann.user_id, bob.user_id}
+    until(lambda: {one["user_id"] for one in bob_hears.call("room.subscribe", room_id=room_id)["online"]}, here)
 
     bob_hears.call("typing", room_id=room_id, typing=True)
     assert ann_hears.until("typing")["user_ids"] == [bob.user_id]

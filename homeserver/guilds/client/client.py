@@ -85,3 +85,13 @@ class GuildsClient:
 
     def unmute(self, room_id: str) -> None:
         self.caller.call("DELETE", at("mutes", room_id))
+
+    # -- voice messages ----------------------------------------------------------------------------------------
+
+    def transcript(self, server_name: str, media_id: str) -> dict[str, Any]:
+        """What is said in an audio file, or how far one is with writing it down; asking begins it."""
+        return dict(self.caller.call("GET", at("media", server_name, media_id, "transcript")))
+
+    def waveform(self, server_name: str, media_id: str) -> dict[str, Any]:
+        """How loud an audio file is over its time, and how long that is."""
+        return dict(self.caller.call("GET", at("media", server_name, media_id, "waveform")))
