@@ -143,6 +143,7 @@ class Destination:
         "_means",
         "_parcel",
         "_queue",
+        "_retry_at_s",
         "_timer",
         "failures",
         "is_insured",
@@ -164,6 +165,9 @@ class Destination:
         self.failures = 0
         """In a row, since the last success or sign of life."""
         self.retry_at_ms = 0
+        """Until when nothing is sent, as it is written down."""
+        self._retry_at_s = 0.0
+        """The same by the timers, which go on evenly when the date is set."""
         self.is_lost = False
         self.owes = False
         """Whether the ledger may know of something."""
@@ -203,7 +207,7 @@ class Destination:
 
     def add_edu(self, edu: Edu, linger_s: float = 0.0) -> None:
         """It may wait so long for company."""
-        if self._closed or (self.is_lost and self._means.now_ms() < self.retry_at_ms):
+        if self._closed or (self.is_lost and self._means.timers.seconds() < self._retry_at_s):
             return
         key = edu if edu.key is None else edu.key
         self._edus.pop(key, None)
@@ -219,14 +223,13 @@ class Destination:
         if pause is not None:
             self.failures = pause.failures
             # Whatever the wall clock did meanwhile.
-            longest_ms = int(self._means.back_off.longest_s * 1000)
-            self.retry_at_ms = min(pause.until_ms, self._means.now_ms() + longest_ms)
+            left_s = (pause.until_ms - self._means.now_ms()) / 1000
+            self._pause(min(left_s, self._means.back_off.longest_s))
         if owes:
             self.ledger_knows()
             self.is_lost = True
-            self.retry_at_ms = max(
-                self.retry_at_ms, self._means.now_ms() + int(within_s * 1000 * self._means.random.random())
-            )
+            soon_s = within_s * self._means.random.random()
+            self._pause(max(self._retry_at_s - self._means.timers.seconds(), soon_s))
             self._wake()
 
     def is_alive(self) -> None:
@@ -237,7 +240,7 @@ class Destination:
         wait_s = 0.0
         if self._attempted_s is not None:
             wait_s = max(0.0, self._attempted_s + self._means.limits.quiet_s - self._means.timers.seconds())
-        self.retry_at_ms = self._means.now_ms() + int(wait_s * 1000)
+        self._pause(wait_s)
         if self.state is State.BACKING_OFF:
             self._stop_timer()
             self.state = State.RESTING
@@ -378,7 +381,7 @@ class Destination:
         self.is_proven = True
         self.is_lost = False
         self.failures = 0
-        self.retry_at_ms = 0
+        self.retry_at_ms, self._retry_at_s = 0, 0.0
         self._batch = min(2 * self._batch, MAX_PDUS)
 
     async def _delivered(self, parcel: Parcel) -> None:
@@ -436,11 +439,16 @@ class Destination:
         self.is_proven = False
         self.failures += 1
         pause_s = self._means.back_off.pause_s(self.failures, self._means.random, asked_s)
-        self.retry_at_ms = self._means.now_ms() + int(pause_s * 1000)
+        self._pause(pause_s)
         self.state = State.RESTING
         if self.failures >= self._means.limits.patience:
             self._lose()
         self._wake()
+
+    def _pause(self, pause_s: float) -> None:
+        """Send nothing for so long from now."""
+        self.retry_at_ms = self._means.now_ms() + int(pause_s * 1000)
+        self._retry_at_s = self._means.timers.seconds() + pause_s
 
     def _lose(self) -> None:
         """Keep no more than what is owed."""
@@ -466,7 +474,7 @@ class Destination:
             return
         self._stop_timer()
         urgent = bool(self._queue or self.owes or self.owed or self._parcel is not None)
-        pause_s = (self.retry_at_ms - self._means.now_ms()) / 1000
+        pause_s = self._retry_at_s - self._means.timers.seconds()
         linger_s = self._due_s - self._means.timers.seconds()
         if not urgent and not self._edus:
             self.state = State.RESTING

@@ -208,6 +208,8 @@ class World:
         """How long the ledger takes."""
         self.clock = Clock()
         self.log: list[str] = []
+        self.date_off_ms = 0
+        """By how much the date was set forward or back."""
         self.errors: list[Failure] = []
         self.courier = Courier(self.clock, self.log, travel_s=travel_s)
         self.disk = Disk()
@@ -228,7 +230,7 @@ class World:
             courier=self.courier,
             ledger=self.ledger,
             timers=self.clock,
-            now_ms=lambda: START_MS + round(self.clock.seconds() * 1000),
+            now_ms=lambda: START_MS + self.date_off_ms + round(self.clock.seconds() * 1000),
             random=self.random,
             spawn=self.spawn,
             position=lambda: self.position,

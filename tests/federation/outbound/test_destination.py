@@ -87,6 +87,18 @@ def test_pauses_grow_to_a_day(world: World) -> None:
     assert all(60_000 < pause <= 86_400 for pause in pauses[-3:])
 
 
+def test_a_date_that_is_set_back_makes_no_pause_longer(world: World) -> None:
+    world.courier.manners[A] = "down"
+    world.sender.send_edu("m.x", {}, [A])
+    world.run(600)
+    assert state(world) is State.RESTING  # given up, and nothing is owed
+    world.date_off_ms -= 86_400_000
+    del world.courier.manners[A]
+    world.say("r", A)
+    world.run(1_200)
+    assert world.told() == ["a.org: 1"]
+
+
 def test_a_peer_that_asks_for_patience_gets_it(world: World) -> None:
     world.courier.outcomes[A] = [Refused(A, 429, "M_LIMIT_EXCEEDED", "slowly", 60_000)]
     world.say("r", A)
