@@ -131,14 +131,23 @@ class PresenceBoard:
             if person.say(device_id, presence, status_msg, self._clock.now_ms()):
                 self._differs(person)
 
-    def choose(self, user_id: str, device_id: str, mood: Mood | None) -> None:
-        """Someone chooses how to be seen whatever the devices say, until another mood is chosen; None: by those."""
-        if self._settings.enabled:
-            person = self._people.get(user_id) or self._meet(user_id)
-            before = person.mood
-            differs = person.choose(device_id, mood, self._clock.now_ms())
-            if differs or mood != before or user_id in self._unread:
-                self._differs(person)
+    async def choose(self, user_id: str, device_id: str, mood: Mood | None) -> None:
+        """Someone chooses how to be seen whatever the devices say, until another mood is chosen; None: by those.
+
+        Durable when it answers: after a crash nobody who was invisible is to be seen.
+        """
+        if not self._settings.enabled:
+            return
+        person = self._people.get(user_id) or self._meet(user_id)
+        if user_id in self._unread:
+            saved = (await self._database.run(rows.read, [user_id])).get(user_id)
+            if saved is not None and user_id in self._unread:
+                _fill(person, saved, self._clock.now_ms())
+            self._unread.discard(user_id)
+        before = person.mood
+        if person.choose(device_id, mood, self._clock.now_ms()) or mood != before:
+            self._differs(person)
+        await self._database.write(rows.save, [_saved(person)])
 
     def joined(self, user_id: str) -> None:
         """A local user has come into a room: the others there should hear of the person."""
@@ -410,10 +419,7 @@ class PresenceBoard:
         if ready:
             for person in ready:
                 del self._unsaved[person.user_id]
-            saved = [
-                SavedPresence(one.user_id, one.state, one.status_msg, one.last_active_ms, one.mood) for one in ready
-            ]
-            await self._database.write(rows.save, saved)
+            await self._database.write(rows.save, [_saved(person) for person in ready])
         self._forget_gone()
 
     def _forget_gone(self) -> None:
@@ -432,6 +438,10 @@ def _read(
     cursor: Cursor, unread: list[str], homeless: list[str]
 ) -> tuple[dict[str, SavedPresence], dict[str, frozenset[int]]]:
     return rows.read(cursor, unread), membership_rows.joined_rooms(cursor, homeless)
+
+
+def _saved(person: Person) -> SavedPresence:
+    return SavedPresence(person.user_id, person.state, person.status_msg, person.last_active_ms, person.mood)
 
 
 def _fill(person: Person, saved: SavedPresence, now_ms: int) -> None:

@@ -29,4 +29,4 @@ async def put_status(board: PresenceBoard, who: Requester, ask: PutStatus) -> No
     """Be seen as online (and as away by oneself after a while), away, busy, or offline whatever one does."""
     if ask.status_msg is not UNSET:
         board.set(who.user_id, who.device_id, "online", ask.status_msg or None)
-    board.choose(who.user_id, who.device_id, MOODS[ask.status])
+    await board.choose(who.user_id, who.device_id, MOODS[ask.status])
