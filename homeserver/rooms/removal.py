@@ -79,6 +79,7 @@ class Removal:
 
     async def _put_out(self, room_id: str, sender: str, people: Sequence[str]) -> None:
         def work(draft: Draft) -> tuple[None, Along]:
+            draft.need_members(people)
             for user_id in people:
                 ref = draft.standing.state.get((MEMBER, user_id))
                 if ref is None or ref.membership not in THERE:

@@ -9,6 +9,7 @@ from homeserver.guilds.client import GuildsClient
 from homeserver.harness.client import until
 from homeserver.harness.ours import ServerProcess
 from homeserver.harness.person import V3, Person, in_path
+from tests.media.speech import SAID, speech
 from tests.stories.people import forbidden, people_of, upload
 
 SOON_MS = 1_500
@@ -45,6 +46,7 @@ def test_a_gathering(shared_server: ServerProcess) -> None:
     assert forbidden(lambda: bob.set_state(hall, "m.room.pinned_events", {"pinned": [notice]}))
     ann.set_state(hall, "m.room.pinned_events", {"pinned": [notice]})
     assert bob.content_of(hall, "m.room.pinned_events")["pinned"] == [notice]
+    _voice(ann, bob, hall)
     other = guild.create_channel("archive")
     assert set(guilds[bob.user_id].room(hall).forward(notice, [other])["events"]) == {other}
     until(lambda: cat.texts(other), ["We begin at half past seven"])
@@ -80,6 +82,20 @@ def test_a_gathering(shared_server: ServerProcess) -> None:
     figures = guild.analytics()
     assert figures["days"][-1]["messages"] >= 6 and figures["days"][-1]["joins"] >= 2
     assert forbidden(lambda: guilds[cat.user_id].guild(guild.guild_id).analytics())
+
+
+def _voice(ann: Person, bob: Person, room_id: str) -> None:
+    """A voice message is shown as a curve, written down, and found by what is said in it."""
+    uri = upload(ann, speech(), "audio/wav", "voice.wav")
+    voice = {"msgtype": "m.audio", "body": "Voice message", "url": uri, "org.matrix.msc3245.voice": {}}
+    ann.send(room_id, "m.room.message", voice)
+    bobs = GuildsClient(bob)
+    server_name, media_id = uri.removeprefix("mxc://").split("/")
+    curve = bobs.waveform(server_name, media_id)
+    assert curve["duration_ms"] > 500 and max(curve["waveform"]) > 100
+    until(lambda: bobs.transcript(server_name, media_id)["status"], "done")
+    assert bobs.transcript(server_name, media_id)["text"] == SAID
+    until(lambda: search(bob, "monday"), ["Voice message"])
 
 
 def edit(event_id: str, text: str) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -24,20 +22,10 @@ from tests.guilds.api import API, ApiHouse, at, hall
 from tests.guilds.test_moments import pass_ms
 from tests.media.films import sound
 from tests.media.hands import key_of, upload
+from tests.media.speech import SAID, speech
 from tests.relations.talk import send
 
 __all__ = ["hall"]
-
-SAID = "the meeting is on monday morning"
-
-
-@cache
-def speech() -> bytes:
-    """Somebody says so, in a voice that PocketSphinx's model takes for one."""
-    made = subprocess.run(
-        ["espeak-ng", "-v", "en-us+f3", "-s", "120", "--stdout", SAID], check=True, capture_output=True
-    ).stdout
-    return made
 
 
 class Scripted:
