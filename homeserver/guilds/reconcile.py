@@ -21,6 +21,8 @@ from twisted.internet.defer import Deferred
 from homeserver.errors import MatrixError
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
+from homeserver.guilds.permissions import CONNECT
+from homeserver.guilds.projection import CALL_TYPES
 from homeserver.guilds.steward import profile_of, state
 from homeserver.guilds.viewers import Viewers, has_closed, has_opened, is_lazy
 from homeserver.guilds.wanted import Policy, is_as_wanted, wanted_in_channel, wanted_in_guild
@@ -160,6 +162,7 @@ class Reconciler:
                 draft.add(state(self.steward, event_type, content, state_key))
         if channel is not None:
             self._put_out(draft, in_guild, guild, channel, pending)
+            self._hang_up(draft, guild, channel)
 
     def _put_out(self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending) -> None:
         """Let a channel follow the guild in who is banned, and put out who may not view it."""
@@ -180,6 +183,16 @@ class Reconciler:
         draft.need_members(leaving)
         for user_id, wanted in leaving.items():
             draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
+
+    def _hang_up(self, draft: Draft, guild: Guild, channel: Channel) -> None:
+        """End the call memberships of those who may not connect any more: the levels keep them from doing so."""
+        for event_type, state_key in draft.room.frame:
+            ref = draft.standing.state.get((event_type, state_key))
+            if event_type not in CALL_TYPES or ref is None or state_key.startswith("@"):
+                continue  # a key that is a user's id is that user's alone
+            event = draft.stored(ref.nid).event
+            if event.content and not guild.permissions(event.sender, channel) & CONNECT:
+                draft.add(state(self.steward, event_type, {}, state_key))
 
     def _arriving(self, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending) -> Sequence[str]:
         """People of this server who may view a channel, are not in it, and perhaps could not view it before."""

@@ -1,6 +1,6 @@
 """The gateway beside `/sync`, in one run: what idle connections take, and how soon a busy channel is heard.
 
-    CONNECTIONS=5000 MEMBERS=1000 MESSAGES=20 .venv/bin/python -m pytest tests/bench/beside_sync.py -s
+    CONNECTIONS=5000 EACH=10 MEMBERS=1000 MESSAGES=20 .venv/bin/python -m pytest tests/bench/beside_sync.py -s
 
 Clients are bare sockets in this process: they share the machine with the server, whichever way they listen.
 """
@@ -29,7 +29,7 @@ from tests.gateway.wire import Wire
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "5000"))
 MEMBERS = int(os.environ.get("MEMBERS", "1000"))
 MESSAGES = int(os.environ.get("MESSAGES", "20"))
-EACH = 10
+EACH = int(os.environ.get("EACH", "10"))
 """Idle connections of one account."""
 V3 = "/_matrix/client/v3"
 FILTER = json.dumps({"room": {"state": {"lazy_load_members": True}}, "presence": {"not_types": ["*"]}})

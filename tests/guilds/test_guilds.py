@@ -14,6 +14,7 @@ from tests.guilds.fixtures import GuildHouse, town
 
 __all__ = ["town"]
 
+CALL_MEMBER = "org.matrix.msc3401.call.member"
 MUTED = {"name": "muted", "permissions": [], "position": 1}
 MODS = {"name": "mods", "permissions": ["manage_messages", "kick_members", "ban_members"], "position": 5}
 
@@ -178,6 +179,24 @@ def test_what_levels_cannot_say(town: GuildHouse) -> None:
     assert "mention_everyone" in refused(town, "bob", general, quiet)
     send(town, "bob", general, text("x", **{"m.mentions": {"chat.guildhall.roles": ["loud"]}}))
     assert "M_FORBIDDEN" in refused(town, "bob", general, text("x", **{"chat.guildhall.on_behalf_of": "@ann:x"}))
+
+
+def test_who_loses_connect_is_out_of_the_call(town: GuildHouse) -> None:
+    guild_id = town.make_guild()
+    voice = town.channel(guild_id, "Voice")
+    keys = {name: f"_{town.user(name)}_DEVICE_m.call" for name in ("bob", "cat")}
+    for name, key in keys.items():
+        town.enter(guild_id, name)
+        town.set_state(name, voice, CALL_MEMBER, {"application": "m.call", "device_id": "DEVICE"}, key)
+    overrides = {town.user("bob"): {"deny": ["connect"]}}
+    town.set(guild_id, "chat.guildhall.channel", voice, {"kind": "voice", "overrides": overrides})
+    assert town.content(voice, CALL_MEMBER, keys["bob"]) == {}
+    assert town.content(voice, CALL_MEMBER, keys["cat"])["device_id"] == "DEVICE"
+    with pytest.raises(Forbidden):
+        town.set_state("bob", voice, CALL_MEMBER, {"device_id": "DEVICE"}, keys["bob"])
+    position = town.house.hub.position
+    town.settle(guild_id)
+    assert town.house.hub.position == position
 
 
 def test_slow_mode(town: GuildHouse) -> None:
