@@ -31,6 +31,7 @@ from storage.database import Database
 from storage.expiry import BEGINNING, Place
 
 PAGE = 200
+LAST_MS = 2**63 - 1
 LONGEST_NAP_S = 24 * 3600.0
 """A timer that is set for longer than that is set anew in between."""
 RETRY_S = 30.0
@@ -156,7 +157,13 @@ class Expiry:
     async def _sweep_room(self, room_nid: int, lifetime: int | None) -> None:
         if lifetime is None:
             return
-        before = self.clock.now_ms() - lifetime
+        await self._take_away(room_nid, self.clock.now_ms() - lifetime)
+
+    async def empty(self, room_nid: int) -> None:
+        """Take away all messages of a room, whatever its state and the settings say. Answers when they are gone."""
+        await self._take_away(room_nid, LAST_MS)
+
+    async def _take_away(self, room_nid: int, before: int) -> None:
         after: Place | None = BEGINNING
         while after is not None:
             nids, after = await self.database.run(expiry.messages_before, room_nid, before, after, PAGE)

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from homeserver.friends.api.rooms import DeleteRoom, delete_room
 from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.closing import Closer
+from homeserver.retention.expiry import Expiry
 from homeserver.rooms.removal import Removal
 from homeserver.tasks import Tasks
 from storage import aliases, directory
@@ -52,9 +53,32 @@ def test_an_admin_may_be_outside(street: FriendHouse) -> None:
     street.join("bob", room_id)
     house = street.house
     admin = attrs.evolve(street.who("dan"), is_admin=True)
-    parts = (house.part(Removal), house.part(Desk), house.part(Closer), house.part(Tasks))
+    parts = (house.part(Removal), house.part(Desk), house.part(Closer), house.part(Expiry), house.part(Tasks))
     street.wait(Deferred.fromCoroutine(delete_room(*parts, admin, DeleteRoom(room_id))))
     assert street.membership("ann", room_id) == street.membership("bob", room_id) == "leave"
+
+
+def test_what_was_said_is_purged_where_that_is_asked_for(street: FriendHouse) -> None:
+    guild_id = street.new()
+    channel = street.channel(guild_id, "general")
+    kept = street.create("ann", preset="private_chat")
+    room_id = street.create("ann", preset="private_chat")
+    for where in (channel, kept, room_id):
+        for number in range(3):
+            street.say("ann", where, f"a secret of {number}", f"{where}{number}")
+    street.call("ann", "DELETE", at("rooms", kept))
+    for place in (room_id, guild_id):
+        street.call("ann", "DELETE", at("rooms", place) + "?purge=true")
+    street.rest()
+    assert [street.wait(street.house.database.run(secrets_in, one)) for one in (kept, room_id, channel)] == [3, 0, 0]
+
+
+def secrets_in(cursor: Cursor, room_id: str) -> int:
+    """How many messages of a room still say what they said."""
+    rows = cursor.execute(
+        "SELECT e.raw FROM events e JOIN rooms r ON r.nid = e.room_nid WHERE r.room_id = ?", (room_id,)
+    ).fetchall()
+    return sum(b"a secret" in bytes(raw) for (raw,) in rows)
 
 
 def test_rooms_of_guilds(street: FriendHouse) -> None:

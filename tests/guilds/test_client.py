@@ -106,7 +106,7 @@ def everything(guilds: GuildsClient) -> list[Callable[[], object]]:
         lambda: guilds.set_status("busy", status_msg="baking"),
         lambda: guilds.mute(ROOM, 5),
         lambda: guilds.unmute(ROOM),
-        room.delete,
+        lambda: room.delete(purge=True),
         lambda: room.status("$event/1"),
         lambda: room.edits("$event/1"),
         lambda: room.forward("$event/1", [ROOM]),

@@ -55,9 +55,9 @@ class RoomClient:
 
     # -- the room ----------------------------------------------------------------------------------------------
 
-    def delete(self) -> None:
-        """End it: everybody is put out."""
-        self._call("DELETE")
+    def delete(self, *, purge: bool = False) -> None:
+        """End it: everybody is put out. `purge`: its messages are gone from the server's database too."""
+        self._call("DELETE", query={"purge": "true"} if purge else None)
 
     def analytics(self, **query: int) -> Json:
         """How much was said, and who came and went, by day. `query`: `from` and `to`."""
