@@ -569,7 +569,6 @@ def build(
         access=access,
         authenticate=accounts.sessions.authenticate,
         clockwork=clockwork,
-        friends=befriending.news,
         limits=limits,
         tasks=tasks,
         reactor=reactor,

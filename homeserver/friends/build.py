@@ -95,7 +95,7 @@ def build_friends(
     door = maker.door
     pairs = Pairs(database, rooms, door.events, account_data, invite_filter)
     glances = NoGlances() if remote is None else InvitationGlances(remote.outside)
-    news = News()
+    news = News(database)
     words = Words(database, door, StandAlone() if client is None else FriendsServers(client, tasks))
     direct = DirectRooms(pairs, maker, memberships, DirectList(account_data), words, news, glances)
     watch = Watch(door.identity.server_name, direct, database, hub, tasks, door.clock.timers)

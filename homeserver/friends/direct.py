@@ -136,7 +136,7 @@ class DirectRooms:
             await self.welcome(user_id, other_id, room_id, asked=asks)
             await self.refresh(user_id, other_id, room_id, user_id)
             return
-        self.news.tell_change(user_id, other_id, room_id, before or NONE, relation, other_id)
+        await self.news.tell_change(user_id, other_id, room_id, before or NONE, relation, other_id)
 
     async def give_way(self, user_id: str, other_id: str) -> None:
         """Where both opened a room at the same moment, come over to the other's if that is the one that stays; for who
@@ -161,8 +161,8 @@ class DirectRooms:
         before = await self.pairs.database.write(rows.remove, user_id, other_id, room_id)
         await self.listing.remove(user_id, other_id, room_id)
         if before is not None:
-            self.news.tell_change(user_id, other_id, room_id, before, NONE, by)
-            self.news.tell("dm.deleted", user_id, other_id, room_id)
+            await self.news.tell_change(user_id, other_id, room_id, before, NONE, by)
+            await self.news.tell("dm.deleted", user_id, other_id, room_id)
 
     async def say(self, user_id: str, other_id: str, room: LiveRoom, state: State) -> None:
         """Say somebody's half of a friendship; for who has the turn. Of what can't be said in the room the other
@@ -185,7 +185,7 @@ class DirectRooms:
         noted = DirectRoom(user_id, other_id, room_id, relation)
         before = await self.pairs.database.write(rows.set_relation, noted)
         if before is not None:
-            self.news.tell_change(user_id, other_id, room_id, before, relation, by)
+            await self.news.tell_change(user_id, other_id, room_id, before, relation, by)
 
     async def abandon(self, reading: Reading) -> None:
         """Leave a room that is not to be that of the two, and take back the invitation to it."""
@@ -270,7 +270,7 @@ class DirectRooms:
             await self.pairs.database.write(rows.remove, user_id, other_id, room_id)
             raise
         await self.listing.add(user_id, other_id, room_id)
-        self.news.tell("dm.created", user_id, other_id, room_id)
+        await self.news.tell("dm.created", user_id, other_id, room_id)
         await self.refresh(user_id, other_id, room_id, user_id)
         reading = await self.pairs.read(user_id, other_id, room_id)
         assert reading is not None, "nobody else could have put them out of it"
@@ -300,7 +300,7 @@ class DirectRooms:
         if not was_listed:
             await self.listing.add(user_id, other_id, room_id)
         if is_new or not was_listed:
-            self.news.tell("dm.created", user_id, other_id, room_id)
+            await self.news.tell("dm.created", user_id, other_id, room_id)
 
     def _is_ours(self, user_id: str) -> bool:
         return server_of(user_id) == self.maker.door.identity.server_name

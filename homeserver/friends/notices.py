@@ -1,15 +1,16 @@
-"""Who wants to hear of friends and direct rooms: the port by which the gateway does.
-
-friendships.news.listeners.append(listener)
-"""
+"""What somebody is told of friends and direct rooms, in its place in the stream: who was away hears it later."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
-import msgspec
-from attrs import field, frozen
+from attrs import frozen
 
+from homeserver.streams.hub import Hub
+from homeserver.streams.positions import take_position
+from storage import friend_news as rows
+from storage.database import Database
+from storage.friend_news import FriendNews
 from storage.friends import FRIENDS, INCOMING, NONE, OUTGOING
 
 Kind = Literal[
@@ -22,36 +23,35 @@ Kind = Literal[
 ]
 
 
-class FriendNotice(msgspec.Struct, frozen=True):
-    """Something happened between two people, as one of them, who lives here, is told it."""
+@frozen
+class FriendNotice:
+    """The notice of one: `publish` makes it known."""
 
-    kind: Kind
-    user_id: str
-    """Who is told."""
-    other_id: str
-    room_id: str
+    news: FriendNews
 
+    @property
+    def position(self) -> int:
+        return self.news.position
 
-class FriendListener(Protocol):
-    """Told of every change once it is durable: must not wait and must not raise."""
-
-    def friend_news(self, notice: FriendNotice) -> None: ...
+    def publish(self, hub: Hub) -> None:
+        hub.mark_news(self.news.user_id, self.news.position)
 
 
 @frozen
 class News:
-    """Tells all who listen."""
+    """Tells of them."""
 
-    listeners: list[FriendListener] = field(factory=list)
+    database: Database
 
-    def tell(self, kind: Kind, user_id: str, other_id: str, room_id: str) -> None:
-        for listener in self.listeners:
-            listener.friend_news(FriendNotice(kind, user_id, other_id, room_id))
+    async def tell(self, kind: Kind, user_id: str, other_id: str, room_id: str) -> None:
+        """Durable, and on its way to whoever is connected, when it answers."""
+        news = FriendNews(user_id, take_position(self.database.counters), kind, other_id, room_id)
+        await self.database.write_and_tell(FriendNotice(news), rows.add, news)
 
-    def tell_change(self, user_id: str, other_id: str, room_id: str, before: int, after: int, by: str) -> None:
+    async def tell_change(self, user_id: str, other_id: str, room_id: str, before: int, after: int, by: str) -> None:
         """What the other is to somebody has changed, by what one of them did."""
         if (kind := kind_of(before, after, by_self=by == user_id)) is not None:
-            self.tell(kind, user_id, other_id, room_id)
+            await self.tell(kind, user_id, other_id, room_id)
 
 
 def kind_of(before: int, after: int, *, by_self: bool) -> Kind | None:

@@ -9,11 +9,9 @@ from attrs import frozen
 
 from config.gateway import Gateway as Settings
 from homeserver.delayed.clockwork import Clockwork
-from homeserver.friends.notices import News
 from homeserver.gateway.calls import Calls
 from homeserver.gateway.connection import Services
 from homeserver.gateway.frames import Frames
-from homeserver.gateway.friends import FriendEvents
 from homeserver.gateway.lobby import Lobby
 from homeserver.gateway.stream import Stream
 from homeserver.gateway.teller import Teller
@@ -56,7 +54,6 @@ def build_gateway(
     access: RoomAccess,
     authenticate: Authenticate,
     clockwork: Clockwork,
-    friends: News,
     limits: RateLimiter,
     tasks: Tasks,
     reactor: Any,
@@ -92,5 +89,4 @@ def build_gateway(
             "voice.moderate": voice.moderate,
         }
     )
-    friends.listeners.append(FriendEvents(lobby))
     return Gateway(lobby, calls, voice)

@@ -1,6 +1,7 @@
 """What happened between two places of the stream, for one person, as the events that a connection says.
 
     feed: which rooms changed ── their events since ── may the person see them? ── frames ── in the order of the stream
+         ├── what is to be told of friends, in its place among them
          └── receipts, typing, presence: as they are now, after all of it
 
 The same steps as those of a `/sync`, which hands out sections where this hands out events one by one.
@@ -24,8 +25,8 @@ from homeserver.streams.hub import Feed, Hub, newer
 from homeserver.sync.engine import Sync
 from homeserver.sync.timeline import Span, Viewer
 from homeserver.userdata.ignoring import without_ignored
+from storage import friend_news, spans
 from storage import memberships as membership_rows
-from storage import spans
 
 MOST_IN_A_ROOM = 500
 MOST_MISSED = 2_000
@@ -100,12 +101,30 @@ class Stream:
         found: list[Said] = []
         if place.after < upto.position:
             found = await self._happened(who, feed, Viewer(who.user_id, ignored), place, upto)
+            if news := await self._friend_news(feed, place, upto):
+                found = sorted([*found, *news], key=_by_place)
         found += [(upto, family, body) for family, body in await self._passing(feed, place, upto, ignored)]
         return News(found, upto)
 
     def took(self, who: Requester, place: Place) -> None:
         """A client has been given everything up to there."""
         self.sync.deliveries.note(who.user_id, place.after)
+
+    async def _friend_news(self, feed: Feed, place: Place, upto: Place) -> list[tuple[Place, str, bytes]]:
+        if place.after >= max(feed.floor, feed.news):
+            return []
+        rows = await self.sync.database.run(friend_news.since, feed.user_id, place.after, upto.position)
+        if len(rows) >= friend_news.KEPT:
+            raise TooFar()
+        return [
+            (
+                Place(one.position, 0, place.serial),
+                one.kind.partition(".")[0],
+                _body(one.kind, {"room_id": one.room_id, "user_id": one.other_id}),
+            )
+            for one in rows
+            if one.position != place.position
+        ]
 
     async def _happened(self, who: Requester, feed: Feed, viewer: Viewer, place: Place, upto: Place) -> list[Said]:
         wanted = await self._spans(feed, place, upto)
@@ -226,6 +245,10 @@ class Stream:
             assert room is not None
             found.append((kind, _body(kind, {"room_id": room.room_id, **more})))
         return found
+
+
+def _by_place(event: tuple[Place, str, bytes]) -> tuple[int, int]:
+    return event[0].position, event[0].step
 
 
 def _body(kind: str, data: Mapping[str, Any]) -> bytes:

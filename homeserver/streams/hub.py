@@ -63,6 +63,8 @@ class Feed:
     """Rooms whose membership of the user changed → position; oldest change first."""
     account: int = 0
     """Newest position of a change to the user's own data (account data, filters of lists)."""
+    news: int = 0
+    """Newest position of something to be told of friends and direct rooms."""
     devices: int = 0
     """Newest position of a change to somebody's list of devices, of those that the user may ask for."""
     presence: int = 0
@@ -164,6 +166,13 @@ class Hub:
         feed = self._feeds.get(user_id)
         if feed is not None:
             feed.account = position
+            self.wake(feed)
+
+    def mark_news(self, user_id: str, position: int) -> None:
+        """There is something to be told to the user of friends and direct rooms."""
+        feed = self._feeds.get(user_id)
+        if feed is not None:
+            feed.news = position
             self.wake(feed)
 
     def mark_devices(self, user_id: str, room_nids: Iterable[int], position: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from attrs import define, field
 from homeserver.app import House
 from homeserver.friends.notices import FriendNotice
 from storage.accounts import Account, add_account
+from storage.friend_news import FriendNews
 from tests.fixtures_fleet import PostBox
 from tests.guilds.api import ApiHouse, at
 from tests.guilds.fixtures import open_guild_house
@@ -22,17 +23,17 @@ PEOPLE = ("ann", "bob", "cat", "dan")
 
 @define
 class Ear:
-    """A listener that remembers what it heard."""
+    """Remembers what people were told."""
 
-    heard: list[FriendNotice] = field(factory=list)
+    heard: list[FriendNews] = field(factory=list)
 
-    def friend_news(self, notice: FriendNotice) -> None:
-        self.heard.append(notice)
+    def committed(self, notices: Sequence[object]) -> None:
+        self.heard += [notice.news for notice in notices if isinstance(notice, FriendNotice)]
 
     def of(self, user_id: str) -> list[str]:
         """The kinds of what somebody was told, and forget them."""
-        kinds: list[str] = [notice.kind for notice in self.heard if notice.user_id == user_id]
-        self.heard = [notice for notice in self.heard if notice.user_id != user_id]
+        kinds = [news.kind for news in self.heard if news.user_id == user_id]
+        self.heard = [news for news in self.heard if news.user_id != user_id]
         return kinds
 
 
@@ -97,7 +98,7 @@ def street(tmp_path: Path, database_url: str) -> Iterator[FriendHouse]:
     house = FriendHouse(opened.house, opened.reactor)
     for account in settle_in(house.house, house.user("x").partition(":")[2]):
         house.wait(house.house.database.write(add_account, account))
-    house.house.friends.news.listeners.append(house.ear)
+    house.house.database.on_commit(house.ear.committed)
     yield house
     house.rest()
     house.wait(house.house.close())
@@ -134,7 +135,7 @@ class FriendFleet(GuildFleet):
         member = FriendMember(plain.house, plain.reactor, plain.fleet, plain.name, plain.post)
         for account in settle_in(house, name):
             self.wait(house.database.write(add_account, account))
-        house.friends.news.listeners.append(member.ear)
+        house.database.on_commit(member.ear.committed)
         return member
 
     def two(self) -> tuple[FriendMember, FriendMember]:

@@ -30,6 +30,7 @@ from storage import (
     events,
     expiry,
     filters,
+    friend_news,
     friends,
     gaps,
     graph,
@@ -83,6 +84,7 @@ from storage.dehydrated_devices import Dehydrated
 from storage.destinations import Attempts
 from storage.device_keys import CrossSigningKey, KeySignature
 from storage.device_lists import DeviceUpdate
+from storage.friend_news import FriendNews
 from storage.friends import DirectRoom, Word
 from storage.guild_invites import Invite
 from storage.guilds import AuditEntry
@@ -448,6 +450,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: guilds.set_tended(cursor, "!other"),
         lambda cursor: guilds.left_behind(cursor, ALICE),
         lambda cursor: guilds.spoilt(cursor, ALICE),
+        lambda cursor: friend_news.add(cursor, FriendNews(ALICE, 5, "dm.created", BOB, room.room_id)),
+        lambda cursor: friend_news.since(cursor, ALICE, 4, 5),
         lambda cursor: guilds.set_closing(cursor, room.room_id),
         lambda cursor: guilds.closing(cursor),
         lambda cursor: guilds.set_closed(cursor, "!other"),

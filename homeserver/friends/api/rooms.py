@@ -31,7 +31,7 @@ async def delete_room(
     """Delete a room: everybody is put out of it and forgets it, and it leaves the directory.
 
     As who made it, or as an admin of the server; a guild as its owner, its channels with `manage_channels`. With
-    `purge` its messages are gone from the database, the search and the media (if nothing else shows them) when it answers.
+    `purge` its messages are gone from database, search and media (if nothing else shows them) when it answers.
     """
     room = await desk.rooms.get(require_room_id(ask.room_id))
     guild_id = None if room is None or room.membership_of(who.user_id) != "join" else guild_id_of(room)
