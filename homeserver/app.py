@@ -601,7 +601,8 @@ def build(
         access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
         sync, sliding, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
-        Reports(database, history, clock), clockwork, expiry, Relays(settings.voip, clock),
+        Reports(database, history, clock, listeners=[guilds.reporting.reported]),
+        clockwork, expiry, Relays(settings.voip, clock),
         Forwarder(relating.listing, rooms, sender, limits), scribe,
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}

@@ -8,7 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#reporting-content
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from attrs import field, frozen
@@ -40,6 +40,8 @@ class Reports:
     history: History
     clock: Clock
     random: Random = field(factory=Random)
+    listeners: list[Callable[[NewReport], None]] = field(factory=list)
+    """Told of every report once it is taken down: must not wait and must not raise."""
 
     async def event(self, reporter: str, room_id: str, event_id: str, reason: str) -> None:
         """Report an event of a room that one is in. Raises NotFound where it is not, or one may not see the event."""
@@ -52,6 +54,7 @@ class Reports:
         found = (await self.history.event(room.room_id, reporter, event_id)).event[0].event
         report = NewReport(reporter, reason, self.clock.now_ms(), room_id, event_id, found.sender)
         await self.database.write(rows.add, report)
+        self._tell(report)
 
     async def room(self, reporter: str, room_id: str, reason: str) -> None:
         """Report a room that this server may know."""
@@ -60,8 +63,8 @@ class Reports:
             report = NewReport(reporter, reason, self.clock.now_ms(), room_id=parse_room_id(room_id))
         except InvalidIdentifier:
             report = None
-        if report is not None:
-            await self.database.write(_add_if_known, report)
+        if report is not None and await self.database.write(_add_if_known, report):
+            self._tell(report)
         await self._pause()
 
     async def user(self, reporter: str, user_id: str, reason: str) -> None:
@@ -109,6 +112,10 @@ class Reports:
         """Note what was decided, also where something was before. None where there is no such report."""
         return await self.database.write(rows.decide, number, by, state, note, self.clock.now_ms())
 
+    def _tell(self, report: NewReport) -> None:
+        for listener in self.listeners:
+            listener(report)
+
     async def _pause(self) -> None:
         pause: Deferred[None] = Deferred()
         self.clock.timers.callLater(self.random.uniform(0, LONGEST_PAUSE_S), pause.callback, None)
@@ -120,7 +127,7 @@ def _check_reason(reason: str) -> None:
         raise InvalidParam(f"`reason` has at most {LONGEST_REASON_BYTES} bytes")
 
 
-def _add_if_known(cursor: Cursor, report: NewReport) -> None:
+def _add_if_known(cursor: Cursor, report: NewReport) -> bool:
     if report.room_id is not None:
         is_known = room_rows.find_nid(cursor, report.room_id) is not None
     else:
@@ -129,3 +136,4 @@ def _add_if_known(cursor: Cursor, report: NewReport) -> None:
         is_known = has_account or strings.find(cursor, report.user_id) is not None  # met in some room
     if is_known:
         rows.add(cursor, report)
+    return is_known

@@ -15,6 +15,7 @@ from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.abroad.errands import Errands
+from homeserver.guilds.abroad.reporting import Reporting
 from homeserver.guilds.abroad.tending import Tending
 from homeserver.guilds.api.desk import Desk
 from homeserver.guilds.api.features import FEATURES
@@ -64,6 +65,7 @@ class Guilds:
     doors: GuildDoors
     errands: Errands
     tending: Tending
+    reporting: Reporting
     arrivals: Arrivals
     """A say in what comes from other servers."""
     policing: Policing
@@ -147,6 +149,7 @@ def build_guilds(
         doors,
         errands,
         tending,
+        Reporting(rooms, errands, tasks),
         arrivals,
         Policing(steward, rooms, book, arrivals),
         RoomRights(rooms, book, door.events),

@@ -12,6 +12,7 @@ from homeserver.accounts.openid import OpenIdTokens
 from homeserver.accounts.registration import Registration
 from homeserver.errors import Forbidden, UnknownToken
 from homeserver.guilds.abroad.errands import ACTIONS
+from homeserver.reports import Reports
 from tests.guilds.api import at
 from tests.guilds.fleet import GuildFleet, GuildMember, guild_fleet
 
@@ -138,6 +139,25 @@ def test_a_code_of_another_server(guild_fleet: GuildFleet) -> None:
     assert b.refused("eve", "POST", f"{afar}/join") == "404 M_NOT_FOUND"  # it was for one
     own = a.done("ann", "POST", at("guilds", guild_id, "invites"), {})["code"]
     assert a.done("cat", "POST", at("invites", f"{own}@a.example", "join"))["guild_id"] == guild_id
+
+
+def test_what_members_report_comes_to_those_who_moderate(guild_fleet: GuildFleet) -> None:
+    a, b, guild_id = settled(guild_fleet)
+    general = a.names("ann", guild_id)["general"]
+    rude = a.say("ann", general, "rude")
+    guild_fleet.come_to_rest()
+    b.wait(b.house.part(Reports).event(b.user("bob"), general, rude, "by any client"))
+    guild_fleet.come_to_rest()
+    reports = ("guilds", guild_id, "reports")
+    b.done("bob", "POST", at(*reports), {"room_id": general, "event_id": rude, "reason": "by the guild's call"})
+    found = a.done("ann", "GET", at(*reports))["reports"]
+    assert [(one["reporter"], one["event_id"], one["reason"]) for one in found] == [
+        (b.user("bob"), rude, "by the guild's call"),
+        (b.user("bob"), rude, "by any client"),
+    ]
+    assert b.refused("bob", "POST", at(*reports), {"room_id": general, "event_id": "$none"}) == "404 M_NOT_FOUND"
+    assert b.refused("bob", "POST", at(*reports), {"room_id": "!other"}) == "404 M_NOT_FOUND"
+    assert b.refused("eve", "POST", at(*reports), {"room_id": general}) == "404 M_NOT_FOUND"
 
 
 def test_partitions_and_restarts(guild_fleet: GuildFleet) -> None:

@@ -92,6 +92,7 @@ def everything(guilds: GuildsClient) -> list[Callable[[], object]]:
         lambda: guild.delete_emoji("smile"),
         lambda: list(guild.audit(limit=5)),
         lambda: list(guild.reports(state="open")),
+        lambda: guild.report(ROOM, "$event/1", "rude"),
         lambda: guild.decide_report("7", "resolved", "done"),
         lambda: guild.analytics(**{"from": 1, "to": 2}),
         guilds.friends,

@@ -52,6 +52,7 @@ def schemas_in(value: Any) -> list[Any]:
 GOOD = {
     "name": "A name", "user_id": "@zoe:test.example", "layout": [], "roles": [], "url": "mxc://a/b", "at_ts": 2**50,
     "content": {}, "room_ids": ["!none"], "state": "open", "status": "online",
+    "room_id": "!none",
 }  # fmt: skip
 WRONG: list[Any] = [[[]], {"a": {"b": 1}}, -1, 1.5, "\\0", "", True]
 

@@ -1,7 +1,8 @@
 """`guilds/{guild_id}/reports`: what members reported in the rooms of a guild, and what was done about it.
 
-Members report by the Matrix API (`homeserver.client.report`). Whoever holds `manage_messages` in a channel deals with
-what was reported there; for the guild's own room it must be held in the guild.
+Members report by the Matrix API (`homeserver.client.report`), whichever server they are of, or by a call here. Whoever
+holds `manage_messages` in a channel deals with what was reported there; for the guild's own room it must be held in the
+guild.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import InvalidParam, NotFound
-from homeserver.guilds.api.desk import Desk
-from homeserver.guilds.api.fields import API, Limit, Reason
+from homeserver.guilds.api.desk import Desk, require_channel
+from homeserver.guilds.api.fields import API, Id, Limit, Reason
 from homeserver.guilds.model import Guild
 from homeserver.guilds.permissions import MANAGE_MESSAGES
 from homeserver.guilds.ranks import check_permission
@@ -62,6 +63,15 @@ class ListReports(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     state: State | None = None
 
 
+class MakeReport(msgspec.Struct, frozen=True):
+    guild_id: str
+    room_id: Id
+    """A channel, or the guild itself."""
+    event_id: Id | None = None
+    """None: the room is reported."""
+    reason: str = ""
+
+
 class Decide(msgspec.Struct, frozen=True):
     guild_id: str
     report_id: str
@@ -81,6 +91,18 @@ async def list_reports(desk: Desk, reports: Reports, who: Requester, ask: ListRe
     found = await reports.page(before, limit + 1, room_ids=room_ids, state=ask.state)
     page = found[:limit]
     return ReportPage([_answer(one) for one in page], str(page[-1].nid) if len(found) > limit else None)
+
+
+@route("POST", ALL, auth=VISITOR, rate="report")
+async def make_report(desk: Desk, reports: Reports, who: Requester, ask: MakeReport) -> None:
+    """Report a message, or all of a room, to those who moderate the guild. So do the Matrix API's calls."""
+    guild = await desk.guild(ask.guild_id, who.user_id)
+    if ask.room_id != ask.guild_id:
+        require_channel(guild, who.user_id, ask.room_id)
+    if ask.event_id is None:
+        await reports.room(who.user_id, ask.room_id, ask.reason)
+    else:
+        await reports.event(who.user_id, ask.room_id, ask.event_id, ask.reason)
 
 
 @route("PATCH", f"{ALL}/{{report_id}}", auth=VISITOR, rate="write")

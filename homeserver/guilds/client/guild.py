@@ -177,6 +177,11 @@ class GuildClient:
         """What members reported, newest first, page by page. `state`: open, resolved or dismissed."""
         return self._pages("reports", {"limit": limit, **({} if state is None else {"state": state})})
 
+    def report(self, room_id: str, event_id: str | None = None, reason: str = "") -> None:
+        """Report a message, or all of a room, to those who moderate."""
+        body = {"room_id": room_id, "reason": reason, **({} if event_id is None else {"event_id": event_id})}
+        self._call("POST", "reports", body=body)
+
     def decide_report(self, report_id: str, state: str, note: str | None = None) -> None:
         self._call("PATCH", "reports", report_id, body={"state": state, **({} if note is None else {"note": note})})
 

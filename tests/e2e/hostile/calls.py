@@ -133,6 +133,8 @@ class Scene:
         match route.path.rpartition("/")[2]:
             case "invite":
                 body["user_id"] = self.friend.user_id
+            case "reports":
+                body["room_id"] = self.guild["guild_channel"]
             case "dehydrated_device":
                 keys = {"algorithms": [], "keys": {}, "user_id": self.person.user_id, "device_id": "ASLEEP"}
                 body |= {"device_id": "ASLEEP", "device_keys": keys}
