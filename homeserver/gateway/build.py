@@ -78,6 +78,7 @@ def build_gateway(
     lobby = Lobby(settings, services, reactor)
     voice = VoiceDesk(calls, access, book, clockwork, limits, lobby, sync.clock, roll)
     lobby.rounds.append(voice.beat)
+    lobby.returns.append(voice.show)
     calls.others.update(
         {
             "room.subscribe": views.subscribe,

@@ -289,6 +289,7 @@ class Connection:
         if self._say(news.events):
             self._place = news.place
         self._note()
+        self._lobby.returned(who)
         self.changed()
         return True
 

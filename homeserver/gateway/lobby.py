@@ -43,6 +43,8 @@ class Lobby:
     """By user id."""
     rounds: list[Callable[[], Coroutine[Any, Any, None]]] = field(factory=list, init=False)
     """What is to be done every ten seconds, as long as anybody is connected."""
+    returns: list[Callable[[Requester], Coroutine[Any, Any, None]]] = field(factory=list, init=False)
+    """What is to be done for a device that comes back to where it was: what has no place in the stream is told anew."""
     _closing: bool = field(default=False, init=False)
     _sweeping: LoopingCall = field(init=False)
     _rounds: int = field(default=0, init=False)
@@ -82,6 +84,11 @@ class Lobby:
         """It said who it is."""
         self.strangers.pop(connection, None)
         self.connections.setdefault(user_id, {})[connection] = None
+
+    def returned(self, who: Requester) -> None:
+        """It heard what it had missed, as far as the stream tells it."""
+        for work in self.returns:
+            self.services.tasks.spawn("gateway.return", work(who))
 
     def leave(self, connection: Connection) -> None:
         self.strangers.pop(connection, None)

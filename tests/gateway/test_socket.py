@@ -157,8 +157,7 @@ def test_rooms_to_subscribe_to(server: ServerProcess, ann: Person) -> None:
     bob.call("POST", f"/_matrix/client/v3/join/{room_id}", {})
     client = GatewayClient(server.port, bob.token, query=f"?room={room_id}")
     ann.call("POST", f"/_matrix/client/v3/rooms/{room_id}/kick", {"user_id": bob.user_id})
-    kind, data = client.next()
-    assert (kind, data["membership"]) == ("room.deleted", "leave")
+    assert client.until("room.deleted")["membership"] == "leave"
     assert client.wire.closed() == 4003
 
 

@@ -172,7 +172,7 @@ def test_connections_that_die(hall: ApiHouse) -> None:
     assert told(ann) == []
     back = connect(hall, "bob", ["voice"], after=bob)
     pass_by(hall, 60)
-    assert told(ann) == [] and told(back) == []
+    assert told(ann) == [] and told(back) == [{"bob": ()}]
     back.drop()
     pass_by(hall, 60)
     assert told(ann) == [{}]
@@ -189,3 +189,14 @@ def pass_by(hall: ApiHouse, seconds: int) -> None:
             for connection in theirs:
                 connection.stirred()
         settle(hall)
+
+
+def test_who_comes_back_sees_how_everybody_is_by_now(hall: ApiHouse) -> None:
+    club = Club(hall, "bob")
+    ann, bob = club.ears
+    ask(ann, "voice.join", room_id=club.stage)
+    assert told(bob)[-1] == {"ann": ()}
+    bob.drop()
+    ask(ann, "voice.state", muted=True, camera=True)
+    again = connect(hall, "bob", ["voice"], after=bob)
+    assert told(again) == [{"ann": ("muted", "camera")}]

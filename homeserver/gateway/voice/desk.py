@@ -212,6 +212,14 @@ class VoiceDesk:
                 except MatrixError:
                     self.booth.leave(seat)  # it has come to its end all the same, as by a kick
 
+    async def show(self, who: Requester) -> None:
+        """Tell a device that was away how those in calls are heard and seen by now."""
+        for room_id in dict.fromkeys(seat.room_id for seat in self.booth):
+            room = await self._access.rooms.get(room_id)
+            if room is not None and who.user_id in room.local_joined:
+                data = {"room_id": room_id, "members": await self.roll.of(room)}
+                self._everyone.push_to(who.user_id, "voice.state", data, who.device_id)
+
     # ----------------------------------------------------------------------------------------------------------
 
     async def _enter(self, who: Requester, room_id: str) -> Seat:
