@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -16,6 +16,7 @@ import orjson
 from attrs import define, field, frozen
 
 from homeserver.errors import BadJson, MatrixError
+from homeserver.guilds.api.fields import API
 from homeserver.http.answer import answer_of, encode_json
 from homeserver.http.limits import RateLimiter
 from homeserver.http.route import Requester, RequestInfo
@@ -126,18 +127,13 @@ class Read(msgspec.Struct, frozen=True):
         return Http("POST", f"{ROOMS}/{at(self.room_id, 'receipt', 'm.read', self.event_id)}", {})
 
 
-STATUSES = {"online": "online", "away": "unavailable", "unavailable": "unavailable", "invisible": "offline"}
-
-
 class SetPresence(msgspec.Struct, frozen=True):
-    status: Text
+    status: Literal["online", "away", "busy", "invisible"]
     status_msg: str | None = None
 
     def request(self, who: Requester) -> Http:
-        if self.status not in STATUSES:
-            raise BadJson(f"`status` is one of {', '.join(STATUSES)}")
-        body = {"presence": STATUSES[self.status], "status_msg": self.status_msg}
-        return Http("PUT", f"/_matrix/client/v3/presence/{at(who.user_id)}/status", body)
+        message = {} if self.status_msg is None else {"status_msg": self.status_msg}
+        return Http("PUT", f"{API}/status", {"status": self.status, **message})
 
 
 class RequestAsk(Protocol):
