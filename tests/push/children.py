@@ -28,9 +28,13 @@ def running(module: str, directory: Path) -> Iterator[str]:
         process.wait()
 
 
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # five callers at once are soon there, and the next is sent away
+
+
 def serve(handler: type[BaseHTTPRequestHandler], port_file: str) -> None:
     """The other end of `running`, in the process itself."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Listener(("127.0.0.1", 0), handler)
     written = Path(port_file + ".new")
     written.write_text(str(server.server_address[1]))
     written.rename(port_file)

@@ -165,7 +165,7 @@ KEY = {"first_message_index": 0, "forwarded_count": 0, "is_verified": True, "ses
 """A backed up room key."""
 
 QUERY = {
-    "role": "everyone", "q": "alice", "state": "open", "purge": "true",
+    "role": "everyone", "q": "alice", "state": "open", "purge": "true", "room": "!none",
     "dir": "b", "limit": "5", "from": "s1_2_3", "to": "s1_2_3", "filter": "{}", "at": "", "membership": "join",
     "version": "1", "not_membership": "leave", "server_name": "localhost", "via": "localhost", "since": "",
     "server": "localhost",
