@@ -282,6 +282,9 @@ class PresenceBoard:
             if timer is not None:
                 timer.cancel()
         self._tell_timer = self._look_timer = None
+        unread = [user_id for user_id in self._unsaved if user_id in self._unread]
+        if unread:
+            self._learn(unread, await self._database.run(rows.read, unread))
         await self._save()
 
     # ----------------------------------------------------------------------------------------------------------
@@ -311,15 +314,19 @@ class PresenceBoard:
         finally:
             self._telling -= 1
 
+    def _learn(self, unread: list[str], saved: Mapping[str, SavedPresence]) -> None:
+        """What was written down of people that are known to be here."""
+        for user_id in unread:
+            if user_id in self._unread and user_id in saved:
+                _fill(self._people[user_id], saved[user_id], self._clock.now_ms())
+            self._unread.discard(user_id)
+
     async def _tell(self, people: list[Person]) -> None:
         unread = [person.user_id for person in people if person.user_id in self._unread]
         homeless = [person.user_id for person in people if self._hub.feed(person.user_id) is None]
         if unread or homeless:
             saved, rooms = await self._database.run(_read, unread, homeless)
-            for user_id in unread:
-                if user_id in self._unread and user_id in saved:
-                    _fill(self._people[user_id], saved[user_id], self._clock.now_ms())
-                self._unread.discard(user_id)
+            self._learn(unread, saved)
             # That somebody invisible is back is nobody's to know.
             people = [one for one in people if one.user_id not in unread or one.mood != INVISIBLE or one.has_chosen]
         else:

@@ -53,7 +53,9 @@ def subscribe(server: ServerProcess, service: PushService, who: Person, browser:
 
 
 def public_key(server: ServerProcess, who: Person) -> str:
-    capability = who.call("GET", CAPABILITIES)["capabilities"]["org.matrix.msc4174.webpush"]
+    name = "org.matrix.msc4174.webpush"
+    until(lambda: name in who.call("GET", CAPABILITIES)["capabilities"])  # it may have been started just now
+    capability = who.call("GET", CAPABILITIES)["capabilities"][name]
     assert capability["enabled"]
     key: str = capability["vapid"]
     return key
