@@ -19,13 +19,12 @@ from homeserver.guilds.editor import Edit, Editor
 from homeserver.guilds.model import MEMBER_TYPE, Guild
 from homeserver.guilds.permissions import BAN_MEMBERS, CREATE_INVITE, KICK_MEMBERS, VIEW_CHANNEL
 from homeserver.guilds.ranks import check_above, check_permission
-from homeserver.guilds.reconcile import INSIDE
 from homeserver.guilds.steward import ON_BEHALF_OF
 from homeserver.guilds.viewers import channels_for, is_lazy
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.membership import AUTHORISER, MEMBER, Elsewhere, MemberProfiles, member_content
+from homeserver.rooms.membership import AUTHORISER, INSIDE, MEMBER, Elsewhere, MemberProfiles, member_content
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 
 
@@ -109,7 +108,7 @@ class Attendance:
             check_permission(edit.guild, actor, KICK_MEMBERS)
             edit.check_not_steward(target)
             check_above(edit.guild, actor, target)
-            if edit.membership_of(target) not in ("join", "invite", "knock"):
+            if edit.membership_of(target) not in INSIDE:
                 raise NotFound(f"{target} is not in this guild")
             self._put_out(edit, "member.kick", target, "leave", reason)
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
-from homeserver.rooms.membership import MEMBER
+from homeserver.rooms.membership import INSIDE, MEMBER
 from homeserver.rooms.registry import Rooms
 from storage import directory as directory_rows
 from storage import guilds as rows
@@ -54,9 +54,7 @@ class Closer:
         if room is not None:
             await self.database.write(directory_rows.unpublish, room.nid)
             inside = [
-                user_id
-                for user_id, ref in room.members()
-                if ref.membership in ("join", "invite", "knock") and user_id != self.steward
+                user_id for user_id, ref in room.members() if ref.membership in INSIDE and user_id != self.steward
             ]
             inside.sort()
             for first in range(0, len(inside), AT_ONCE):
@@ -72,7 +70,7 @@ class Closer:
             draft.need_members(people)
             for user_id in people:
                 ref = draft.standing.state.get((MEMBER, user_id))
-                if ref is not None and ref.membership in ("join", "invite", "knock"):
+                if ref is not None and ref.membership in INSIDE:
                     draft.add(Template(MEMBER, self.steward, {"membership": "leave"}, user_id))
             return None, [self.door.append(draft)] if draft.new else []
 

@@ -29,7 +29,7 @@ from homeserver.guilds.wanted import Policy, is_as_wanted, wanted_in_channel, wa
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import LiveRoom
-from homeserver.rooms.membership import AUTHORISER, MEMBER
+from homeserver.rooms.membership import AUTHORISER, INSIDE, MEMBER
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
 from homeserver.turns import OneAtATime
@@ -40,9 +40,6 @@ ROOMS_AT_ONCE = 100
 """In one commit."""
 GATHER_S = 0.5
 """How long a change that takes nothing from anybody may wait for others."""
-
-INSIDE = ("join", "invite", "knock")
-"""Memberships that are more than having been there."""
 
 log = structlog.get_logger("homeserver.guilds")
 

@@ -27,6 +27,8 @@ from storage.ports import Cursor
 
 MEMBER = "m.room.member"
 AUTHORISER = "join_authorised_via_users_server"
+INSIDE = ("join", "invite", "knock")
+"""Memberships that are more than having been there."""
 
 SERVERS_OWN = frozenset(
     {

@@ -17,7 +17,7 @@ from homeserver.http.route import Requester
 from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.live import JOIN_RULES, LiveRoom
-from homeserver.rooms.membership import MEMBER
+from homeserver.rooms.membership import INSIDE, MEMBER
 from homeserver.rooms.registry import Rooms
 from storage import aliases as alias_rows
 from storage import directory as directory_rows
@@ -27,7 +27,6 @@ from storage.ports import Cursor
 
 AT_ONCE = 200
 """People who are put out in one commit."""
-THERE = ("join", "invite", "knock")
 
 
 @frozen
@@ -56,7 +55,7 @@ class Removal:
         sender = actor if room.membership_of(actor) == "join" else await self._mightiest(room)
         if sender is not None:
             await self._close(room, sender)
-            inside = sorted(user for user, ref in room.members() if ref.membership in THERE and user != sender)
+            inside = sorted(user for user, ref in room.members() if ref.membership in INSIDE and user != sender)
             for first in range(0, len(inside), AT_ONCE):
                 await self._put_out(room.room_id, sender, inside[first : first + AT_ONCE])
             await self._put_out(room.room_id, sender, [sender])
@@ -82,7 +81,7 @@ class Removal:
             draft.need_members(people)
             for user_id in people:
                 ref = draft.standing.state.get((MEMBER, user_id))
-                if ref is None or ref.membership not in THERE:
+                if ref is None or ref.membership not in INSIDE:
                     continue
                 for by in dict.fromkeys([sender, *([user_id] if self._is_ours(user_id) else ())]):
                     try:
