@@ -16,7 +16,6 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 NOT_AUTHENTICATED: Final = Close(4001, "Not authenticated")
 NO_IDENTIFY: Final = Close(4001, "There was no identify within 10 seconds")
-NOT_ALLOWED: Final = Close(4003, "Not allowed")
 NO_GUESTS: Final = Close(4003, "Guests may not use the gateway")
 PUT_OUT: Final = Close(4003, "You are not in this room any more")
 NO_ROOM: Final = Close(4004, "There is no such room")
