@@ -10,6 +10,7 @@ import difflib
 import re
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -43,7 +44,7 @@ def parse_object(cls: type[T], given: Given, path: str = "", base: T | None = No
         if key not in fields:
             raise _error(_join(path, key), f"there is no such setting{_suggest(key, list(fields))}", unknown)
 
-    hints = typing.get_type_hints(cls)
+    hints = _types_of(cls)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         below = getattr(base, name) if base is not None else default_of(field)
@@ -59,6 +60,11 @@ def parse_object(cls: type[T], given: Given, path: str = "", base: T | None = No
         return cls(**values)
     except BadSetting as bad:
         raise _error(_join(path, bad.field), bad.why, entries.get(bad.field, given)) from None
+
+
+@cache
+def _types_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _parse_value(wanted: Any, given: Given, path: str, default: Any) -> Any:

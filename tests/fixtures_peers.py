@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import Any
 import pytest
 from attrs import define
 
-from tests.fixtures_server import ROOT, ServerProcess, free_port, make_server
-from tests.fixtures_tls import Authority
+from homeserver.harness.server import Process
+from tests.fixtures_server import ServerProcess, free_port, make_server
+from tests.fixtures_tls import Authority, run_by_its_settings
 
 
 @define
@@ -24,16 +23,21 @@ class Pair:
     """A server with a listener for peers, and one for the test to speak to it."""
 
     process: ServerProcess
-    running: subprocess.Popen[bytes] | None = None
+    running: Process | None = None
 
     @property
     def name(self) -> str:
         return self.process.name
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "homeserver", "run", "-c", str(self.process.settings_path)]
-        with self.process.log_path.open("ab") as log:
-            self.running = subprocess.Popen(command, cwd=ROOT, env=self.process.environ, stderr=log)
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        self.running = run_by_its_settings(self.process)
+
+    def wait(self) -> None:
+        assert self.running is not None
         until = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError):
@@ -82,7 +86,9 @@ def pairs(tmp_path: Path, authority: Authority, strange_authority: Authority) ->
     ]
     try:
         for pair in made:
-            pair.start()
+            pair.begin()
+        for pair in made:
+            pair.wait()
         yield made
     finally:
         for pair in made:

@@ -25,6 +25,7 @@ from homeserver.harness.client import Answer, Query, Refused
 from homeserver.harness.ours import ROOT, ServerProcess, make_server
 from homeserver.harness.person import Person
 from homeserver.harness.server import free_port
+from tests.nursery import Nursery
 
 __all__ = ["ROOT", "Answer", "Person", "Query", "Refused", "ServerProcess", "StartServer", "free_port", "make_server"]
 
@@ -62,6 +63,15 @@ def running_servers(new_directory: Callable[[], Path]) -> Iterator[StartServer]:
         server.stop()
     for server in servers:
         server.check_log()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Our servers are forks of one process that has imported them, which is there from the first of them on."""
+    usual = ServerProcess.launch
+    with Nursery.opened() as ServerProcess.launch:
+        yield
+    ServerProcess.launch = usual
 
 
 @pytest.fixture

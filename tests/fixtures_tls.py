@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from config import Tls
 from homeserver.harness.authority import DAY, Authority
+from homeserver.harness.server import Process
 from tests.fixtures_server import ROOT, ServerProcess, free_port, make_server
 
 __all__ = ["DAY", "Authority", "https_server"]
@@ -27,14 +29,19 @@ def https_server(tls: Tls, directory: Path, name: str | None = None, **settings:
     settings |= {"listeners": json.dumps([{"port": port, **listener}])}
     server = make_server(directory, database=None, name=name or f"localhost:{port}", profile="test", settings=settings)
     server.port = port
-    command = [sys.executable, "-m", "homeserver", "run", "-c", str(server.settings_path)]
-    with server.log_path.open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=server.environ, stderr=log)
+    process = run_by_its_settings(server)
     try:
         yield server
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def run_by_its_settings(server: ServerProcess) -> Process:
+    """Start a server at the listeners that its settings name. It may not answer yet."""
+    command = [sys.executable, "-m", "homeserver", "run", "-c", str(server.settings_path)]
+    with server.log_path.open("ab") as log:
+        return server.launch(command, cwd=ROOT, env=server.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 @pytest.fixture(scope="session")

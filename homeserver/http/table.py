@@ -61,7 +61,20 @@ class _Node:
     literal: dict[str, _Node] = field(factory=dict)
     parameter: _Node | None = None
     endpoints: dict[str, Endpoint] = field(factory=dict)
-    allow: str = ""
+
+    def below(self, segments: Iterable[str]) -> _Node:
+        """What a path leads to from here, made where it is not there yet."""
+        node = self
+        for segment in segments:
+            following = node.parameter if segment.startswith("{") else node.literal.get(segment)
+            if following is None:
+                following = _Node()
+                if segment.startswith("{"):
+                    node.parameter = following
+                else:
+                    node.literal[segment] = following
+            node = following
+        return node
 
 
 @frozen
@@ -103,7 +116,7 @@ class RouteTable:
             raise MatrixError(404, "M_UNRECOGNIZED", "Unrecognized request: there is nothing at this path")
         endpoint = node.endpoints.get(method)
         if endpoint is None:
-            raise WrongMethod(node.allow)
+            raise WrongMethod(node.endpoints)
         if "%" in text:
             return Match(endpoint, tuple([_decode(value) for value in values]))
         return Match(endpoint, tuple(values))
@@ -111,29 +124,28 @@ class RouteTable:
     def _add(self, route: Route, collaborators: Mapping[type[Any], object]) -> None:
         if not route.path.startswith("/"):
             raise BadRoute(route, "the path does not begin with a slash")
+        # All of its paths have the same parameters.
+        names = tuple(part[1:-1] for part in route.path.split("/") if part.startswith("{"))
+        endpoint = bind(route, names, collaborators)
+        if self._detour is not None and not endpoint.streams:
+            call = self._detour(route, endpoint.call)
+            if call is not endpoint.call:
+                endpoint = evolve(endpoint, call=call)
+        methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
         for path in _aliases(route.path):
-            node, names = self._root, []
-            for segment in path.split("/")[1:]:
-                if segment.startswith("{"):
-                    names.append(segment[1:-1])
-                    node.parameter = node = node.parameter or _Node()
-                else:
-                    node = node.literal.setdefault(segment, _Node())
-            endpoint = bind(route, tuple(names), collaborators)
-            if self._detour is not None and not endpoint.streams:
-                endpoint = evolve(endpoint, call=self._detour(route, endpoint.call))
-            for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
+            node = self._root.below(path.split("/")[1:])
+            for method in methods:
                 if method in node.endpoints:
                     raise BadRoute(route, f"{_name(node.endpoints[method].route)} answers this already")
                 node.endpoints[method] = endpoint
-            node.allow = ", ".join(sorted({*node.endpoints, "OPTIONS"}))
         self.endpoints.append(endpoint)
 
 
 class WrongMethod(MatrixError):
     """405: the path exists, but not for this method."""
 
-    def __init__(self, allow: str) -> None:
+    def __init__(self, methods: Iterable[str]) -> None:
+        allow = ", ".join(sorted({*methods, "OPTIONS"}))
         error = f"Unrecognized request: this path answers {allow} only"
         super().__init__(405, "M_UNRECOGNIZED", error, headers={"Allow": allow})
 
