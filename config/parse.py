@@ -44,7 +44,7 @@ def parse_object(cls: type[T], given: Given, path: str = "", base: T | None = No
         if key not in fields:
             raise _error(_join(path, key), f"there is no such setting{_suggest(key, list(fields))}", unknown)
 
-    hints = _types_of(cls)
+    hints = _types_of(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, field in fields.items():
         below = getattr(base, name) if base is not None else default_of(field)

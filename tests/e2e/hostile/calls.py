@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from functools import cache
 from itertools import count
 from typing import Any, get_type_hints
 from urllib.parse import quote, urlencode
@@ -219,6 +220,7 @@ BODY: Mapping[str, Any] = {
 """Required member of a body → a value of the right kind."""
 
 
+@cache
 def ask_of(route: Route) -> type[msgspec.Struct] | None:
     for name, kind in get_type_hints(route.handler).items():
         if name != "return" and is_ask(kind):
@@ -226,7 +228,8 @@ def ask_of(route: Route) -> type[msgspec.Struct] | None:
     return None
 
 
-def required_of(route: Route) -> set[str]:
+@cache
+def required_of(route: Route) -> Set[str]:
     """The parameters of a route's query that must be there."""
     ask = ask_of(route)
     if ask is None:
@@ -234,6 +237,7 @@ def required_of(route: Route) -> set[str]:
     return {one.encode_name for one in msgspec.structs.fields(ask) if one.required} & {*route.query}
 
 
+@cache
 def takes_bytes(route: Route) -> bool:
     """Whether a route's body is no JSON."""
     if IncomingBody in get_type_hints(route.handler).values():
@@ -242,7 +246,8 @@ def takes_bytes(route: Route) -> bool:
     return route.body is not None and ask is not None and get_type_hints(ask)[route.body] is bytes
 
 
-def fields_of(route: Route) -> dict[str, bool]:
+@cache
+def fields_of(route: Route) -> Mapping[str, bool]:
     """The members of a route's body by name, and whether each is required. Empty where the whole body is one thing."""
     ask = ask_of(route)
     if ask is None or route.body is not None or route.method == "GET":
@@ -259,6 +264,7 @@ def _shape(path: str) -> str:
 _OPERATIONS = {(one.method, _shape(one.path)): one for one in OPERATIONS if one.id != "inviteBy3PID"}
 
 
+@cache
 def operation_of(route: Route) -> Operation | None:
     """What the specification says of a route; None where it is one of our own."""
     return _OPERATIONS.get((route.method, _shape(route.path)))

@@ -71,7 +71,7 @@ class Line:
                 raise ConnectionError("the server ended the connection in the middle of an answer")
             parser.feed_data(piece)
         answer = Answer(parser.get_status_code(), reading.headers, b"".join(reading.pieces))
-        if not parser.should_keep_alive():
+        if reading.headers.get("Connection", "").lower() == "close":
             self.close()
         return answer
 
