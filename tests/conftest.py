@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 # First of all: whoever imports structlog before it gets tracebacks with every local variable in them, and one that has
@@ -24,3 +25,9 @@ hypothesis.settings.load_profile("everyday")
 
 pytest_plugins = [f"tests.{file.stem}" for file in sorted(Path(__file__).parent.glob("fixtures_*.py"))]
 pytest.register_assert_rewrite(*pytest_plugins)  # they import each other
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from attrs import frozen
 from homeserver.client.all import ALL_ROUTES
 from homeserver.http.bodies import IncomingBody
 from homeserver.http.route import Auth, Route, routes_of
+from tests.e2e.hostile.line import Line
 from tests.fixtures_server import Answer, Person, ServerProcess
 
 ROUTES: list[Route] = [row for module in ALL_ROUTES for row in routes_of(module)]
@@ -43,7 +45,7 @@ each_in_rooms = for_each(row for row in ROUTES if "{room_id}" in row.path or "{r
 class Stage:
     """A private room of Alice's, which Carol has left, and which Mallory was never in."""
 
-    server: ServerProcess
+    line: Line
     alice: Person
     carol: Person
     mallory: Person
@@ -75,7 +77,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(shared_server: ServerProcess) -> Stage:
+def stage(shared_server: ServerProcess) -> Iterator[Stage]:
     # Where processes share the work, one of them may come back to this module and set the stage once more.
     scene = secrets.token_hex(4)
     alice, carol, mallory = (shared_server.register(f"{name}-{scene}") for name in ("alice", "carol", "mallory"))
@@ -87,7 +89,9 @@ def stage(shared_server: ServerProcess) -> Stage:
     carol.call("POST", f"/_matrix/client/v3/rooms/{quote(room_id)}/leave", {})
     event_id = alice.say(room_id, AFTER)
     alice.call("PUT", f"/_matrix/client/v3/rooms/{quote(room_id)}/state/m.room.topic", {"topic": TOPIC + AFTER})
-    return Stage(shared_server, alice, carol, mallory, room_id, event_id)
+    line = Line(shared_server)
+    yield Stage(line, alice, carol, mallory, room_id, event_id)
+    line.close()
 
 
 def joined_only() -> dict[str, Any]:
@@ -115,22 +119,22 @@ def token_for(row: Route, person: Person) -> str | None:
 
 @each_with_token
 def test_without_a_token(stage: Stage, row: Route) -> None:
-    answer = judge(stage.server.request(row.method, stage.fill(row.path)), 401)
+    answer = judge(stage.line.ask(row.method, stage.fill(row.path)), 401)
     assert answer.json["errcode"] == "M_MISSING_TOKEN"
     for token in ("made up", "x" * 5000, "\N{LATIN SMALL LETTER Y WITH DIAERESIS}"):
-        answer = judge(stage.server.request(row.method, stage.fill(row.path), b"{}", token=token), 401)
+        answer = judge(stage.line.ask(row.method, stage.fill(row.path), b"{}", token=token), 401)
         assert answer.json["errcode"] == "M_UNKNOWN_TOKEN"
 
 
 @each_route
 def test_other_methods(stage: Stage, row: Route) -> None:
     path = stage.fill(row.path)
-    assert stage.server.request("OPTIONS", path).status == 204
-    answer = judge(stage.server.request("PROPFIND", path, b"{}", token=stage.mallory.token), 405)
+    assert stage.line.ask("OPTIONS", path).status == 204
+    answer = judge(stage.line.ask("PROPFIND", path, b"{}", token=stage.mallory.token), 405)
     assert answer.json["errcode"] == "M_UNRECOGNIZED"
     assert row.method in answer.headers["Allow"]
     for wrong in (path + "/more/and/more", "/_matrix/client/v9" + path[19:]):
-        assert judge(stage.server.request(row.method, wrong, token=stage.mallory.token), 404)
+        assert judge(stage.line.ask(row.method, wrong, token=stage.mallory.token), 404)
 
 
 # Bodies
@@ -156,11 +160,11 @@ def test_bodies(stage: Stage, row: Route) -> None:
     for body, errcode in BODIES:
         if len(body) > row.max_body or not takes_json(row):
             continue
-        answer = judge(stage.server.request(row.method, path, body, token=token), 400)
+        answer = judge(stage.line.ask(row.method, path, body, token=token), 400)
         assert answer.json["errcode"] == errcode, (body[:20], answer)
     if takes_file(row):
         return
-    answer = judge(stage.server.request(row.method, path, b" " * (row.max_body + 1), token=token), 413)
+    answer = judge(stage.line.ask(row.method, path, b" " * (row.max_body + 1), token=token), 413)
     assert answer.json["errcode"] == "M_TOO_LARGE"
 
 
@@ -170,12 +174,14 @@ WRONG: list[Any] = [
 ]  # fmt: skip
 
 
+@cache
 def ask_of(row: Route) -> type[msgspec.Struct] | None:
     """The Struct that a route's handler takes, if any."""
     kinds = get_type_hints(row.handler).values()
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), None)
 
 
+@cache
 def takes_json(row: Route) -> bool:
     """Whether the body is JSON: only what comes as bare bytes or as a file is not."""
     kind = ask_of(row)
@@ -200,16 +206,16 @@ def test_wrong_values_in_the_body(stage: Stage, row: Route) -> None:
     path, token = stage.fill(row.path), token_for(row, stage.alice)
     if row.body is not None:
         for value in WRONG:
-            judge(stage.server.request(row.method, path, {"name": value, "membership": value, "x": value}, token=token))
+            judge(stage.line.ask(row.method, path, {"name": value, "membership": value, "x": value}, token=token))
     fields = list(body_fields(row))
     for name in fields:
         for value in WRONG:
-            answer = judge(stage.server.request(row.method, path, {name: value}, token=token))
+            answer = judge(stage.line.ask(row.method, path, {name: value}, token=token))
             if answer.status == 400:
                 assert answer.json["errcode"] not in ("M_NOT_JSON", "M_UNRECOGNIZED")
     if fields:
         for value in WRONG:
-            judge(stage.server.request(row.method, path, dict.fromkeys(fields, value), token=token))
+            judge(stage.line.ask(row.method, path, dict.fromkeys(fields, value), token=token))
 
 
 QUERIES = [
@@ -224,9 +230,7 @@ def test_wrong_values_in_the_query(stage: Stage, row: Route) -> None:
         for value in QUERIES:
             for start in ("", *(f"{other}=1&" for other in row.query if other != name)):
                 target = f"{path}?{start}{name}={value}"
-                answer = judge(
-                    stage.server.request(row.method, target, b"{}" if row.method != "GET" else None, token=token)
-                )
+                answer = judge(stage.line.ask(row.method, target, b"{}" if row.method != "GET" else None, token=token))
                 if value == "%ff":
                     assert answer.json["errcode"] == "M_INVALID_PARAM"
 
@@ -244,9 +248,9 @@ def test_wrong_values_in_the_path(stage: Stage, row: Route) -> None:
     token = token_for(row, stage.mallory)
     for name in names:
         for value in PATHS:
-            judge(stage.server.request(row.method, stage.fill(row.path, **{name: value}), body, token=token))
+            judge(stage.line.ask(row.method, stage.fill(row.path, **{name: value}), body, token=token))
         broken = re.sub(r"\{" + name + r"\}", "%ff%fe", row.path)
-        answer = judge(stage.server.request(row.method, stage.fill(broken), body, token=token), 400)
+        answer = judge(stage.line.ask(row.method, stage.fill(broken), body, token=token), 400)
         assert answer.json["errcode"] == "M_INVALID_PARAM"
 
 
