@@ -38,6 +38,14 @@ T = TypeVar("T")
 SERVER_NAME = "test.example"
 START_TIMEOUT_S = 60
 PR_SET_PDEATHSIG = 1
+#: What PostgreSQL need not do where nothing has to outlive it.
+FORGETFUL = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
 
 
 @implementer(IReactorFromThreads)
@@ -139,7 +147,7 @@ class PostgresServer:
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
             "unix_socket_permissions": "0777",
-            "fsync": "on" if self.durable else "off",
+            **({} if self.durable else FORGETFUL),
             "shared_buffers": "16MB",
             "max_connections": "50",
             "autovacuum": "off",
@@ -201,9 +209,8 @@ class PostgresServer:
     def rest_database(self, url: str) -> None:
         """Take back a database that a test is done with, as new."""
         name = _name_in(url)
-        self.administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         try:
-            self.administer(_EMPTY, name)
+            self.administer(_ALONE + _EMPTY, name)
         except psycopg2.Error:  # the test changed the schema, or holds on to something
             self.drop_database(url)
         else:
@@ -244,6 +251,9 @@ DO $$ DECLARE name text; has_rows boolean; BEGIN
         IF has_rows THEN EXECUTE format('CREATE TABLE seeds.%I AS TABLE public.%I', name, name); END IF;
     END LOOP;
 END $$;
+"""
+_ALONE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
 """
 #: Deleting a few rows is much quicker than truncating; what has grown is truncated.
 _EMPTY = """
