@@ -6,7 +6,8 @@ a fork of it. Python takes a second or two to import a server, more than most te
 
 A fork is a process like any other: it has its own memory, environment, files and signals, runs the same `__main__` with
 the same arguments, and ends as an interpreter ends. What it does not show is that the imports of a module work in that
-order from nothing; `tests/cli` starts servers by the command itself.
+order from nothing: `tests/cli/test_harness.py` and the verbs of `tests/cli/test_running.py` are started by the command
+itself.
 
 Between a server and the nursery stands a watcher, a fork too, whose child the server is: it tells how that ended.
 """
