@@ -17,6 +17,7 @@ from attrs import define, field
 
 from federation.bounded import Bounded
 from federation.gather import gather
+from federation.keys.batch import Batch, Claims, faults
 from federation.keys.own import OwnKeys
 from federation.keys.ports import KeyName, KeyStore
 from federation.keys.response import KeyResponse, ServerKey, signed_by
@@ -25,11 +26,11 @@ from federation.keys.signatures import (
     MOST_TRIED,
     Claim,
     Forged,
-    Genuine,
     KeyMissing,
     SignatureVerdict,
     check_claims,
     read_claim,
+    readable,
     wanted_keys,
 )
 from federation.keys.sources import KeySources
@@ -79,18 +80,15 @@ class KeyRing:
     async def verify_events(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[SignatureVerdict]:
         """Judge the signatures of events of one room version, in their order."""
         claims = [read_claim(version, pdu) for pdu in pdus]
-        readable = _readable(claims)
-        keys = await self.find(wanted_keys(version, readable))
-        judged = iter(await self._check(version, readable, keys))
-        return [claim if isinstance(claim, Forged) else next(judged) for claim in claims]
-
-    async def prepare(self, version: RoomVersion, pdus: Sequence[Pdu]) -> None:
-        """Get the keys of these events, which are to be verified with others later."""
-        await self.find(wanted_keys(version, _readable([read_claim(version, pdu) for pdu in pdus])))
+        return await self.judge(version, claims, await self.find(wanted_keys(version, readable(claims))))
 
     async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[str | None]:
         """For each event why it is not validly signed; None where it is."""
-        return [None if isinstance(one, Genuine) else one.why for one in await self.verify_events(version, pdus)]
+        return faults(await self.verify_events(version, pdus))
+
+    def begin(self, version: RoomVersion) -> Batch:
+        """The same for events that come piece by piece."""
+        return Batch(self, version)
 
     async def verify_json(
         self, value: Mapping[str, Any], server_name: str, minimum_valid_until_ts: int
@@ -132,6 +130,19 @@ class KeyRing:
             if known is not None:
                 found[name] = known
         return found
+
+    def at_hand(self, wanted: Mapping[KeyName, int]) -> dict[KeyName, ServerKey] | None:
+        """Keys from memory; None if it does not have all of them, as long valid as they must be."""
+        if self._unsatisfied(wanted):
+            return None
+        return {name: key for name in wanted if (key := self._known.get(name)) is not None}
+
+    async def judge(
+        self, version: RoomVersion, claims: Claims, keys: Mapping[KeyName, ServerKey]
+    ) -> list[SignatureVerdict]:
+        """The verdicts on some claims, in their order, by those keys of others that could be had."""
+        judged = iter(await self._check(version, readable(claims), keys))
+        return [claim if isinstance(claim, Forged) else next(judged) for claim in claims]
 
     async def refresh(self, server_name: str) -> KeyResponse | None:
         """Ask a server for its keys, unless it was asked just now; None where nothing came of it."""
@@ -175,7 +186,3 @@ class KeyRing:
         self, version: RoomVersion, claims: Sequence[Claim], keys: Mapping[KeyName, ServerKey]
     ) -> list[SignatureVerdict]:
         return await self._workers.run(check_claims, version, claims, keys)
-
-
-def _readable(claims: Sequence[Claim | Forged]) -> list[Claim]:
-    return [claim for claim in claims if isinstance(claim, Claim)]

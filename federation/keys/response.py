@@ -9,6 +9,7 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#publishing-keys
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
@@ -22,6 +23,8 @@ MAX_RESPONSE = 64 * 1024
 MAX_KEYS = 100
 """Keys of one response, old ones included. Some servers have made a new key at every start for years."""
 MAX_KEY_ID = 128
+REMEMBERED = 2_000
+"""Key ids whose form was looked at: those of many servers are alike."""
 KEY_BYTES = 32
 ALGORITHM = "ed25519:"
 MOST_VALID_MS = 7 * 24 * 3_600_000
@@ -107,13 +110,12 @@ def is_key_id(text: object) -> bool:
 
     COMPAT servers whose key versions hold more than the letters, digits and underscores that they should.
     """
-    return (
-        isinstance(text, str)
-        and text.startswith(ALGORITHM)
-        and len(ALGORITHM) < len(text) <= MAX_KEY_ID
-        and text.isascii()
-        and text.isprintable()
-    )
+    return isinstance(text, str) and len(ALGORITHM) < len(text) <= MAX_KEY_ID and _is_key_id(text)
+
+
+@lru_cache(REMEMBERED)
+def _is_key_id(text: str) -> bool:
+    return text.startswith(ALGORITHM) and text.isascii() and text.isprintable()
 
 
 def _keys(entries: object) -> Iterator[tuple[str, Mapping[str, Any], bytes]]:

@@ -71,6 +71,11 @@ def read_claim(version: RoomVersion, pdu: Pdu) -> Claim | Forged:
     return Claim(pdu, keys)
 
 
+def readable(claims: Iterable[Claim | Forged]) -> list[Claim]:
+    """Those whose signatures can be looked at."""
+    return [claim for claim in claims if isinstance(claim, Claim)]
+
+
 def wanted_keys(version: RoomVersion, claims: Iterable[Claim]) -> dict[KeyName, int]:
     """The keys that are needed to check them, each with the time at which it must have been valid."""
     wanted: dict[KeyName, int] = {}

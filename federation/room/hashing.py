@@ -17,8 +17,8 @@ from federation.room.canonical import canonical_event
 from federation.room.redaction import redact
 from federation.room.versions import EventIdFormat, RoomVersion
 
-_TO_URLSAFE = str.maketrans("+/", "-_")
-_FROM_URLSAFE = str.maketrans("-_", "+/")
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def encode_base64(data: bytes) -> str:
@@ -28,13 +28,13 @@ def encode_base64(data: bytes) -> str:
 
 def encode_urlsafe_base64(data: bytes) -> str:
     """Unpadded URL-safe Base64, as event ids have it."""
-    return encode_base64(data).translate(_TO_URLSAFE)
+    return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URLSAFE).decode()
 
 
 def decode_base64(text: str) -> bytes:
     """Decode Base64 of either alphabet, padded or not. Raises `ValueError` for anything else."""
-    unpadded = text.rstrip("=").translate(_FROM_URLSAFE)
-    return a2b_base64(unpadded + "=" * (-len(unpadded) % 4), strict_mode=True)
+    unpadded = text.encode("ascii").rstrip(b"=").translate(_FROM_URLSAFE)
+    return a2b_base64(unpadded + b"=" * (-len(unpadded) % 4), strict_mode=True)
 
 
 def content_hash(version: RoomVersion, fields: Mapping[str, Any]) -> str:

@@ -173,8 +173,10 @@ def signatures_needed(version: RoomVersion, event: Event) -> set[ServerName]:
     version 8 the one that vouches for the join.
     Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events
     """
-    needed: set[ServerName] = set()
     is_member = event.type == "m.room.member"
+    if not is_member and not version.cites_with_hashes:
+        return {server_of(event.sender)}
+    needed: set[ServerName] = set()
     if not (is_member and event.content.get("membership") == "invite" and "third_party_invite" in event.content):
         needed.add(server_of(event.sender))
     if version.cites_with_hashes:

@@ -8,11 +8,10 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrievin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
 
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
@@ -56,6 +55,10 @@ class Delivered:
         return Delivered({**self.events, **more.events}, self.spoilt | more.spoilt)
 
 
+_Checked = tuple[Pdu | str, Event | str]
+"""What a peer gave, and what became of it; or twice why it is no event."""
+
+
 @frozen
 class Gatherer:
     """Asks, checks format, signatures and hashes, and gives events or nothing."""
@@ -66,9 +69,7 @@ class Gatherer:
 
     async def check(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Event | str]:
         """Steps 1 to 3 for each: the event (redacted where its content hash does not match), or why it is dropped."""
-        pdus = await self._read(version, raws)
-        checked = iter(await self._verify(version, [pdu for pdu in pdus if isinstance(pdu, Pdu)]))
-        return [pdu if isinstance(pdu, str) else next(checked) for pdu in pdus]
+        return [outcome for _, outcome in await self._check(version, raws)]
 
     async def missing_before(
         self,
@@ -135,34 +136,63 @@ class Gatherer:
 
         An event's id covers its content, so what has the id of a known event need not be looked at again.
         """
-        fresh = {
-            pdu.event.event_id: pdu
-            for pdu in await self._read(version, raws)
-            if isinstance(pdu, Pdu) and pdu.event.event_id not in known and pdu.event.room_id == room_id
-        }
-        checked = await self._verify(version, list(fresh.values()))
-        good = {event.event_id: event for event in checked if isinstance(event, Event)}
-        return Delivered(good, frozenset(fresh.keys() - good.keys()))
+        seen = set(known)
 
-    async def _read(self, version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:
-        """Take them apart. One thread at a time does it: what keeps the interpreter busy gains nothing from others."""
+        def is_wanted(pdu: Pdu) -> bool:
+            is_new = pdu.event.room_id == room_id and pdu.event.event_id not in seen
+            seen.add(pdu.event.event_id)
+            return is_new
+
+        checked = await self._check(version, raws, is_wanted)
+        outcomes = {pdu.event.event_id: outcome for pdu, outcome in checked if isinstance(pdu, Pdu)}
+        good = {event_id: outcome for event_id, outcome in outcomes.items() if isinstance(outcome, Event)}
+        return Delivered(good, frozenset(outcomes.keys() - good.keys()))
+
+    async def _check(
+        self, version: RoomVersion, raws: Sequence[bytes], is_wanted: Callable[[Pdu], bool] = lambda pdu: True
+    ) -> list[_Checked]:
+        """Take them apart, leave out what is not wanted, check the rest.
+
+        One thread at a time takes events apart: what keeps the interpreter busy gains nothing from others. What it has
+        done is verified beside it.
+        """
         if len(raws) <= AT_ONCE:
-            return _read_pdus(version, raws)
-        first = await self.workers.run(_read_pdus, version, raws[:AT_ONCE])
-        pdus = [pdu for pdu in first if isinstance(pdu, Pdu)]
-        asking = Deferred.fromCoroutine(self.verifier.prepare(version, pdus))
-        everything = list(first)
-        for start in range(AT_ONCE, len(raws), AT_ONCE):
-            everything += await self.workers.run(_read_pdus, version, raws[start : start + AT_ONCE])
-        await asking
-        return everything
+            lot = _Lot.of(_read_pdus(version, raws), is_wanted)
+            return lot.checked(version, await self.verifier.verify(version, lot.pdus))
+        blocks = [raws[start : start + AT_ONCE] for start in range(0, len(raws), AT_ONCE)]
+        lots: list[_Lot] = []
+        verifying = self.verifier.begin(version)
+        reading = self.workers.run(_read_pdus, version, blocks[0])
+        for number in range(1, len(blocks) + 1):
+            pdus = await reading
+            if number < len(blocks):
+                reading = self.workers.run(_read_pdus, version, blocks[number])
+            lots.append(_Lot.of(pdus, is_wanted))
+            verifying.add(lots[-1].pdus)
+        faults = await verifying.faults()
+        return [one for lot, some in zip(lots, faults, strict=True) for one in lot.checked(version, some)]
 
-    async def _verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> list[Event | str]:
-        faults = await self.verifier.verify(version, pdus)
-        return [
-            fault or (pdu.event if pdu.is_whole else redact_event(version, pdu.event))
-            for pdu, fault in zip(pdus, faults, strict=True)
-        ]
+
+@frozen
+class _Lot:
+    """Events of an answer that were taken apart: those that are wanted, in their order, and what is none."""
+
+    given: Sequence[Pdu | str]
+    pdus: Sequence[Pdu]
+
+    @classmethod
+    def of(cls, given: Sequence[Pdu | str], is_wanted: Callable[[Pdu], bool]) -> _Lot:
+        wanted = [one for one in given if isinstance(one, str) or is_wanted(one)]
+        return cls(wanted, [one for one in wanted if isinstance(one, Pdu)])
+
+    def checked(self, version: RoomVersion, faults: Sequence[str | None]) -> list[_Checked]:
+        """With why each event is not validly signed, if it is not."""
+        verdicts = iter(faults)
+        return [(one, one if isinstance(one, str) else _outcome(version, one, next(verdicts))) for one in self.given]
+
+
+def _outcome(version: RoomVersion, pdu: Pdu, fault: str | None) -> Event | str:
+    return fault or (pdu.event if pdu.is_whole else redact_event(version, pdu.event))
 
 
 def _read_pdus(version: RoomVersion, raws: Sequence[bytes]) -> list[Pdu | str]:

@@ -53,11 +53,21 @@ class Peers(Protocol):
     async def backfill(self, server: str, room_id: str, *, earliest: Sequence[str], limit: int) -> Sequence[bytes]: ...
 
 
+class Verifying(Protocol):
+    """Checks the signatures of events that come piece by piece, beside their coming."""
+
+    def add(self, pdus: Sequence[Pdu]) -> None:
+        """Give one more piece."""
+
+    async def faults(self) -> Sequence[Sequence[str | None]]:
+        """For each piece, and each of its events, why it is not validly signed; None where it is."""
+
+
 class Verifier(Protocol):
     """Checks the signatures that events need."""
 
-    async def prepare(self, version: RoomVersion, pdus: Sequence[Pdu]) -> None:
-        """Get the keys of these before they are checked with others: it saves waiting for them then."""
-
     async def verify(self, version: RoomVersion, pdus: Sequence[Pdu]) -> Sequence[str | None]:
         """For each event why it is not validly signed; None where it is."""
+
+    def begin(self, version: RoomVersion) -> Verifying:
+        """The same for more than are there yet."""
