@@ -5,11 +5,13 @@ Other features add to it while the house is built: a flag that clients look for,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 import homeserver
 from config import Settings
@@ -46,6 +48,8 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.simplified_msc3575": True,  # sliding sync
     "org.matrix.msc4222": True,  # `state_after` in /sync, v1.16
     "org.matrix.msc3030": True,  # events by time, v1.6
+    "org.matrix.msc4306": True,  # subscriptions of threads
+    "org.matrix.msc4308": True,  # and what sliding sync says of them
 }
 
 
@@ -58,6 +62,32 @@ class About:
     """What this server signs with as a policy server; None where it is none."""
     unstable_features: dict[str, bool] = field(factory=lambda: dict(UNSTABLE_FEATURES))
     more_capabilities: dict[str, Mapping[str, Any]] = field(factory=dict)
+    _readers: int = field(default=0, init=False)
+    """How many parts of the house are reading what they have to say."""
+    _waiting: list[Deferred[None]] = field(factory=list, init=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around what a part of the house reads, at the start, before it can say what it has to say here. Whoever asks
+        meanwhile waits for it, and is answered without where it fails.
+        """
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                waiting, self._waiting = self._waiting, []
+                for waiter in waiting:
+                    if not waiter.called:
+                        waiter.callback(None)
+
+    async def whole(self) -> None:
+        """Wait until every part of the house has said what it has to say."""
+        while self._readers:
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            await waiter
 
     def versions(self) -> Mapping[str, Any]:
         """Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions"""

@@ -68,6 +68,7 @@ from homeserver.queries.visitors import Visitors
 from homeserver.records.build import Records, build_records
 from homeserver.records.deliveries import Deliveries
 from homeserver.relations.build import build_relations
+from homeserver.relations.subscriptions import Subscriptions
 from homeserver.reports import Reports
 from homeserver.retention.expiry import Expiry
 from homeserver.rooms.accept import Door
@@ -455,6 +456,7 @@ def build(
     access = RoomAccess(rooms, visibility, database)
     history = History(database, access, visibility, events, hub, ignoring, past)
     relating = build_relations(database, history, ignoring, server_name)
+    subscriptions = Subscriptions(database, history, push.followers, push.book, hub)
     sticky = StickyBoard(database, events, clock, tasks, server_name, outbox)
     door.observers.append(sticky)
     searching = build_search(database, rooms, history, clock.timers, tasks)
@@ -490,6 +492,7 @@ def build(
     door.observers.append(clockwork)
     expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
     door.observers.append(expiry)
+    receipts.listeners.append(expiry.timers)
     timelines = Timelines(database, visibility)
     sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky, push.ledger)
     feeds = FeedLoader(hub, database, clock)
@@ -514,7 +517,12 @@ def build(
     )
 
     sliding = build_sliding(
-        sync, rooms=rooms, account_data=account_data, invite_filter=invite_filter, encryption=encryption
+        sync,
+        rooms=rooms,
+        account_data=account_data,
+        invite_filter=invite_filter,
+        encryption=encryption,
+        subscriptions=subscriptions,
     )
 
     accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
@@ -589,7 +597,7 @@ def build(
         hire=hire,
         reactor=reactor,
     )
-    accounts.listeners.accounts += [media.care, push.watch, push.pushers, push.digests]
+    accounts.listeners.accounts += [media.care, subscriptions, push.watch, push.pushers, push.digests]
     push.digests.last_seen = accounts.devices.last_seen
     if federation is not None:
         federation.gate.observers.append(media.patience.heard_of)
@@ -602,7 +610,7 @@ def build(
         sync, sliding, filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock, listeners=[guilds.reporting.reported]),
-        clockwork, expiry, Relays(settings.voip, clock),
+        clockwork, expiry, subscriptions, Relays(settings.voip, clock),
         Forwarder(relating.listing, rooms, sender, limits), scribe,
     ]  # fmt: skip
     collaborators: dict[type[Any], object] = {type(friend): friend for friend in friends}

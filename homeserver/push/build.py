@@ -19,6 +19,7 @@ from homeserver.push.book import RuleBook, first_rules
 from homeserver.push.consent import Consent
 from homeserver.push.delivery import Delivery
 from homeserver.push.digests import Digests
+from homeserver.push.followers import Followers
 from homeserver.push.gateways import Gateways
 from homeserver.push.kinds import HTTP, WEB_PUSH
 from homeserver.push.ledger import Ledger
@@ -49,6 +50,7 @@ class Push:
 
     about: About
     book: RuleBook
+    followers: Followers
     ledger: Ledger
     watch: Watch
     notifications: Notifications
@@ -60,9 +62,9 @@ class Push:
     digests: Digests
 
     async def start(self) -> None:
-        public = await self.vapid.start()
-        self.about.more_capabilities["org.matrix.msc4174.webpush"] = {"enabled": True, "vapid": public}
-        self.about.unstable_features["org.matrix.msc4174"] = True
+        with self.about.reading():
+            public = await self.vapid.start()
+            self.about.more_capabilities["org.matrix.msc4174.webpush"] = {"enabled": True, "vapid": public}
         await self.watch.start()
         await self.pushers.start()
         await self.delivery.start()
@@ -98,10 +100,12 @@ def build_push(
     reactor: Any,
 ) -> Push:
     """Its listeners take their places, but for those of accounts and devices: `watch` and `pushers`."""
+    about.unstable_features["org.matrix.msc4174"] = True
     account_data.from_birth[TYPE] = first_rules
     people = People()
+    followers = Followers()
     ledger = Ledger(database, clock.timers, tasks, people)
-    watch = Watch(database, hub, rooms, door.events, people, ledger, door.identity.server_name, roles)
+    watch = Watch(database, hub, rooms, door.events, people, followers, ledger, door.identity.server_name, roles)
     account_data.listeners.append(watch.data_changed)
     receipts.listeners.append(ledger)
     door.observers.append(watch)
@@ -124,6 +128,7 @@ def build_push(
     return Push(
         about=about,
         book=RuleBook(account_data),
+        followers=followers,
         ledger=ledger,
         watch=watch,
         notifications=notifications,

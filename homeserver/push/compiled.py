@@ -97,6 +97,8 @@ class Wishes:
     senders: Mapping[str, Verdict]
     is_plain: bool = field(init=False)
     """Whether usual messages are told of as they are to those who have changed nothing."""
+    is_plain_in_threads: bool = field(init=False)
+    """And whether those are, too, that are in threads which the person does not follow."""
 
     has_only_words: bool = field(init=False)
     """Whether nothing is special about them as long as none of their words is said."""
@@ -107,7 +109,15 @@ class Wishes:
 
     @is_plain.default
     def _tells_of_usual_messages(self) -> bool:
-        return all(self.base.judge(Facts(one, 3, lambda: None), None, None, None).notify for one in _USUAL)
+        return self._tells_of(subscribed=None)
+
+    @is_plain_in_threads.default
+    def _tells_of_all_threads(self) -> bool:
+        return self.is_plain and self._tells_of(subscribed=False)
+
+    def _tells_of(self, subscribed: bool | None) -> bool:
+        usual = (Facts(one, 3, lambda: None, subscribed=subscribed) for one in _USUAL)
+        return all(self.base.judge(facts, None, None, None).notify for facts in usual)
 
 
 def read_verdict(actions: Sequence[Any]) -> Verdict:
@@ -127,10 +137,12 @@ def read_verdict(actions: Sequence[Any]) -> Verdict:
 
 
 def compile_rules(user_id: str, rules: Rules) -> Wishes:
-    before, after = tuple(_general(user_id, rules["override"])), tuple(_general(user_id, rules["underride"]))
+    before, between, after = (
+        tuple(_general(user_id, rules[kind])) for kind in ("override", "postcontent", "underride")
+    )
     words = [WordPattern.glob(rule["pattern"]) for rule in rules["content"] if rule["enabled"]]
-    base = _intern(Base((*before, *_contents(rules["content"])), after))
-    bare = _intern(Base(before, after))
+    base = _intern(Base((*before, *_contents(rules["content"]), *between), after))
+    bare = _intern(Base((*before, *between), after))
     return Wishes(base, bare, words, _single(rules["room"]), _single(rules["sender"]))
 
 
@@ -175,7 +187,8 @@ _ANYBODY = "@:"
 @cache
 def _default_base() -> Base:
     rules = complete(_ANYBODY, {})
-    return _intern(Base(tuple(_general(_ANYBODY, rules["override"])), tuple(_general(_ANYBODY, rules["underride"]))))
+    before = (*_general(_ANYBODY, rules["override"]), *_general(_ANYBODY, rules["postcontent"]))
+    return _intern(Base(before, tuple(_general(_ANYBODY, rules["underride"]))))
 
 
 DEFAULT = compile_rules(_ANYBODY, complete(_ANYBODY, {}))

@@ -1,6 +1,6 @@
 """Conditions of push rules, compiled: each is a value, so that what many people's rules ask is answered once per event.
 
-What is about the reader (*personal*) asks for one; without, it does not hold.
+What is about the reader (*personal*) is asked of each anew. Most of it asks for one, and without does not hold.
 
 Spec: https://spec.matrix.org/v1.19/client-server-api/#conditions-1
 """
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 from attrs import frozen
 
 from federation.room.globs import matches
+from homeserver.push.defaults import THREAD_SUBSCRIPTION
 from homeserver.push.facts import Facts, Path, parse_path
 from homeserver.push.words import WordPattern
 
@@ -160,6 +161,17 @@ class NamesMe:
         return WordPattern.literal(me.display_name).is_in(body)
 
 
+@frozen(cache_hash=True)
+class InThread:
+    """`io.element.msc4306.thread_subscription`: it is in a thread that the reader follows, or does not follow."""
+
+    is_personal: ClassVar[bool] = True
+    subscribed: bool
+
+    def holds(self, facts: Facts, me: Me | None) -> bool:
+        return facts.subscribed is self.subscribed
+
+
 def compile_condition(user_id: str, told: Mapping[str, Any]) -> Condition | None:
     """What a rule of that person says; None for what is not known, which never holds."""
     kind, key = told.get("kind"), told.get("key")
@@ -180,6 +192,9 @@ def compile_condition(user_id: str, told: Mapping[str, Any]) -> Condition | None
             return None if told_count is None else MemberCount(told_count[1], int(told_count[2]))
         case "sender_notification_permission":
             return MayNotify(str(key))
+        case kind if kind == THREAD_SUBSCRIPTION:
+            subscribed = told.get("subscribed")
+            return InThread(subscribed) if isinstance(subscribed, bool) else None
         case _:
             return None
 

@@ -2,6 +2,7 @@
 
 Spec: https://spec.matrix.org/v1.19/client-server-api/#predefined-rules
 Polls: https://github.com/matrix-org/matrix-spec-proposals/pull/3930, by the names that clients use until it is merged.
+Threads: https://github.com/matrix-org/matrix-spec-proposals/pull/4306, likewise.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MASTER = ".m.rule.master"
+UNSUBSCRIBED_THREAD = ".io.element.msc4306.rule.unsubscribed_thread"
+"""Off until somebody subscribes to a thread: `docs/decisions/0014-threads-one-follows.md`."""
+SUBSCRIBED_THREAD = ".io.element.msc4306.rule.subscribed_thread"
+THREAD_SUBSCRIPTION = "io.element.msc4306.thread_subscription"
+"""A kind of condition."""
 
 Json = dict[str, Any]
 
@@ -60,6 +66,11 @@ def default_rules(user_id: str) -> Mapping[str, list[Json]]:
         _rule(".m.rule.suppress_edits", [edit], []),
         _rule(".org.matrix.msc3930.rule.poll_response", [_is("type", f"{_POLL}.response")], []),
     ]
+    subscribed, unsubscribed = ({"kind": THREAD_SUBSCRIPTION, "subscribed": one} for one in (True, False))
+    postcontent = [
+        _rule(UNSUBSCRIBED_THREAD, [unsubscribed], [], enabled=False),
+        _rule(SUBSCRIBED_THREAD, [subscribed], ["notify", dict(_SOUND)]),
+    ]
     underride = [
         _rule(".m.rule.call", [_is("type", "m.call.invite")], ["notify", dict(_RING)]),
         _rule(
@@ -78,4 +89,11 @@ def default_rules(user_id: str) -> Mapping[str, list[Json]]:
             _rule(f"{name}_one_to_one", [dict(_TWO), poll], ["notify", dict(_SOUND)]),
             _rule(name, [dict(poll)], ["notify"]),
         ]
-    return {"override": override, "content": [], "room": [], "sender": [], "underride": underride}
+    return {
+        "override": override,
+        "content": [],
+        "postcontent": postcontent,
+        "room": [],
+        "sender": [],
+        "underride": underride,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from federation.room.auth import PowerLevels
 from federation.room.event import Event
@@ -31,9 +31,15 @@ class Facts:
     """None where they are not at hand."""
     mentioned: frozenset[str] = frozenset()
     """Whom it means by name or role."""
+    subscribed: bool | None = None
+    """Whether those who judge follow the thread that it is in; None: it is in none."""
     found: dict[object, bool] = field(factory=dict)
     """Conditions that were looked at already: most rules are everybody's."""
     _may_notify: dict[str, bool] = field(factory=dict)
+
+    def for_followers(self) -> Facts:
+        """The same for those who follow its thread."""
+        return evolve(self, subscribed=True)
 
     def value(self, path: Path) -> Any:
         """The property at a path; `MISSING` where there is none."""

@@ -222,11 +222,15 @@ class Ledger:
         threads: dict[str, list[int]] = {}
         if self.people.is_plain(user_id, room.room_id):
             least = max(floor(place, None), self.people.since(user_id, room.room_id))
+            hears_threads = self.people.is_plain(user_id, room.room_id, in_thread=True)
+            least_in_threads = max(least, self.people.since(user_id, room.room_id, in_thread=True))
             for thread in reversed(tally.lines):
                 line = tally.lines[thread]
                 if line.positions[-1] <= least:
                     break
-                begin = max(least, floor(place, thread))
+                if thread != MAIN and not hears_threads:
+                    continue
+                begin = max(least if thread == MAIN else least_in_threads, floor(place, thread))
                 unread = len(line.positions) - bisect_right(line.positions, begin)
                 if unread:
                     threads[thread] = [unread, len(line.loud) - bisect_right(line.loud, begin)]

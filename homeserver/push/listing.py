@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from attrs import frozen
 
+from homeserver.ephemeral.threads import MAIN
 from homeserver.push.ledger import Ledger, floor
 from homeserver.push.people import People
 from homeserver.rooms.events import EventCache
@@ -81,8 +82,10 @@ class Notifications:
         end = max(full, default=None)
         entries: dict[int, LogEntry | OwnEntry] = {}
         for entry in usual:
-            room = rooms[entry.room_nid]
-            if entry.position > max(room.since, self.people.since(user_id, room.room_id)):
+            room, in_thread = rooms[entry.room_nid], entry.thread != MAIN
+            if in_thread and not self.people.is_plain(user_id, room.room_id, in_thread=True):
+                continue
+            if entry.position > max(room.since, self.people.since(user_id, room.room_id, in_thread=in_thread)):
                 entries[entry.position] = entry
         for one in own:
             if one.actions == b"[]":

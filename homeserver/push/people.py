@@ -15,9 +15,11 @@ from storage.account_data import GLOBAL, AccountDatum
 
 EVERYWHERE = ""
 """Stands for all rooms in `Turn`."""
+THREADS = "threads"
+"""And this for the threads in all rooms that somebody does not follow."""
 
 Turn = tuple[str, str]
-"""(user id, room id or `EVERYWHERE`): where somebody's usual messages began or ceased to be told of."""
+"""(user id, room id, `EVERYWHERE` or `THREADS`): where somebody's usual messages began or ceased to be told of."""
 
 
 @define(eq=False)
@@ -59,14 +61,17 @@ class People:
         """Whether there is anything about the person here."""
         return user_id in self.wishes or user_id in self.ignored
 
-    def is_plain(self, user_id: str, room_id: str) -> bool:
-        """Whether the person is told of usual messages in a room as everybody is."""
+    def is_plain(self, user_id: str, room_id: str, *, in_thread: bool = False) -> bool:
+        """Whether the person is told of usual messages in a room as everybody is: in its timeline, or in threads."""
         wishes = self.wishes.get(user_id)
-        return wishes is None or (wishes.is_plain and room_id not in wishes.rooms)
+        if wishes is None:
+            return True
+        return (wishes.is_plain_in_threads if in_thread else wishes.is_plain) and room_id not in wishes.rooms
 
-    def since(self, user_id: str, room_id: str) -> int:
+    def since(self, user_id: str, room_id: str, *, in_thread: bool = False) -> int:
         """From where on that holds."""
-        return max(self.turns.get((user_id, EVERYWHERE), 0), self.turns.get((user_id, room_id), 0))
+        where = (EVERYWHERE, room_id, THREADS) if in_thread else (EVERYWHERE, room_id)
+        return max(self.turns.get((user_id, one), 0) for one in where)
 
     def forget(self, user_id: str) -> None:
         """The account is no more."""
@@ -104,5 +109,7 @@ class People:
         turned = [(user_id, room_id) for room_id in sorted(rooms)]
         if before.is_plain != after.is_plain:
             turned.append((user_id, EVERYWHERE))
+        elif before.is_plain_in_threads != after.is_plain_in_threads:
+            turned.append((user_id, THREADS))
         for turn in turned:
             self.turns[turn] = self.turned[turn] = position

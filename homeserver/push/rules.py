@@ -13,13 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound
-from homeserver.push.defaults import MASTER, Json, default_rules
+from homeserver.push.defaults import MASTER, THREAD_SUBSCRIPTION, UNSUBSCRIBED_THREAD, Json, default_rules
 
 TYPE = "m.push_rules"
 
-Kind = Literal["override", "content", "room", "sender", "underride"]
-KINDS: Sequence[Kind] = ("override", "content", "room", "sender", "underride")
-"""In the order in which they are looked at."""
+Kind = Literal["override", "content", "postcontent", "room", "sender", "underride"]
+KINDS: Sequence[Kind] = ("override", "content", "postcontent", "room", "sender", "underride")
+"""In the order in which they are looked at. Of `postcontent` (MSC4306) there are the server's own rules only."""
 
 Rules = dict[str, list[Json]]
 """Kind → rules, the most important first."""
@@ -95,6 +95,11 @@ def inherit(rules: Rules, old_room_id: str, new_room_id: str) -> None:
         rules[kind].insert(at, rule)
 
 
+def hush_threads(rules: Rules) -> None:
+    """From now on only those threads are told of that somebody follows."""
+    find(rules, "postcontent", UNSUBSCRIBED_THREAD)["enabled"] = True
+
+
 def find(rules: Rules, kind: Kind, rule_id: str) -> Json:
     """Raises NotFound."""
     for rule in rules[kind]:
@@ -145,6 +150,8 @@ def remove(rules: Rules, kind: Kind, rule_id: str) -> None:
 
 def check(new: NewRule) -> None:
     """Raises InvalidParam or BadJson for what cannot be a rule."""
+    if new.kind == "postcontent":
+        raise InvalidParam("'kind': rules of this kind are the server's own")
     check_id(new.rule_id)
     check_actions(new.actions)
     if new.kind == "content":
@@ -185,6 +192,8 @@ def _check_condition(condition: Any) -> None:
     kind = condition["kind"]
     for name in _TEXTS.get(kind, ()):
         _check_text(f"conditions: {name}", condition.get(name))
+    if kind == THREAD_SUBSCRIPTION and not isinstance(condition.get("subscribed"), bool):
+        raise BadJson("'conditions: subscribed': it must be true or false")
     if kind in ("event_property_is", "event_property_contains"):
         value = condition.get("value", [])
         if not (value is None or isinstance(value, str | int)):

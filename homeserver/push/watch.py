@@ -8,7 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-12
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 
 import structlog
 from attrs import define, field
@@ -20,6 +20,7 @@ from homeserver.ephemeral.threads import MAIN, MAX_HOPS
 from homeserver.push.compiled import DEFAULT, QUIET, Verdict
 from homeserver.push.conditions import BODY, Me
 from homeserver.push.facts import Facts
+from homeserver.push.followers import NOBODY, Followed, Followers
 from homeserver.push.ledger import Ledger
 from homeserver.push.people import People
 from homeserver.push.ports import Listener, News, RoleMentions
@@ -30,6 +31,7 @@ from homeserver.rooms.live import POWER_LEVELS, LiveRoom
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from storage import push as rows
+from storage import thread_subscriptions
 from storage.account_data import AccountDatum
 from storage.database import Database
 from storage.events import timeline
@@ -40,6 +42,9 @@ from storage.search import rooms_with_news
 PAGE = 500
 MANY = 1_000_000
 """How many are in a room whose members are yet to be fetched, as far as rules are concerned."""
+
+_Case = tuple[int, Verdict | None, Verdict | None, bool]
+"""By what people are judged alike: rules, wishes of the room and the sender, and whether they follow the thread."""
 
 log = structlog.get_logger("homeserver.push")
 
@@ -53,6 +58,7 @@ class Watch:
     rooms: Rooms
     events: EventCache
     people: People
+    followers: Followers
     ledger: Ledger
     server_name: str
     roles: RoleMentions
@@ -61,8 +67,9 @@ class Watch:
 
     async def start(self) -> None:
         """Read what people want, and judge what a crash left out. What comes before that is done is found then."""
-        heeded, turns, upto = await self.database.run(_read)
+        heeded, turns, followed, upto = await self.database.run(_read)
         self.people.load(heeded, turns)
+        self.followers.load(followed)
         if upto is None:
             upto = self.hub.position  # whatever was said before there was push is read
         while upto < (until := self.hub.position):
@@ -148,11 +155,13 @@ class Watch:
             self.ledger.read(event.sender, room.nid, thread, stored.position)
         mentioned = self._mentioned(room, event)
         count = MANY if room.joined_count is None else room.joined_count
-        facts = Facts(event, count, lambda: self._levels(room), mentioned)
+        in_thread = None if thread == MAIN else False
+        facts = Facts(event, count, lambda: self._levels(room), mentioned, in_thread)
         usual = DEFAULT.base.judge(facts, None, None, None)
         if usual.notify and room.local_joined:
             self.ledger.log(LogEntry(room.nid, stored.position, stored.nid, thread, usual.highlight, usual.actions))
-        decided = self._decide(room, facts, usual)
+        followers = NOBODY if thread == MAIN else self.followers.of(room.nid, thread)
+        decided = self._decide(room, facts, usual, followers)
         for user_id, verdict in decided.items():
             self._note(user_id, room, stored, thread, verdict, usual)
         for listener in self.listeners:
@@ -161,8 +170,8 @@ class Watch:
                 if verdict.notify and user_id != event.sender:
                     listener.notified(user_id, News(room.room_id, stored.position, stored, verdict.actions))
 
-    def _decide(self, room: LiveRoom, facts: Facts, usual: Verdict) -> dict[str, Verdict]:
-        """What it is for those for whom it may be something else than usual."""
+    def _decide(self, room: LiveRoom, facts: Facts, usual: Verdict, followers: Set[str]) -> dict[str, Verdict]:
+        """What it is for those for whom it may be something else than usual. `followers`: of its thread."""
         event, local = facts.event, room.local_joined
         meant = {user_id for user_id in facts.mentioned if user_id in local}
         if event.state_key is not None and self._is_invited(room, event.state_key):
@@ -172,23 +181,29 @@ class Watch:
         special = set(self._special_in(local))
         special |= called & local if called else called
         special |= meant
+        for_followers = facts
+        if followers:
+            special |= followers & local
+            for_followers = facts.for_followers()
         special.discard(event.sender)
         decided: dict[str, Verdict] = {}
-        known: dict[tuple[int, Verdict | None, Verdict | None], Verdict] = {(id(DEFAULT.base), None, None): usual}
+        known: dict[_Case, Verdict] = {(id(DEFAULT.base), None, None, False): usual}
         for user_id in sorted(special):
             if event.sender in self.people.ignored.get(user_id, ()):
                 decided[user_id] = QUIET
                 continue
             wishes = self.people.wishes_of(user_id)
+            follows = user_id in followers
+            as_seen = for_followers if follows else facts
             room_wish, sender_wish = wishes.rooms.get(event.room_id), wishes.senders.get(event.sender)
             if user_id in meant or wishes.base.knows_names:
                 me = Me(user_id, self._name_of(room, user_id) if wishes.base.knows_names else None)
-                decided[user_id] = wishes.base.judge(facts, me, room_wish, sender_wish)
+                decided[user_id] = wishes.base.judge(as_seen, me, room_wish, sender_wish)
                 continue
             base = wishes.base if user_id in called else wishes.bare
-            key = (id(base), room_wish, sender_wish)
+            key = (id(base), room_wish, sender_wish, follows)
             if key not in known:
-                known[key] = base.judge(facts, None, room_wish, sender_wish)
+                known[key] = base.judge(as_seen, None, room_wish, sender_wish)
             decided[user_id] = known[key]
         return decided
 
@@ -203,7 +218,7 @@ class Watch:
         self, user_id: str, room: LiveRoom, stored: StoredEvent, thread: str, verdict: Verdict, usual: Verdict
     ) -> None:
         expected = QUIET
-        if user_id in room.local_joined and self.people.is_plain(user_id, room.room_id):
+        if user_id in room.local_joined and self.people.is_plain(user_id, room.room_id, in_thread=thread != MAIN):
             expected = usual
         if verdict != expected:
             self.ledger.own(
@@ -286,5 +301,8 @@ class Watch:
         return MAIN
 
 
-def _read(cursor: Cursor) -> tuple[list[tuple[str, AccountDatum]], dict[tuple[str, str], int], int | None]:
-    return rows.heeded(cursor), rows.turns(cursor), rows.judged_upto(cursor)
+def _read(
+    cursor: Cursor,
+) -> tuple[list[tuple[str, AccountDatum]], dict[tuple[str, str], int], list[Followed], int | None]:
+    followed = thread_subscriptions.followed(cursor)
+    return rows.heeded(cursor), rows.turns(cursor), followed, rows.judged_upto(cursor)

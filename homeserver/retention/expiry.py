@@ -1,4 +1,5 @@
-"""Takes messages away when they are over: at the end that they have of their own, or once their room's time is up.
+"""Takes messages away when they are over: at the end that they have of their own (be it one that counts from when they
+are read, `homeserver.retention.reading`), or once their room's time is up.
 
 Only this server's copy: each server goes by the same state of the room. State is never taken away, and of a message its
 place in the room's graph stays. Time is what the message claims to be of.
@@ -14,12 +15,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
-from attrs import define, field
+from attrs import Factory, define, field
 from twisted.internet.interfaces import IDelayedCall
 
 from config import Retention
 from federation.room.retention import RETENTION_TYPES, ends_at, lifetime_ms
 from homeserver.clock import Clock
+from homeserver.retention.reading import ReadTimers
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -50,6 +52,12 @@ class Expiry:
     clock: Clock
     tasks: Tasks
     settings: Retention
+    timers: ReadTimers = field(
+        default=Factory(
+            lambda self: ReadTimers(self.database, self.rooms, self.clock, self.tasks, self._wind), takes_self=True
+        ),
+        init=False,
+    )
     _timer: IDelayedCall | None = field(default=None, init=False)
     _next: int | None = field(default=None, init=False)
     """When the next message ends by its own word."""
@@ -73,6 +81,7 @@ class Expiry:
         """Take away what was over while the server was not running, and wait for what comes next."""
         if self.settings.enabled:
             await self._end()
+            await self.timers.start()
 
     def accepted(self, accepted: Accepted) -> None:
         """Something was committed."""
@@ -81,9 +90,14 @@ class Expiry:
         for new in accepted.events:
             if new.stored.position and (at := ends_at(new.stored.event)) is not None:
                 self._wind(at)
+        self.timers.accepted(accepted)
 
     def close(self) -> None:
         """Nothing is taken away any more."""
+        self.timers.close()
+        self._unwind()
+
+    def _unwind(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -91,7 +105,7 @@ class Expiry:
     def _wind(self, at: int | None, at_least_s: float = 0.0) -> None:
         if at is None or (self._timer is not None and self._next is not None and self._next <= at):
             return
-        self.close()
+        self._unwind()
         self._next = at
         delay = min(LONGEST_NAP_S, max(at_least_s, (at - self.clock.now_ms()) / 1000))
         self._timer = self.clock.timers.callLater(delay, self._strike)

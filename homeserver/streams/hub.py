@@ -65,6 +65,8 @@ class Feed:
     """Newest position of a change to the user's own data (account data, filters of lists)."""
     news: int = 0
     """Newest position of something to be told of friends and direct rooms."""
+    threads: int = 0
+    """Newest position of a change to what threads the user follows."""
     devices: int = 0
     """Newest position of a change to somebody's list of devices, of those that the user may ask for."""
     presence: int = 0
@@ -173,6 +175,13 @@ class Hub:
         feed = self._feeds.get(user_id)
         if feed is not None:
             feed.news = position
+            self.wake(feed)
+
+    def mark_threads(self, user_id: str, position: int) -> None:
+        """The user follows another thread, or one less."""
+        feed = self._feeds.get(user_id)
+        if feed is not None:
+            feed.threads = position
             self.wake(feed)
 
     def mark_devices(self, user_id: str, room_nids: Iterable[int], position: int) -> None:

@@ -33,6 +33,7 @@ def test_the_servers_own() -> None:
     assert tuple(rules) == KINDS
     assert ids(rules, "override")[0] == ".m.rule.master"
     assert [rule["enabled"] for rule in rules["override"]].count(False) == 1
+    assert [rule["enabled"] for rule in rules["postcontent"]] == [False, True]
     assert find(rules, "override", ".m.rule.invite_for_me")["conditions"][2]["pattern"] == ANN
     assert all(rule["default"] for kind in KINDS for rule in rules[kind])
 
@@ -121,6 +122,8 @@ def test_the_servers_own_stay() -> None:
         new("override", "a", conditions=[{"kind": "event_property_is", "key": "type"}]),
         new("override", "a", conditions=[{"kind": "event_property_is", "key": "type", "value": {}}]),
         new("override", "a", conditions=[{"kind": "org.example", "x": "y" * 9000}]),
+        new("override", "a", conditions=[{"kind": "io.element.msc4306.thread_subscription", "subscribed": "yes"}]),
+        new("postcontent", "a", conditions=[]),
     ],
 )
 def test_what_cannot_be(rule: NewRule) -> None:
@@ -171,10 +174,29 @@ def test_all_devices_hear_of_it(house: LivedInHouse) -> None:
 
 def test_kinds_that_only_proposals_know_are_not_found(shared_server: ServerProcess) -> None:
     ann = shared_server.register("ann_of_proposals")
-    rule = "/_matrix/client/v3/pushrules/global/postcontent/.io.element.msc4306.rule.subscribed_thread"
+    rule = "/_matrix/client/v3/pushrules/global/precontent/.org.example.rule.moon"
     for method, path in (("GET", rule), ("GET", f"{rule}/enabled"), ("GET", f"{rule}/actions"), ("DELETE", rule)):
         assert ann.request(method, path).json["errcode"] == "M_NOT_FOUND"
     assert ann.request("PUT", f"{rule}/enabled", {"enabled": False}).json["errcode"] == "M_INVALID_PARAM"
+
+
+def test_rules_for_threads_can_be_changed_and_none_added(shared_server: ServerProcess) -> None:
+    ann = shared_server.register("ann_of_threads")
+    kind = "/_matrix/client/v3/pushrules/global/postcontent"
+    rule = f"{kind}/.io.element.msc4306.rule.subscribed_thread"
+    condition = {"kind": "io.element.msc4306.thread_subscription", "subscribed": True}
+    assert ann.call("GET", rule)["conditions"] == [condition]
+    ann.call("PUT", f"{rule}/enabled", {"enabled": False})
+    assert ann.call("GET", f"{rule}/enabled") == {"enabled": False}
+    ann.call("PUT", f"{rule}/actions", {"actions": []})
+    (told,) = [one for one in ann.sync()["account_data"]["events"] if one["type"] == "m.push_rules"]
+    kept = told["content"]["global"]["postcontent"][1]
+    assert (kept["enabled"], kept["actions"]) == (False, [])
+    mine = {"actions": ["notify"], "conditions": [condition]}
+    answers = [ann.request("PUT", f"{kind}/mine", mine), ann.request("PUT", rule, mine), ann.request("DELETE", rule)]
+    assert [(one.status, one.json["errcode"]) for one in answers] == [
+        (400, "M_INVALID_PARAM"), (400, "M_INVALID_PARAM"), (404, "M_NOT_FOUND"),
+    ]  # fmt: skip
 
 
 def test_every_kind_of_change_is_told(house: LivedInHouse) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet.defer import CancelledError, Deferred
 
+from homeserver.client.capabilities import get_capabilities
 from homeserver.harness.client import until
 from homeserver.push.sealing import LARGEST_PLAIN, seal
+from tests.fixtures_house import LivedInHouse
 from tests.fixtures_server import Person, ServerProcess, StartServer
 from tests.push.service import Browser, PushService, claims_of, decode, encode, running_service
 from tests.push.test_pushers import ALL, SET, meet, say
 
 ACK = "/_matrix/client/unstable/org.matrix.msc4174/pushers/ack"
 CAPABILITIES = "/_matrix/client/v3/capabilities"
+CAPABILITY = "org.matrix.msc4174.webpush"
 APP = "org.example.web"
 
 
@@ -30,7 +34,7 @@ def service(tmp_path: Path) -> Iterator[PushService]:
 def pusher(service: PushService, browser: Browser, **data: Any) -> dict[str, Any]:
     about = {"app_display_name": "App", "device_display_name": "Browser", "lang": "en"}
     told = {"url": service.base + browser.path, "auth": browser.auth, **data}
-    return {"kind": "org.matrix.msc4174.webpush", "app_id": APP, "pushkey": browser.pushkey, **about, "data": told}
+    return {"kind": CAPABILITY, "app_id": APP, "pushkey": browser.pushkey, **about, "data": told}
 
 
 def set_pusher(server: ServerProcess, who: Person, told: dict[str, Any]) -> int:
@@ -53,9 +57,7 @@ def subscribe(server: ServerProcess, service: PushService, who: Person, browser:
 
 
 def public_key(server: ServerProcess, who: Person) -> str:
-    name = "org.matrix.msc4174.webpush"
-    until(lambda: name in who.call("GET", CAPABILITIES)["capabilities"])  # it may have been started just now
-    capability = who.call("GET", CAPABILITIES)["capabilities"][name]
+    capability = who.call("GET", CAPABILITIES)["capabilities"][CAPABILITY]
     assert capability["enabled"]
     key: str = capability["vapid"]
     return key
@@ -114,6 +116,23 @@ def test_from_the_first_word_on(database_url: str, start_server: StartServer, se
     first, second = (browser.read(one)["ack_token"] for one in (asked, service.posted(5)[4]))
     assert acknowledge(server, ben, first) == (400, "M_UNKNOWN_ACTIVATION_TOKEN")
     assert acknowledge(server, ben, second) == (200, None)
+
+
+def test_the_key_is_there_for_who_asks_first(house: LivedInHouse) -> None:
+    """Whoever comes while it is still read waits for it; where it cannot be read, the rest is told all the same."""
+    about = house.house.push.about
+    assert about.versions()["unstable_features"]["org.matrix.msc4174"]
+    house.house.start()
+    asked = [Deferred.fromCoroutine(get_capabilities(about)) for _ in range(2)]
+    assert not any(one.called for one in asked)
+    asked[0].addErrback(lambda failure: failure.trap(CancelledError))
+    asked[0].cancel()  # one who hangs up takes nobody along
+    assert house.wait(asked[1])["capabilities"][CAPABILITY]["vapid"]
+    del about.more_capabilities[CAPABILITY]
+    with pytest.raises(OSError), about.reading():
+        asked = [Deferred.fromCoroutine(get_capabilities(about))]
+        raise OSError("no database")
+    assert CAPABILITY not in house.wait(asked[0])["capabilities"]
 
 
 def test_services_that_are_busy_and_browsers_that_are_gone(start_server: StartServer, service: PushService) -> None:

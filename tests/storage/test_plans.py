@@ -70,6 +70,7 @@ from storage import (
     state,
     sticky,
     stripped,
+    thread_subscriptions,
     thumbnails,
     to_device,
     transactions,
@@ -99,6 +100,7 @@ from storage.receipts import Receipt
 from storage.remote_devices import RemoteDevice, RemoteList
 from storage.sessions import DeviceUse, TokenPair
 from storage.sqlite import SqliteCursor
+from storage.thread_subscriptions import Subscription
 from storage.thumbnails import Size, Thumbnail
 from storage.to_device import Letter
 from storage.url_previews import Preview
@@ -136,6 +138,8 @@ WHOLE_TABLES = (
     "SELECT user_id, room_id, position FROM push_turns",  # at start
     "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token FROM",  # at start
     "SELECT d.user_id, d.other_id, d.room_id, d.relation FROM direct_rooms d JOIN rooms",  # at start
+    "SELECT user_id, room_nid, root_id FROM thread_subscriptions WHERE kind",  # at start
+    "SELECT DISTINCT room_nid FROM read_timers",  # at start
     "SET LOCAL",  # no query
 )
 PLAINLY_SCANNED = re.compile(
@@ -154,6 +158,11 @@ def medium(
 ) -> Medium:
     file = None if expires_ts is not None or user_id is None else f"local/{media_id}"
     return Medium(origin, media_id, user_id, 1, expires_ts, 1, 5, "image/png", "a", b"h" * 32, file, False)
+
+
+def _time(cursor: Cursor, room_nid: int, event_nid: int) -> None:
+    columns = ("event_nid", "room_nid", "sender", "thread", "position", "lasts_ms")
+    cursor.insert_many("read_timers", columns, [(event_nid, room_nid, ALICE, "main", 3, 5)])
 
 
 def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[Ask]:
@@ -222,6 +231,10 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: retention.next_end(cursor),
         lambda cursor: retention.ended(cursor, 5, 10),
         lambda cursor: retention.rooms_that_say(cursor),
+        lambda cursor: retention.rooms_with_timers(cursor),
+        lambda cursor: _time(cursor, room.nid, relating[-1].nid),
+        lambda cursor: retention.read_by_all(cursor, room.nid),
+        lambda cursor: retention.start(cursor, room.nid, [retention.Timer(relating[-1].nid, 5)], 9),
         lambda cursor: expiry.all_rooms(cursor, 0, 10),
         lambda cursor: expiry.messages_before(cursor, room.nid, 99, expiry.BEGINNING, 10),
         lambda cursor: expiry.expire(cursor, room.nid, [relating[-1].nid]),
@@ -396,6 +409,12 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: push.told_to(cursor, ALICE, 9, 10, False),
         lambda cursor: push.told_to(cursor, ALICE, 9, 10, True),
         lambda cursor: push.forget_person(cursor, ALICE),
+        lambda cursor: thread_subscriptions.put(cursor, Subscription(ALICE, room.nid, ids[0], 1, 5)),
+        lambda cursor: thread_subscriptions.get(cursor, ALICE, room.nid, ids[0]),
+        lambda cursor: thread_subscriptions.has_any(cursor, ALICE),
+        lambda cursor: thread_subscriptions.changed(cursor, ALICE, 4, 9, 10),
+        lambda cursor: thread_subscriptions.followed(cursor),
+        lambda cursor: thread_subscriptions.forget_person(cursor, ALICE),
         lambda cursor: profiles.put(cursor, ALICE, "displayname", b'"Alice"', 65536),
         lambda cursor: profiles.read(cursor, ALICE),
         lambda cursor: profiles.delete(cursor, ALICE, "displayname"),

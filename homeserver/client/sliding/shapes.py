@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 import orjson
 
+from homeserver.client.thread_subscriptions import DEFAULT_LIMIT, MOST_CHANGES, told_changes
 from homeserver.errors import InvalidParam
 from homeserver.push.ledger import Count as Tally
 from homeserver.sync.filters import MAX_LIMIT
@@ -22,6 +23,8 @@ MOST_RANGES = 20
 """Of one list."""
 MOST_NAME = 255
 """Characters of the name of a list or a connection."""
+
+THREADS = "io.element.msc4308.thread_subscriptions"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Presence = Literal["online", "offline", "unavailable"]
@@ -60,12 +63,21 @@ class E2eeShape(msgspec.Struct, frozen=True):
     enabled: bool = False
 
 
+class ThreadsShape(msgspec.Struct, frozen=True):
+    enabled: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] = DEFAULT_LIMIT
+
+    def read(self) -> int | None:
+        return min(self.limit, MOST_CHANGES) if self.enabled else None
+
+
 class ExtensionsShape(msgspec.Struct, frozen=True):
     to_device: ToDeviceShape | None = None
     e2ee: E2eeShape | None = None
     account_data: ScopeShape | None = None
     receipts: ScopeShape | None = None
     typing: ScopeShape | None = None
+    threads: ThreadsShape | None = msgspec.field(default=None, name=THREADS)
 
     def read(self) -> Extensions:
         """Raises InvalidParam."""
@@ -75,6 +87,7 @@ class ExtensionsShape(msgspec.Struct, frozen=True):
             None if self.account_data is None else self.account_data.read(),
             None if self.receipts is None else self.receipts.read(),
             None if self.typing is None else self.typing.read(),
+            None if self.threads is None else self.threads.read(),
         )
 
 
@@ -206,4 +219,6 @@ def write_told(told: Told) -> bytes:
     for name, by_room in ((b"receipts", told.receipts), (b"typing", told.typing)):
         if by_room is not None:
             members.append((name, write_object([(b"rooms", write_by_name(by_room))])))
+    if told.threads is not None:
+        members.append((THREADS.encode(), orjson.dumps(told_changes(told.threads, "prev_batch"))))
     return write_object(members)

@@ -118,11 +118,15 @@ class Extensions(msgspec.Struct, frozen=True):
     account_data: Scope | None = None
     receipts: Scope | None = None
     typing: Scope | None = None
+    threads: int | None = None
+    """Changes of what threads the reader follows: how many at most."""
 
     @property
     def names(self) -> frozenset[str]:
         """Those that go on from what was told before."""
-        return frozenset(name for name in ("account_data", "receipts", "typing") if getattr(self, name) is not None)
+        return frozenset(
+            name for name in ("account_data", "receipts", "typing", "threads") if getattr(self, name) is not None
+        )
 
 
 class SlidingAsk(msgspec.Struct, frozen=True):

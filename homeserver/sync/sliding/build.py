@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from homeserver.encryption.build import Encryption
+from homeserver.relations.subscriptions import Subscriptions
 from homeserver.rooms.registry import Rooms
 from homeserver.sync.engine import Sync
 from homeserver.sync.sliding.connections import Connections
@@ -15,7 +16,13 @@ from homeserver.userdata.invite_filter import InviteFilter
 
 
 def build_sliding(
-    sync: Sync, *, rooms: Rooms, account_data: AccountData, invite_filter: InviteFilter, encryption: Encryption
+    sync: Sync,
+    *,
+    rooms: Rooms,
+    account_data: AccountData,
+    invite_filter: InviteFilter,
+    encryption: Encryption,
+    subscriptions: Subscriptions,
 ) -> SlidingSync:
     """Out of what `/sync` is made of. Listens to `account_data`."""
     lists = RoomLists(sync.database, rooms, sync.events, account_data, invite_filter, sync.hub)
@@ -38,7 +45,7 @@ def build_sliding(
             sync.sections.ledger,
         ),
         extensions=ExtensionSections(
-            sync.database, sections.states, sections.letterbox, sections.news, sync.receipts, sync.typing
+            sync.database, sections.states, sections.letterbox, sections.news, sync.receipts, sync.typing, subscriptions
         ),
         account_data=account_data,
         ignoring=sync.ignoring,

@@ -1,4 +1,5 @@
-"""What goes with the rooms in sliding sync: messages for the device, keys, account data, receipts, who is typing.
+"""What goes with the rooms in sliding sync: messages for the device, keys, account data, receipts, who is typing, and
+which threads one follows.
 
 The same that `/sync` tells, by the same parts of the house; here a client asks for each apart, and for the rooms that
 it looks at.
@@ -17,6 +18,7 @@ from homeserver.encryption.states import DeviceStates
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.http.route import Requester
+from homeserver.relations.subscriptions import Subscriptions
 from homeserver.streams.hub import Feed, newer
 from homeserver.streams.tokens import StreamToken
 from homeserver.sync.sliding.asks import Extensions, Scope, ToDeviceAsk
@@ -83,6 +85,7 @@ class ExtensionSections:
     news: DeviceNews
     receipts: ReceiptBoard
     typing: TypingBoard
+    subscriptions: Subscriptions
 
     async def tell(self, who: Requester, feed: Feed, ask: Extensions, now: Round) -> Told:
         told = Told()
@@ -96,6 +99,8 @@ class ExtensionSections:
             await self._receipts(who.user_id, ask.receipts, now, told)
         if ask.typing is not None:
             self._typing(feed, ask.typing, now, told)
+        if ask.threads is not None:
+            await self._threads(feed, ask.threads, now, told)
         return told
 
     async def _letters(self, who: Requester, ask: ToDeviceAsk, now: Round, told: Told) -> None:
@@ -170,6 +175,19 @@ class ExtensionSections:
             if scene.joined(nid) and scene.shows(nid, scope)
         }
         told.is_news |= bool(told.typing)
+
+    async def _threads(self, feed: Feed, limit: int, now: Round, told: Told) -> None:
+        """MSC4308: https://github.com/matrix-org/matrix-spec-proposals/pull/4308"""
+        after = 0
+        if not _is_new("threads", now):
+            assert now.state is not None
+            after = now.state.position
+            if now.is_recent and feed.threads <= after:
+                return
+        page = await self.subscriptions.changes(feed.user_id, after, now.upto.position, limit)
+        if page.changes:
+            told.threads = page
+            told.is_news = True
 
 
 def _is_new(name: str, now: Round) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from federation.room.event import StateKey
 from homeserver.push.ledger import Unread
+from homeserver.relations.subscriptions import Page
 from homeserver.sync.sliding.connections import Sent
 
 
@@ -66,6 +67,8 @@ class Told(msgspec.Struct):
     room_data: Mapping[str, Sequence[bytes]] = {}
     receipts: Mapping[str, bytes] | None = None
     typing: Mapping[str, bytes] | None = None
+    threads: Page | None = None
+    """What threads the reader follows, and follows no more."""
     is_news: bool = False
 
 

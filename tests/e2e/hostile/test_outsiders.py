@@ -188,7 +188,8 @@ SLIDING = f"{API.removesuffix('/v3')}/unstable/org.matrix.simplified_msc3575/syn
 def look_at_all(room: Room) -> dict[str, Any]:
     """A sliding sync that asks for whatever there is."""
     wanted = {"timeline_limit": 100, "required_state": [["*", "*"]]}
-    names = ("to_device", "e2ee", "account_data", "receipts", "typing")
+    threads = "io.element.msc4308.thread_subscriptions"
+    names = ("to_device", "e2ee", "account_data", "receipts", "typing", threads)
     return {
         "lists": {"all": {**wanted, "ranges": [[0, 99]]}},
         "room_subscriptions": {room.room_id: wanted},
