@@ -84,10 +84,11 @@ def rooms_with_timers(cursor: Cursor) -> list[int]:
     return [nid for (nid,) in cursor.execute("SELECT DISTINCT room_nid FROM read_timers").fetchall()]
 
 
-def read_by_all(cursor: Cursor, room_nid: int) -> tuple[list[Timer], bool]:
+def read_by_all(cursor: Cursor, room_nid: int, machine: str | None = None) -> tuple[list[Timer], bool]:
     """Those of a room's timers that are to count, and whether there are others: everybody has read the message who is
     in the room, but for who sent it. A receipt says so that all may see, that stands there or later, and speaks of the
-    message's thread or the whole room. Where nobody else is in the room, nobody has read anything.
+    message's thread or the whole room. Where nobody else is in the room, nobody has read anything. `machine`: a member
+    that is nobody, and reads nothing.
     """
     rows = cursor.execute(
         "SELECT event_nid, lasts_ms, sender, thread, position FROM read_timers WHERE room_nid = ?", (room_nid,)
@@ -102,7 +103,7 @@ def read_by_all(cursor: Cursor, room_nid: int) -> tuple[list[Timer], bool]:
     ).fetchall():
         places[thread][user_id] = position
     whole = places[UNTHREADED]
-    members = [user_id for user_id, _ in memberships.members_of(cursor, room_nid, ["join"])]
+    members = [user_id for user_id, _ in memberships.members_of(cursor, room_nid, ["join"]) if user_id != machine]
     in_order = sorted((whole.get(user_id, NOWHERE), user_id) for user_id in members)
     slowest: dict[str, list[tuple[int, str]]] = {}
     due: list[Timer] = []

@@ -40,6 +40,8 @@ MOST_COUNTED = 5_000
 """Entries of a room (and of somebody in it) that are kept and counted: who has more to read is told of that many."""
 MOST_ROOMS = 5_000
 MOST_PLACES = 50_000
+NEVER = 2**62
+"""A position that the stream does not come to."""
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
@@ -222,15 +224,16 @@ class Ledger:
         threads: dict[str, list[int]] = {}
         if self.people.is_plain(user_id, room.room_id):
             least = max(floor(place, None), self.people.since(user_id, room.room_id))
-            hears_threads = self.people.is_plain(user_id, room.room_id, in_thread=True)
-            least_in_threads = max(least, self.people.since(user_id, room.room_id, in_thread=True))
+            in_threads: int | None = None
             for thread in reversed(tally.lines):
                 line = tally.lines[thread]
                 if line.positions[-1] <= least:
                     break
-                if thread != MAIN and not hears_threads:
-                    continue
-                begin = max(least if thread == MAIN else least_in_threads, floor(place, thread))
+                begin = max(least, floor(place, thread))
+                if thread != MAIN:
+                    if in_threads is None:
+                        in_threads = self._least_in_threads(user_id, room.room_id)
+                    begin = max(begin, in_threads)
                 unread = len(line.positions) - bisect_right(line.positions, begin)
                 if unread:
                     threads[thread] = [unread, len(line.loud) - bisect_right(line.loud, begin)]
@@ -245,6 +248,12 @@ class Ledger:
         total = Count(sum(one.notifications for one in counts.values()), sum(one.highlights for one in counts.values()))
         main = counts.pop(MAIN, NONE)
         return Unread(total, main, {thread: one for thread, one in counts.items() if one != NONE})
+
+    def _least_in_threads(self, user_id: str, room_id: str) -> int:
+        """From where on usual messages in threads count."""
+        if not self.people.is_plain(user_id, room_id, in_thread=True):
+            return NEVER
+        return self.people.since(user_id, room_id, in_thread=True)
 
     async def _load(self, user_id: str, room_nids: Sequence[int]) -> None:
         await self._lock.acquire()

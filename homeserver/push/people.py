@@ -70,8 +70,8 @@ class People:
 
     def since(self, user_id: str, room_id: str, *, in_thread: bool = False) -> int:
         """From where on that holds."""
-        where = (EVERYWHERE, room_id, THREADS) if in_thread else (EVERYWHERE, room_id)
-        return max(self.turns.get((user_id, one), 0) for one in where)
+        since = max(self.turns.get((user_id, EVERYWHERE), 0), self.turns.get((user_id, room_id), 0))
+        return max(since, self.turns.get((user_id, THREADS), 0)) if in_thread else since
 
     def forget(self, user_id: str) -> None:
         """The account is no more."""

@@ -136,6 +136,7 @@ class Expiry:
             return
         self._is_sweeping = True
         try:
+            await self.timers.start()  # of a room whose members were yet to be fetched, they may be here now
             saying = await self.database.run(retention.rooms_that_say)
             for nid in saying:
                 await self._sweep_room(nid, await self._lifetime(nid))

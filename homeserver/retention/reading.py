@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from federation.room.retention import lasts_ms
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import READ
+from homeserver.guilds.steward import is_steward
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
@@ -53,7 +54,7 @@ class ReadTimers:
     _timer: IDelayedCall | None = field(default=None, init=False)
 
     async def start(self) -> None:
-        """Look at what happened before a crash."""
+        """Look at what happened before a crash, or otherwise unseen."""
         for nid in await self.database.run(rows.rooms_with_timers):
             self._note(nid)
         await self._look()
@@ -108,7 +109,8 @@ class ReadTimers:
             if room.partial is not None:
                 continue  # nobody knows yet who is in it
             noted = self._waiting[nid]
-            timers, others = await self.database.run(rows.read_by_all, nid)
+            maker = room.create.sender
+            timers, others = await self.database.run(rows.read_by_all, nid, maker if is_steward(maker) else None)
             if timers:
                 now = self.clock.now_ms()
                 await self.database.write(rows.start, nid, timers, now)

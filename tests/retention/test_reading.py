@@ -82,6 +82,16 @@ def test_who_is_there_to_read(house: LivedInHouse) -> None:
     assert bodies(house, "alice", room_id) == [] and left(house) == 0
 
 
+def test_a_steward_reads_nothing(house: LivedInHouse) -> None:
+    room_id = house.create("guildhall", preset="public_chat")
+    for name in ("alice", "bob"):
+        house.join(name, room_id)
+    read(house, "bob", room_id, burn(house, "alice", room_id, "in a channel"))
+    later(house, 2_000)
+    later(house, HOUR_MS)
+    assert bodies(house, "bob", room_id) == []
+
+
 def test_threads_are_read_apart(house: LivedInHouse) -> None:
     room_id = meet(house, "bob")
     root = say(house, "alice", room_id, "root")
