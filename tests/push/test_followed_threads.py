@@ -66,6 +66,11 @@ def test_only_what_one_follows(tmp_path: Path, database_url: str) -> None:
     follow(house, "bob", room_id, a)
     rules = house.wait(house.house.push.book.of(house.user("bob")))
     assert not find(rules, "postcontent", UNSUBSCRIBED_THREAD)["enabled"]
+    # Then what is said in any thread counts, but that makes a sound which is said in one that he follows.
+    for root in (a, b):
+        say(house, "alice", room_id, f"in {root}", **in_thread(root))
+    page = house.wait(house.house.part(Notifications).page(house.user("bob"), None, 2, False))
+    assert [b"sound" in one.actions for one in page.entries] == [False, True]
     house.wait(house.house.close())
 
 
