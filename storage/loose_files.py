@@ -1,6 +1,6 @@
 """Files in the store that belong to nothing: how a crash leaves none behind.
 
-    to be written      put, an hour ahead ──> written to the store ──> taken, in the transaction that enters it
+    to be written      put, hours ahead ──> written to the store ──> taken, in the transaction that enters it
     not wanted         put, in the transaction that forgets it ──> deleted from the store ──> dropped
 
 So every file that is in the store is entered somewhere or stands here, at every moment.

@@ -4,6 +4,8 @@
                    ^           │ more than HOLD waits
                    └─ pause ───┘            resume once it was taken
 
+    a fast one   the kernel ──> Tap ──> a thread of the handler's ──> disk, as long as there is more
+
     going out    a Source ──> read() by the edge, a piece at a time ──> the connection, as fast as its client takes it
 
 A handler that has a parameter of type `IncomingBody` begins before the body is there: who is asking has been settled by
@@ -13,13 +15,15 @@ then, and nothing of the body is read until the handler wants it. One that answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
 from homeserver.errors import MatrixError
+from homeserver.http.tap import Tap
 
 PIECE = 256 * 1024
 """What is read or written at once: large enough that what it costs to hand a piece on does not count."""
@@ -59,6 +63,12 @@ class Inlet(Protocol):
     def welcome(self) -> None:
         """Tell a client that asked first (`Expect: 100-continue`) to send."""
 
+    def tap(self, most: int) -> Tap | None:
+        """The connection for a thread to read from while it is paused; None where that can't be, as with TLS."""
+
+    def drawn(self, size: int) -> None:
+        """So many bytes of the body went that way."""
+
 
 @define(eq=False)
 class IncomingBody:
@@ -78,6 +88,8 @@ class IncomingBody:
     _begun: bool = field(default=False, init=False)
     _reader: Deferred[None] | None = field(default=None, init=False)
     _wanted: int = field(default=PIECE, init=False)
+    torn: bool = field(default=False, init=False)
+    """A thread may have taken more of it than is known here."""
 
     def limit(self, limit: int) -> None:
         """Lower what may come in all. Raises `TooLarge` where more is declared already; `read` does where it comes."""
@@ -103,6 +115,17 @@ class IncomingBody:
         taken, self._waiting, self._held = self._waiting, [], 0
         self._resume()  # the next piece comes while this one is dealt with
         return taken
+
+    @contextmanager
+    def tap(self) -> Iterator[Tap | None]:
+        """For after a `read`: what comes next, for a thread to take by itself meanwhile. None where there is no such
+        way; then it is read. Whoever gets one closes it when they are done."""
+        tap = self._open_tap()
+        try:
+            yield tap
+        finally:
+            if tap is not None:
+                self._close_tap(tap)
 
     @property
     def complete(self) -> bool:
@@ -145,6 +168,23 @@ class IncomingBody:
         """The client has gone."""
         if not self._complete:
             self._fail(CancelledError)
+
+    def _open_tap(self) -> Tap | None:
+        if self._complete or self._failure is not None or self._held or self.length is None:
+            return None
+        tap = self._inlet.tap(self.length - self.received)
+        if tap is not None:
+            self._paused = True
+            self._inlet.pause()
+        return tap
+
+    def _close_tap(self, tap: Tap) -> None:
+        if not tap.closed:  # whoever waited for the thread was cancelled
+            tap.unwanted = self.torn = True
+            return
+        self.received += tap.drawn
+        if self._failure is None:
+            self._inlet.drawn(tap.drawn)
 
     def _fail(self, failure: Callable[[], Exception]) -> None:
         self._failure = failure

@@ -37,6 +37,7 @@ from homeserver.http.limits import address_key
 from homeserver.http.outflow import Outflow
 from homeserver.http.route import Auth, Requester, RequestInfo, Upgrade
 from homeserver.http.table import Match
+from homeserver.http.tap import Tap
 from homeserver.observe.log import request_id
 from storage.errors import Outage
 
@@ -340,7 +341,7 @@ class Exchange(Request):
             self._answer(answer)
         else:
             self._running = None
-            self._refuse(answer, None if body.length is None else body.length - body.received)
+            self._refuse(answer, None if body.length is None or body.torn else body.length - body.received)
 
     async def _pour(self, answer: Answer, source: Source) -> None:
         """Answer with what comes out of `source`, and close it."""
@@ -462,6 +463,12 @@ class _Inlet:
     def welcome(self) -> None:
         if self._expects:
             self._channel._send100Continue()
+
+    def tap(self, most: int) -> Tap | None:
+        return self._channel.tap(most)
+
+    def drawn(self, size: int) -> None:
+        self._channel.drawn(size)
 
 
 def _check_rank(who: Requester, auth: Auth) -> None:

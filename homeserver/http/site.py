@@ -38,6 +38,7 @@ from homeserver.http.forwarded import TrustedProxies
 from homeserver.http.limits import RateLimiter
 from homeserver.http.route import Auth, Upgrade
 from homeserver.http.table import BadRoute, RouteTable
+from homeserver.http.tap import Tap
 
 IDLE_SECONDS = 90
 """How long a connection is kept on which nothing is asked. Proxies usually let go after 60."""
@@ -105,6 +106,20 @@ class Channel(HTTPChannel):
             self.reading_since += self.heard - self.paused_at
         if not getattr(self.transport, "disconnecting", False):
             self._networkProducer.resumeProducing()
+
+    def tap(self, most: int) -> Tap | None:
+        """The connection for a thread to read so much of a body from, where it is one without TLS."""
+        make: Callable[[int], Tap | None] | None = getattr(self.transport, "tap", None)
+        return None if make is None else make(most)
+
+    def drawn(self, size: int) -> None:
+        """So many bytes of the body came by a tap, past the parser."""
+        decoder = self._transferDecoder
+        if decoder is None or not size:
+            return
+        decoder.contentLength -= size
+        if decoder.contentLength == 0:
+            decoder.dataReceived(b"")  # which ends the request
 
     def hand_over(self, upgrade: Upgrade) -> None:
         """Let go of the connection: another protocol has it from now on, with what has come in already."""

@@ -3,6 +3,7 @@
     the loop ──bytes──> Connection ──> Channel          Channel ──write, pause, close──> Connection ──> the loop
 
 The loop accepts, reads a quarter of a MiB at once and writes at once what the network takes; all of that is compiled.
+Of a long body threads read by themselves (`homeserver.http.tap`).
 To Twisted's HTTP a `Connection` is the transport, to the loop it is the protocol. Listeners with TLS are Twisted's.
 """
 
@@ -12,6 +13,7 @@ To Twisted's HTTP a `Connection` is the transport, to the loop it is the protoco
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -26,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from homeserver.http.site import Site
+from homeserver.http.tap import Tap
 
 NO_LINGERING = struct.pack("ii", 1, 0)
 """What is not sent yet is dropped with the connection."""
@@ -98,6 +101,17 @@ class Connection(asyncio.Protocol):
             protocol.connectionLost(Failure(ConnectionDone() if exc is None else ConnectionLost(str(exc))))
         except Exception:
             _log.exception("a connection failed")
+
+    # What a channel calls.
+
+    def tap(self, most: int) -> Tap | None:
+        """For a thread to read from, up to so many bytes, while this is paused."""
+        if self.disconnecting:
+            return None
+        try:
+            return Tap(os.dup(self._wire.get_extra_info("socket").fileno()), most)
+        except OSError:
+            return None  # too many files are open: it goes by the loop
 
     # What Twisted calls.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import secrets
 import time
@@ -14,8 +15,11 @@ from typing import Any
 
 from attrs import define, field
 
+from homeserver.http.tap import Tap
 from homeserver.media.kinds import HEAD_BYTES
 
+BLOCK = 256 * 1024
+"""What is taken from a tap at once: more would not stay in a processor's cache until it is written."""
 ABANDONED_S = 24 * 60 * 60
 """No upload takes this long: what is older was left behind by a crash."""
 
@@ -28,8 +32,11 @@ class Draft:
     size_bytes: int = field(default=0, init=False)
     head: bytes = field(default=b"", init=False)
     """How it begins: the first `HEAD_BYTES`."""
+    shelved: bool = field(default=False, init=False)
+    """A store has it: it is gone from its path."""
     _digest: Any = field(factory=hashlib.sha256, init=False)
     _descriptor: int | None = field(default=None, init=False)
+    _block: memoryview | None = field(default=None, init=False)
     _finished: bool = field(default=False, init=False)
     _discarded: bool = field(default=False, init=False)
     _guard: Lock = field(factory=Lock, init=False)
@@ -43,15 +50,27 @@ class Draft:
         digest: bytes = self._digest.digest()
         return digest
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def draw(self, pieces: Sequence[bytes], tap: Tap) -> None:
+        """Add these pieces, and what comes by the tap as long as it comes. Raises OSError."""
+        try:
+            self.write(pieces)
+            if self._block is None:
+                # The system's own, and back there with the draft: of what the allocator has once had, much stays ours.
+                self._block = memoryview(mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            block = self._block
+            # Up to a whole number of blocks of the file, so that no page of it is written to twice.
+            while not self._discarded and (size := tap.fill(block[: BLOCK - self.size_bytes % BLOCK])):
+                self.write([block[:size]])
+        finally:
+            tap.close()
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Add to it. Raises OSError."""
         with self._guard:
             if self._discarded or self._finished:
                 return
             if self._descriptor is None:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._descriptor = os.open(self.path, flags, 0o600)
+                self._descriptor = self._open()
             # In one: each digest and each write lets go of the interpreter, and waits to have it back.
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if len(self.head) < HEAD_BYTES:
@@ -74,13 +93,22 @@ class Draft:
             self._close()
             self.path.unlink(missing_ok=True)
 
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(self.path, flags, 0o600)
+        except FileNotFoundError:  # the very first
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.path, flags, 0o600)
+
     def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        self._block = None
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     written = os.write(descriptor, data)
     while written < len(data):  # a disk that is nearly full takes a part
         data = data[written:]

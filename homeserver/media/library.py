@@ -13,17 +13,18 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
 import structlog
-from attrs import define, field
+from attrs import Factory, define, field
 
 from federation.threads import Workers
 from homeserver.clock import Clock
 from homeserver.errors import Unavailable
 from homeserver.http.bodies import Source
+from homeserver.http.tap import Tap
 from homeserver.media.draft import Draft, clear_abandoned
-from homeserver.media.store.port import INCOMING, NotStored, Store, StoreFailed, new_name
+from homeserver.media.names import Folder, LooseNames
+from homeserver.media.store.port import INCOMING, NotStored, Store, StoreFailed
 from homeserver.media.store.reading import open_source
 from storage import loose_files
 from storage import media as rows
@@ -31,11 +32,6 @@ from storage.database import Database
 from storage.media import Added, MediaKey, Medium
 from storage.ports import Cursor
 
-Folder = Literal["local", "remote", "thumbnails"]
-"""What a file is, so that whoever looks into the store can tell."""
-
-SOON_MS = 60 * 60 * 1000
-"""How long it takes at most from the store to the database."""
 NOTED_MS = 60 * 60 * 1000
 """A file's last use is written down when it is so much newer than what is written."""
 MOST_NOTED = 20_000
@@ -54,6 +50,9 @@ class Library:
     workers: Workers
     """For reading and writing files."""
     folder: Path
+    _names: LooseNames = field(
+        default=Factory(lambda self: LooseNames(self.database, self.clock), takes_self=True), init=False
+    )
     _uses: dict[MediaKey, int] = field(factory=dict, init=False)
 
     @property
@@ -75,13 +74,17 @@ class Library:
         try:
             yield draft
         finally:
-            # Not waited for: whoever was writing may have been cancelled while a thread is still at it.
-            self.workers.run(draft.discard)
+            if not draft.shelved:
+                # Not waited for: whoever was writing may have been cancelled while a thread is still at it.
+                self.workers.run(draft.discard)
 
-    async def write(self, draft: Draft, pieces: Sequence[bytes]) -> None:
-        """Add to a draft. Raises Unavailable."""
+    async def write(self, draft: Draft, pieces: Sequence[bytes], tap: Tap | None = None) -> None:
+        """Add to a draft, and what comes by the tap. Raises Unavailable."""
         try:
-            await self.workers.run(draft.write, pieces)
+            if tap is None:
+                await self.workers.run(draft.write, pieces)
+            else:
+                await self.workers.run(draft.draw, pieces, tap)
         except OSError as error:
             raise _full(error) from None
 
@@ -90,8 +93,7 @@ class Library:
 
         It is loose: `enter` must follow. Raises Unavailable.
         """
-        name = new_name(folder)
-        await self.database.write(loose_files.put, [name], self.clock.now_ms() + SOON_MS)
+        name = await self._names.take(folder)
         try:
             await self.workers.run(_shelve, self.store, name, draft, last)
         except OSError as error:
@@ -100,8 +102,7 @@ class Library:
 
     async def shelve_made(self, path: Path, folder: Folder) -> str:
         """Put a file that a worker made in the store, as `shelve` does a draft."""
-        name = new_name(folder)
-        await self.database.write(loose_files.put, [name], self.clock.now_ms() + SOON_MS)
+        name = await self._names.take(folder)
         try:
             await self.workers.run(self.store.put, name, path)
         except OSError as error:
@@ -189,6 +190,7 @@ def _shelve(store: Store, name: str, draft: Draft, last: Sequence[bytes]) -> Non
     draft.write(last)
     draft.finish()
     store.put(name, draft.path)
+    draft.shelved = True
 
 
 def _silent(error: StoreFailed) -> Unavailable:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from config import Media as Settings
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError, NotFound
-from homeserver.http.bodies import IncomingBody
+from homeserver.http.bodies import PIECE, IncomingBody
 from homeserver.media.arrivals import Arrivals
 from homeserver.media.draft import Draft
 from homeserver.media.kinds import HEAD_BYTES, clean_name, clean_type, limit_of, served_type, sniff
@@ -113,12 +113,14 @@ class Uploads:
 
     async def _receive(self, draft: Draft, body: IncomingBody) -> Sequence[bytes]:
         """Write what comes to the draft, but for the last of it, which is given back: most files are only that."""
-        pieces = await body.read()
+        pieces = await body.read(HEAD_BYTES if body.length is not None and body.length > PIECE else PIECE)
         if self._settings.type_limits and (found := sniff(b"".join(pieces)[:HEAD_BYTES])) is not None:
             self._limit(body, found)
         while not body.complete:
-            await self._library.write(draft, pieces)
-            pieces = await body.read()
+            with body.tap() as tap:
+                await self._library.write(draft, pieces, tap)
+            # What came to its end by the clock has more to give.
+            pieces = await body.read() if tap is None or tap.dry else []
         return [*pieces, *await body.read()]
 
     def _limit(self, body: IncomingBody, content_type: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +21,7 @@ from homeserver.http.bodies import HOLD, PIECE, IncomingBody
 from homeserver.http.route import NONE, Reply, RequestInfo, route
 from homeserver.http.site import STALLED_SECONDS, SWEEP_SECONDS
 from homeserver.http.sockets import Port, listen
+from homeserver.http.tap import Tap
 from tests.http.wire import Wire, request
 
 T = TypeVar("T")
@@ -49,6 +53,9 @@ class Log:
     ended: Deferred[None] = field(factory=Deferred)
     body: IncomingBody | None = None
     go: Deferred[None] = field(factory=Deferred)
+    tap: Tap | None = None
+    drawn: int = 0
+    """Bytes that came by taps."""
 
 
 class House:
@@ -84,6 +91,41 @@ class House:
         while not body.complete:
             await body.read()
         return {"before": taken, "all": body.received}
+
+    @staticmethod
+    @route("POST", "/draw", auth=NONE, rate=None, max_body=PIECES * PIECE)
+    async def draw(log: Log, body: IncomingBody) -> dict[str, str | int]:
+        digest = hashlib.sha256(b"".join(await body.read(1)))
+        try:
+            while not body.complete:
+                with body.tap() as tap:
+                    assert tap is not None
+                    await deferToThread(_drain, tap, digest)
+                log.drawn += tap.drawn
+                if tap.dry:
+                    digest.update(b"".join(await body.read(1)))
+        except CancelledError:
+            log.ended.callback(None)
+            raise
+        return {"digest": digest.hexdigest(), "all": body.received}
+
+    @staticmethod
+    @route("POST", "/hold", auth=NONE, rate=None)
+    async def hold(log: Log, body: IncomingBody) -> None:
+        await body.read(1)
+        with body.tap() as log.tap:
+            log.waiting.callback(None)
+            await Deferred[None]()
+
+
+def _drain(tap: Tap, digest: Any) -> None:
+    block = memoryview(bytearray(PIECE))
+    try:
+        select.select([tap._descriptor], [], [])
+        while size := tap.fill(block):
+            digest.update(block[:size])
+    finally:
+        tap.close()
 
 
 @define
@@ -206,4 +248,60 @@ async def test_a_long_body_waits_at_its_client_until_it_is_wanted() -> None:
     taken = int(answer.partition('{"before":')[2].partition(",")[0])
     assert taken <= HOLD + 3 * PIECE  # what was read, what is held, and of either what came with the last of it
     assert f'"all":{size}' in answer
+    await served.port.stopListening()
+
+
+def _post(path: str, size: int, **more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: a", f"Content-Length: {size}", *(f"{k}: {v}" for k, v in more.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thread_draws_a_body_and_leaves_what_follows() -> None:
+    served = _serve()
+    data = os.urandom(PIECE) * 16 + b"end"
+    with served.connect() as connection:
+
+        def send() -> bytes:
+            connection.sendall(_post("/draw", len(data)))
+            connection.sendall(data + _plain("/info", Connection="close"))
+            return _all(connection)
+
+        answers = (await _meanwhile(send)).decode()
+    assert f'"digest":"{hashlib.sha256(data).hexdigest()}"' in answers
+    assert f'"all":{len(data)}' in answers
+    assert '{"address":"127.0.0.1"}' in answers
+    assert served.log.drawn > 0
+    assert not served.wire.site.exchanges
+    await served.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_goes_away_while_a_thread_draws() -> None:
+    served = _serve()
+    with served.connect() as connection:
+        await _meanwhile(connection.sendall, _post("/draw", 8 * PIECE) + bytes(3 * PIECE))
+    await served.log.ended
+    await _meanwhile(int)
+    assert not served.wire.site.channels and not served.wire.site.exchanges
+    await served.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_thread_still_draws_ends_the_connection() -> None:
+    """How much it takes nobody knows, so nothing else can follow."""
+    served = _serve()
+    with served.connect() as connection:
+        connection.sendall(_post("/hold", 10) + b"12345")
+        await served.log.waiting
+        await _meanwhile(int)
+        (exchange,) = served.wire.site.exchanges
+        exchange.interrupt()
+        answer = await _meanwhile(connection.recv, 4096)
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"\r\nConnection: close\r\n" in answer
+        connection.sendall(b"67890")
+        tap = served.log.tap
+        assert tap is not None
+        assert tap.unwanted and tap.fill(memoryview(bytearray(10))) == 0
+        tap.close()
     await served.port.stopListening()

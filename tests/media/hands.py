@@ -27,6 +27,11 @@ class OpenDoor:
 
     def welcome(self) -> None: ...
 
+    def tap(self, most: int) -> None:
+        return None
+
+    def drawn(self, size: int) -> None: ...
+
 
 def body_of(data: bytes) -> IncomingBody:
     """A body that has come whole."""

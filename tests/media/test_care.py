@@ -12,7 +12,9 @@ import pytest
 from homeserver.errors import Forbidden, InvalidParam, LimitExceeded, MatrixError, NotFound
 from homeserver.http.bodies import IncomingBody
 from homeserver.media.care import SPARE_MS
-from homeserver.media.library import SOON_MS, Library
+from homeserver.media.library import Library
+from homeserver.media.names import AT_ONCE as NAMES
+from homeserver.media.names import SOON_MS
 from homeserver.media.thumbnails import Shape
 from homeserver.media.uploads import AT_ONCE, Described, Uploads
 from homeserver.rooms.send import Sender
@@ -172,7 +174,7 @@ def test_a_crash_after_the_bytes_and_before_the_row(house: LivedInHouse, monkeyp
     monkeypatch.undo()
     (left,) = files(house)
     assert left.startswith("local/")
-    later(house, SOON_MS + 1000)
+    later(house, 2 * SOON_MS + 1000)
     assert files(house) == []
 
 
@@ -208,6 +210,24 @@ def test_bytes_that_are_lost(house: LivedInHouse) -> None:
     for find in (lambda: download(house, uri), lambda: thumbnail(house, uri, 96, 96)):
         with pytest.raises(NotFound):
             find()
+
+
+def test_names_are_loose_until_they_are_taken(house: LivedInHouse) -> None:
+    def loose() -> set[str]:
+        return set(house.wait(house.house.database.run(loose_files.due, 10**15)))
+
+    upload(house, ALICE, b"one")
+    first = loose()
+    assert len(first) == NAMES - 1
+    upload(house, ALICE, b"two")
+    assert len(first & loose()) == NAMES - 2
+    later(house, SOON_MS + 1000)
+    upload(house, ALICE, b"three")
+    assert len(first & loose()) == NAMES - 2, "those might be deleted before they are entered"
+    assert len(loose()) == 2 * NAMES - 3
+    later(house, SOON_MS)
+    assert len(files(house)) == 3
+    assert not first & loose()
 
 
 def test_loose_files_are_in_nobodys_way(house: LivedInHouse) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
@@ -12,6 +14,7 @@ import pytest
 from attrs import define
 
 from config import S3
+from homeserver.http.tap import Tap
 from homeserver.media.draft import ABANDONED_S, Draft, clear_abandoned
 from homeserver.media.store.local import LocalStore
 from homeserver.media.store.port import INCOMING, NotStored, Store, StoreFailed, new_name
@@ -139,6 +142,28 @@ def test_a_folder_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     name = shelf.put(b"over there")
     assert shelf.read(name, 0, 10) == b"over there"
     assert list(shelf.store.names()) == [name]
+
+
+def test_a_draft_draws_what_has_come_and_no_more(tmp_path: Path) -> None:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    with here, there:
+        draft = Draft.new(tmp_path)
+        there.sendall(b"b" * 5000 + b"GET /next")
+        tap = Tap(os.dup(here.fileno()), 5000)
+        draft.draw([b"a" * 1001], tap)
+        assert (tap.drawn, tap.dry, tap.closed, draft.size_bytes) == (5000, False, True, 6001)
+        assert here.recv(100) == b"GET /next"
+        tap = Tap(os.dup(here.fileno()), 5000)
+        draft.draw([], tap)
+        assert (tap.drawn, tap.dry, tap.closed) == (0, True, True)
+        draft.finish()
+        assert draft.path.read_bytes() == b"a" * 1001 + b"b" * 5000
+        draft.discard()
+        there.sendall(b"late")
+        tap = Tap(os.dup(here.fileno()), 5000)
+        draft.draw([], tap)
+        assert (tap.drawn, tap.closed) == (0, True), "nobody wants it"
 
 
 def test_drafts(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
@@ -67,8 +68,9 @@ class LocalStore:
 
     def put(self, name: str, file: Path) -> None:
         target = self.root / name
-        made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = list(takewhile(lambda folder: not folder.exists(), target.parents))
+        if made:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_file(file)
         try:
             file.replace(target)
