@@ -18,7 +18,7 @@ from attrs import field, frozen
 from federation.room.event import Event
 from homeserver.push.conditions import Condition, MatchWords, Me, NamesMe, compile_condition
 from homeserver.push.facts import Facts
-from homeserver.push.rules import Rules, complete
+from homeserver.push.rules import Rules, complete, hush_threads
 from homeserver.push.words import WordPattern
 
 
@@ -103,9 +103,16 @@ class Wishes:
     has_only_words: bool = field(init=False)
     """Whether nothing is special about them as long as none of their words is said."""
 
+    hushes_only_threads: bool = field(init=False)
+    """Whether nothing is special about them but that, and that they are told of no threads that they do not follow."""
+
     @has_only_words.default
     def _changed_nothing_else(self) -> bool:
         return self.bare == _default_base() and not self.rooms and not self.senders
+
+    @hushes_only_threads.default
+    def _changed_that(self) -> bool:
+        return self.bare == _hushed_base() and not self.rooms and not self.senders
 
     @is_plain.default
     def _tells_of_usual_messages(self) -> bool:
@@ -186,7 +193,17 @@ _ANYBODY = "@:"
 
 @cache
 def _default_base() -> Base:
+    return _base_of(complete(_ANYBODY, {}))
+
+
+@cache
+def _hushed_base() -> Base:
     rules = complete(_ANYBODY, {})
+    hush_threads(rules)
+    return _base_of(rules)
+
+
+def _base_of(rules: Rules) -> Base:
     before = (*_general(_ANYBODY, rules["override"]), *_general(_ANYBODY, rules["postcontent"]))
     return _intern(Base(before, tuple(_general(_ANYBODY, rules["underride"]))))
 

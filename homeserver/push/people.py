@@ -29,6 +29,8 @@ class People:
     wishes: dict[str, Wishes] = field(factory=dict)
     apart: set[str] = field(factory=set)
     """Those for whom messages may be something else than usual, whatever is said in them."""
+    hushed: set[str] = field(factory=set)
+    """Those for whom they are in threads only."""
     words: WordIndex = field(factory=WordIndex)
     """And those for whom they are if certain words are."""
     ignored: dict[str, frozenset[str]] = field(factory=dict)
@@ -97,12 +99,16 @@ class People:
 
     def _place(self, user_id: str) -> None:
         wishes = self.wishes.get(user_id)
-        if user_id in self.ignored or (wishes is not None and not wishes.has_only_words):
+        self.apart.discard(user_id)
+        self.hushed.discard(user_id)
+        if user_id in self.ignored:
             self.apart.add(user_id)
-        else:
-            self.apart.discard(user_id)
-            if wishes is None:
-                self.words.put(user_id, ())
+        elif wishes is None:
+            self.words.put(user_id, ())
+        elif wishes.hushes_only_threads:
+            self.hushed.add(user_id)
+        elif not wishes.has_only_words:
+            self.apart.add(user_id)
 
     def _note_turns(self, user_id: str, before: Wishes, after: Wishes, position: int) -> None:
         rooms = before.rooms.keys() ^ after.rooms.keys()

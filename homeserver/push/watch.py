@@ -178,7 +178,9 @@ class Watch:
             meant.add(event.state_key)
         body = facts.value(BODY)
         called = self.people.words.said_in(body) if isinstance(body, str) else set()
-        special = set(self._special_in(local))
+        special = set(_among(self.people.apart, local))
+        if facts.subscribed is not None:
+            special.update(_among(self.people.hushed, local))
         special |= called & local if called else called
         special |= meant
         for_followers = facts
@@ -206,13 +208,6 @@ class Watch:
                 known[key] = base.judge(as_seen, None, room_wish, sender_wish)
             decided[user_id] = known[key]
         return decided
-
-    def _special_in(self, local: Collection[str]) -> Collection[str]:
-        """Whoever of these has anything of their own: by whichever is the shorter list."""
-        apart = self.people.apart
-        if len(local) < len(apart):
-            return [user_id for user_id in local if user_id in apart]
-        return [user_id for user_id in apart if user_id in local]
 
     def _note(
         self, user_id: str, room: LiveRoom, stored: StoredEvent, thread: str, verdict: Verdict, usual: Verdict
@@ -299,6 +294,13 @@ class Watch:
                 break
             current = parent
         return MAIN
+
+
+def _among(some: Set[str], local: Set[str]) -> Collection[str]:
+    """Who is in both: by whichever is the shorter list."""
+    if len(local) < len(some):
+        return [user_id for user_id in local if user_id in some]
+    return [user_id for user_id in some if user_id in local]
 
 
 def _read(

@@ -8,7 +8,7 @@ from typing import Any
 from homeserver.push.defaults import SUBSCRIBED_THREAD, UNSUBSCRIBED_THREAD
 from homeserver.push.followers import Followers
 from homeserver.push.listing import Notifications
-from homeserver.push.rules import NewRule, find, put
+from homeserver.push.rules import NewRule, find, put, remove
 from homeserver.relations.subscriptions import Subscriptions
 from tests.fixtures_house import LivedInHouse, open_house
 from tests.push.test_unread import begin, change, in_thread, mention, read, say, settle, threaded, whole
@@ -104,6 +104,25 @@ def test_what_goes_before_and_after(house: LivedInHouse) -> None:
     change(house, "bob", lambda rules: find(rules, "postcontent", SUBSCRIBED_THREAD).update(enabled=False))
     say(house, "alice", room_id, "a4", **in_thread(a))
     assert whole(house, "bob", room_id) == (1, 0)  # the room is muted
+
+
+def test_words_of_those_who_follow(house: LivedInHouse) -> None:
+    room_id = settle(house)
+    a, b = say(house, "alice", room_id, "a"), say(house, "alice", room_id, "b")
+    follow(house, "bob", room_id, a)
+    assert house.house.push.watch.people.hushed == {house.user("bob")}
+    loud = ["notify", {"set_tweak": "highlight"}]
+    change(house, "bob", lambda rules: put(rules, NewRule("content", "cake", loud, pattern="cake")))
+    assert house.house.push.watch.people.hushed == {house.user("bob")}
+    for place in ({}, in_thread(a), in_thread(b)):
+        say(house, "alice", room_id, "cake", **place)
+        say(house, "alice", room_id, "bread", **place)
+    assert threaded(house, "bob", room_id) == ((4, 1), {a: (2, 1), b: (1, 1)})
+    change(house, "bob", lambda rules: put(rules, NewRule("sender", house.user("carol"), [])))
+    assert not house.house.push.watch.people.hushed
+    change(house, "bob", lambda rules: remove(rules, "sender", house.user("carol")))
+    change(house, "bob", lambda rules: find(rules, "postcontent", UNSUBSCRIBED_THREAD).update(enabled=False))
+    assert not house.house.push.watch.people.hushed and not house.house.push.watch.people.apart
 
 
 def test_what_is_known_better_already() -> None:
