@@ -77,7 +77,7 @@ class Limits:
     patience: int = 5
     """After so many failures in a row, about a minute, a server is lost."""
     quiet_s: float = 10.0
-    """Between two attempts, whatever signs of life there are."""
+    """Between two attempts that signs of life bring about."""
     held_pdus: int = 100_000
     """Places in all queues."""
     held_bytes: int = 64 * 1024 * 1024
@@ -140,6 +140,7 @@ class Destination:
         "_debts_told",
         "_due_s",
         "_edus",
+        "_is_prompted",
         "_means",
         "_parcel",
         "_queue",
@@ -187,6 +188,8 @@ class Destination:
         self._due_s = 0.0
         """Until when more may be gathered."""
         self._attempted_s: float | None = None
+        self._is_prompted = False
+        """A sign of life brought the attempts on, and none has succeeded since."""
         self._timer: IDelayedCall | None = None
         self._closed = False
 
@@ -233,14 +236,19 @@ class Destination:
             self._wake()
 
     def is_alive(self) -> None:
-        """The server spoke to us: it is worth another attempt, if the last one was not just now."""
+        """The server spoke to us: it is worth another attempt, if the last one was not just now.
+
+        An attempt that is made as soon in any case is not put off.
+        """
         if not self.failures:
             return
+        now_s = self._means.timers.seconds()
+        soon_s = now_s if self._attempted_s is None else max(now_s, self._attempted_s + self._means.limits.quiet_s)
+        if self._retry_at_s <= soon_s:
+            return
         self.failures = 0
-        wait_s = 0.0
-        if self._attempted_s is not None:
-            wait_s = max(0.0, self._attempted_s + self._means.limits.quiet_s - self._means.timers.seconds())
-        self._pause(wait_s)
+        self._is_prompted = True
+        self._pause(soon_s - now_s)
         if self.state is State.BACKING_OFF:
             self._stop_timer()
             self.state = State.RESTING
@@ -381,6 +389,7 @@ class Destination:
         self.is_proven = True
         self.is_lost = False
         self.failures = 0
+        self._is_prompted = False
         self.retry_at_ms, self._retry_at_s = 0, 0.0
         self._batch = min(2 * self._batch, MAX_PDUS)
 
@@ -438,6 +447,8 @@ class Destination:
             return
         self.is_proven = False
         self.failures += 1
+        if self._is_prompted:
+            asked_s = max(asked_s, self._means.limits.quiet_s)
         pause_s = self._means.back_off.pause_s(self.failures, self._means.random, asked_s)
         self._pause(pause_s)
         self.state = State.RESTING

@@ -140,6 +140,16 @@ def test_a_sign_of_life_ends_the_pause(world: World) -> None:
     assert B not in world.sender.states()
 
 
+def test_a_sign_of_life_puts_no_attempt_off(world: World) -> None:
+    world.courier.manners[A] = "down"
+    world.say("r", A)
+    world.run(0.5)
+    world.courier.manners[A] = "up"
+    world.sender.peer_is_alive(A)
+    world.run(2)
+    assert world.told() == ["a.org: 1"]
+
+
 def test_signs_of_life_of_a_server_that_takes_nothing_cost_an_attempt_in_ten_seconds(world: World) -> None:
     world.courier.manners[A] = "down"
     world.say("r", A)
