@@ -7,7 +7,7 @@ MSC4354: https://github.com/matrix-org/matrix-spec-proposals/pull/4354
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from attrs import define, field
 
@@ -77,10 +77,16 @@ class StickyBoard:
         wanted = [one.nid for one in self._now(room_nid) if after < one.position <= upto]
         if after > 0:
             wanted = wanted[-MOST_IN_SYNC:]
-        if not wanted:
-            return []
-        found = await self.events.get_many(wanted)
-        return [found[nid] for nid in wanted if nid in found and not found[nid].redacted_by]
+        return await self.read(wanted)
+
+    def within(self, room_nids: Container[int]) -> list[Sticking]:
+        """All that sticks to some rooms now, each room's in its order."""
+        return [one for nid in list(self._rooms) if nid in room_nids for one in self._now(nid)]
+
+    async def read(self, nids: Sequence[int]) -> list[StoredEvent]:
+        """Sticky events, in the order of `nids`; without those that were redacted meanwhile."""
+        found = await self.events.get_many(nids) if nids else {}
+        return [found[nid] for nid in nids if nid in found and not found[nid].redacted_by]
 
     def is_empty(self, room_nid: int) -> bool:
         return not self._now(room_nid)

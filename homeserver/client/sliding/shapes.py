@@ -12,7 +12,7 @@ from homeserver.client.thread_subscriptions import DEFAULT_LIMIT, MOST_CHANGES, 
 from homeserver.errors import InvalidParam
 from homeserver.push.ledger import Count as Tally
 from homeserver.sync.filters import MAX_LIMIT
-from homeserver.sync.sliding.asks import Extensions, Filters, Scope, ToDeviceAsk
+from homeserver.sync.sliding.asks import Extensions, Filters, Scope, StickyAsk, ToDeviceAsk
 from homeserver.sync.sliding.results import Hero, RoomResult, Told
 
 MOST_LISTS = 100
@@ -25,6 +25,9 @@ MOST_NAME = 255
 """Characters of the name of a list or a connection."""
 
 THREADS = "io.element.msc4308.thread_subscriptions"
+MOST_STICKY = 100
+"""Sticky events in one answer."""
+STICKY = "org.matrix.msc4354.sticky_events"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Presence = Literal["online", "offline", "unavailable"]
@@ -53,10 +56,26 @@ class ToDeviceShape(msgspec.Struct, frozen=True):
     def read(self) -> ToDeviceAsk | None:
         if not self.enabled:
             return None
-        since = self.since or "0"
-        if not (since.isascii() and since.isdigit() and len(since) <= 18):
-            raise InvalidParam("'extensions.to_device.since' is not a token of this server")
-        return ToDeviceAsk(int(since))
+        return ToDeviceAsk(read_since("to_device", self.since))
+
+
+class StickyShape(msgspec.Struct, frozen=True):
+    enabled: bool = False
+    since: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] = MOST_STICKY
+
+    def read(self) -> StickyAsk | None:
+        if not self.enabled:
+            return None
+        return StickyAsk(read_since(STICKY, self.since), min(self.limit, MOST_STICKY))
+
+
+def read_since(extension: str, given: str | None) -> int:
+    """Raises InvalidParam."""
+    since = given or "0"
+    if not (since.isascii() and since.isdigit() and len(since) <= 18):
+        raise InvalidParam(f"'extensions.{extension}.since' is not a token of this server")
+    return int(since)
 
 
 class E2eeShape(msgspec.Struct, frozen=True):
@@ -78,6 +97,7 @@ class ExtensionsShape(msgspec.Struct, frozen=True):
     receipts: ScopeShape | None = None
     typing: ScopeShape | None = None
     threads: ThreadsShape | None = msgspec.field(default=None, name=THREADS)
+    sticky: StickyShape | None = msgspec.field(name=STICKY, default=None)
 
     def read(self) -> Extensions:
         """Raises InvalidParam."""
@@ -88,6 +108,7 @@ class ExtensionsShape(msgspec.Struct, frozen=True):
             None if self.receipts is None else self.receipts.read(),
             None if self.typing is None else self.typing.read(),
             None if self.threads is None else self.threads.read(),
+            None if self.sticky is None else self.sticky.read(),
         )
 
 
@@ -221,4 +242,9 @@ def write_told(told: Told) -> bytes:
             members.append((name, write_object([(b"rooms", write_by_name(by_room))])))
     if told.threads is not None:
         members.append((THREADS.encode(), orjson.dumps(told_changes(told.threads, "prev_batch"))))
+    if told.sticky is not None:
+        next_batch, sticking = told.sticky
+        sections = {room_id: b'{"events":%b}' % write_list(events) for room_id, events in sticking.items()}
+        stuck = write_object([(b"next_batch", orjson.dumps(next_batch)), (b"rooms", write_by_name(sections))])
+        members.append((STICKY.encode(), stuck))
     return write_object(members)

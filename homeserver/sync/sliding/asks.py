@@ -110,6 +110,13 @@ class ToDeviceAsk(msgspec.Struct, frozen=True):
     """Messages up to this position have arrived. 0: none."""
 
 
+class StickyAsk(msgspec.Struct, frozen=True):
+    since: int
+    """What sticks has arrived up to this position. 0: nothing of it."""
+    limit: int
+    """Events in one answer, but for those of rooms that are new to the client."""
+
+
 class Extensions(msgspec.Struct, frozen=True):
     """What else is asked for; None: not."""
 
@@ -120,6 +127,7 @@ class Extensions(msgspec.Struct, frozen=True):
     typing: Scope | None = None
     threads: int | None = None
     """Changes of what threads the reader follows: how many at most."""
+    sticky: StickyAsk | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -45,7 +45,14 @@ def build_sliding(
             sync.sections.ledger,
         ),
         extensions=ExtensionSections(
-            sync.database, sections.states, sections.letterbox, sections.news, sync.receipts, sync.typing, subscriptions
+            sync.database,
+            sections.states,
+            sections.letterbox,
+            sections.news,
+            sync.receipts,
+            sync.typing,
+            subscriptions,
+            sync.sections.sticky,
         ),
         account_data=account_data,
         ignoring=sync.ignoring,

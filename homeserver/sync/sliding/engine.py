@@ -159,7 +159,19 @@ class SlidingSync:
         scene = Scene(found.rows, windows, look.subscribed)
         known = {nid: 0 if want.sent is None else want.sent.upto for nid, want in wants.items()}
         renewed = [nid for nid, after in known.items() if not after or nid in state.behind]
-        now = Round(scene, None if is_first else state, upto, known, renewed, data, ignored, is_recent or is_first)
+        shown = frozenset(nid for result in results for nid in result.shown) if ask.extensions.sticky else frozenset()
+        now = Round(
+            scene,
+            None if is_first else state,
+            upto,
+            known,
+            renewed,
+            data,
+            ignored,
+            is_recent or is_first,
+            reader,
+            shown,
+        )
         told = await self.extensions.tell(who, feed, ask.extensions, now)
         by_id = {found.rows[nid].room_id: nid for nid in wants if nid in found.rows}
         rooms = state.rooms.mutate()

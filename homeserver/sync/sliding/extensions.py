@@ -1,5 +1,5 @@
-"""What goes with the rooms in sliding sync: messages for the device, keys, account data, receipts, who is typing, and
-which threads one follows.
+"""What goes with the rooms in sliding sync: messages for the device, keys, account data, receipts, who is typing, what
+threads one follows, and what sticks to rooms.
 
 The same that `/sync` tells, by the same parts of the house; here a client asks for each apart, and for the rooms that
 it looks at.
@@ -19,9 +19,12 @@ from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.http.route import Requester
 from homeserver.relations.subscriptions import Subscriptions
+from homeserver.rooms.render import Reader, client_event
+from homeserver.rooms.sticky import StickyBoard
+from homeserver.rooms.visibility import is_ignored
 from homeserver.streams.hub import Feed, newer
 from homeserver.streams.tokens import StreamToken
-from homeserver.sync.sliding.asks import Extensions, Scope, ToDeviceAsk
+from homeserver.sync.sliding.asks import Extensions, Scope, StickyAsk, ToDeviceAsk
 from homeserver.sync.sliding.connections import State
 from homeserver.sync.sliding.results import Told
 from homeserver.sync.sliding.views import Row, Window
@@ -52,6 +55,10 @@ class Scene(msgspec.Struct):
                 found.update(dict.fromkeys(window.nids()))
         return list(found)
 
+    def all_listed(self) -> set[int]:
+        """The rooms of all lists, whether they are in their ranges or not, and those that are subscribed to."""
+        return {*self.subscribed, *(nid for window in self.windows.values() for nid in window.view.order)}
+
     def joined(self, nid: int) -> bool:
         row = self.rows.get(nid)
         return row is not None and row.membership == "join"
@@ -73,6 +80,9 @@ class Round(msgspec.Struct):
     ignored: frozenset[str]
     is_recent: bool
     """Whether the feed knows all that happened since then."""
+    reader: Reader
+    shown: Collection[int]
+    """The events of the timelines, by nid, where that matters."""
 
 
 @frozen
@@ -86,6 +96,7 @@ class ExtensionSections:
     receipts: ReceiptBoard
     typing: TypingBoard
     subscriptions: Subscriptions
+    sticky: StickyBoard
 
     async def tell(self, who: Requester, feed: Feed, ask: Extensions, now: Round) -> Told:
         told = Told()
@@ -101,6 +112,8 @@ class ExtensionSections:
             self._typing(feed, ask.typing, now, told)
         if ask.threads is not None:
             await self._threads(feed, ask.threads, now, told)
+        if ask.sticky is not None:
+            await self._sticky(feed, ask.sticky, now, told)
         return told
 
     async def _letters(self, who: Requester, ask: ToDeviceAsk, now: Round, told: Told) -> None:
@@ -188,6 +201,39 @@ class ExtensionSections:
         if page.changes:
             told.threads = page
             told.is_news = True
+
+    async def _sticky(self, feed: Feed, ask: StickyAsk, now: Round, told: Told) -> None:
+        """What sticks and is not in the timelines, the oldest first, each with its place in that order.
+
+        All of a room counts as of the moment at which its reader came in. What the client has passed over already is
+        told once more of a room that it is shown for the first time: before, it had nothing to keep it with.
+
+        MSC4480: https://github.com/matrix-org/matrix-spec-proposals/pull/4480
+        """
+        scene, upto = now.scene, now.upto.position
+        since = ask.since if ask.since <= upto else 0  # a token of another database
+        places: list[tuple[int, int]] = []
+        for one in self.sticky.within(scene.all_listed()):
+            if one.position > upto or not scene.joined(one.room_nid):
+                continue
+            place = max(one.position, feed.joined.get(one.room_nid, 0))
+            if place > since:
+                places.append((place, one.nid))
+            elif not now.told.get(one.room_nid, 1):
+                places.append((0, one.nid))
+        places.sort()
+        end = ask.limit
+        while 0 < end < len(places) and places[end][0] in (0, places[end - 1][0]):
+            end += 1  # there is no token between them
+        upto = places[end - 1][0] if end < len(places) else upto
+        found = await self.sticky.read([nid for _, nid in places[:end] if nid not in now.shown])
+        by_room: dict[str, list[bytes]] = {}
+        for stored in found:
+            if not is_ignored(stored, now.ignored):
+                copy = client_event(stored, now.reader, room_id=False)
+                by_room.setdefault(stored.event.room_id, []).append(copy)
+        told.sticky = (str(upto), by_room)
+        told.is_news |= bool(by_room)
 
 
 def _is_new(name: str, now: Round) -> bool:

@@ -51,6 +51,8 @@ class RoomResult(msgspec.Struct, gc=False):
     bump_stamp: int | None = None
     stripped: Sequence[bytes] | None = None
     """What those who are invited or knock are shown."""
+    shown: Sequence[int] = ()
+    """The events of the timeline, by nid."""
     is_news: bool = True
 
 
@@ -69,6 +71,8 @@ class Told(msgspec.Struct):
     typing: Mapping[str, bytes] | None = None
     threads: Page | None = None
     """What threads the reader follows, and follows no more."""
+    sticky: tuple[str, Mapping[str, Sequence[bytes]]] | None = None
+    """The next `since`, and events by room."""
     is_news: bool = False
 
 

@@ -247,6 +247,7 @@ class RoomResults:
             num_live=sum(stored.position > live_after for stored, _ in timeline.events),
             unread=unread if sent is None or sent.unread != unread else None,
             bump_stamp=row.moved if part.own is not None else row.bumped,
+            shown=[stored.nid for stored, _ in timeline.events],
         )
         if part.own is None:
             self._describe(found, part, events)

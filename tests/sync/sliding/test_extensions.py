@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from homeserver.client.sliding.shapes import STICKY
 from homeserver.encryption.letters import Letterbox
 from homeserver.ephemeral.typing import TypingBoard
 from homeserver.userdata.account_data import GLOBAL, AccountData
 from homeserver.userdata.read_markers import Mark, ReadMarkers
 from tests.fixtures_house import LivedInHouse
 from tests.fixtures_rooms import user
+from tests.relations.talk import ignore
+from tests.rooms.test_sticky import later, stick
 from tests.sync.sliding.slider import Slider, rooms, subscription
 
 
@@ -36,12 +39,12 @@ def read(house: LivedInHouse, name: str, room_id: str, event_id: str) -> None:
 def test_what_is_not_asked_for_is_not_told(house: LivedInHouse) -> None:
     house.create("alice")
     assert Slider(house, "alice").ask()["extensions"] == {}
-    off = {name: {"enabled": False} for name in ("to_device", "e2ee", "account_data", "receipts", "typing")}
+    off = {name: {"enabled": False} for name in ("to_device", "e2ee", "account_data", "receipts", "typing", STICKY)}
     assert Slider(house, "alice").ask(extensions=off)["extensions"] == {}
 
 
 def test_messages_for_the_device_stay_until_their_token_comes_back(house: LivedInHouse) -> None:
-    house.wait(house.house.database.write(_add_device, user("alice")))
+    house.wait(house.house.database.write(add_device, user("alice")))
     client = Slider(house, "alice", with_extension("to_device"))
     assert client.extension("to_device")["events"] == []
     send = house.house.part(Letterbox).send(house.who("bob"), "m.x", "t", {user("alice"): {"DEVICE": {"n": 1}}})
@@ -53,7 +56,7 @@ def test_messages_for_the_device_stay_until_their_token_comes_back(house: LivedI
     assert client.extension("to_device", extensions=since)["events"] == []
 
 
-def _add_device(cursor: Any, user_id: str) -> None:
+def add_device(cursor: Any, user_id: str) -> None:
     from storage.accounts import Account, add_account
     from storage.sessions import TokenPair, open_session
 
@@ -151,3 +154,89 @@ def test_an_extension_that_is_added_later_begins_with_all(house: LivedInHouse) -
     told = client.ask(extensions=asked)["extensions"]
     assert told["account_data"]["rooms"] == {room_id: [{"type": "m.y", "content": {"n": 1}}]}
     assert list(told["receipts"]["rooms"]) == [room_id]
+
+
+def stuck(client: Slider, since: str | None = None, **about: Any) -> tuple[dict[str, list[str]], str]:
+    """What the extension tells by room, and where to go on."""
+    token = {} if since is None else {"since": since}
+    told = client.extension(STICKY, extensions={STICKY: {"enabled": True, **token, **about}})
+    found = {room_id: [one["content"]["body"] for one in room["events"]] for room_id, room in told["rooms"].items()}
+    return found, told["next_batch"]
+
+
+def test_what_sticks_comes_once_also_of_rooms_out_of_sight(house: LivedInHouse) -> None:
+    near, far = house.create("alice", preset="public_chat"), house.create("alice", preset="public_chat")
+    for room_id in (near, far):
+        house.join("bob", room_id)
+    stick(house, "alice", far, "far")
+    stick(house, "alice", near, "near")
+    house.say("alice", near, "to the front")
+    client = Slider(house, "bob", {"lists": {"all": rooms(0, 0, limit=1)}})
+    found, since = stuck(client)
+    assert found == {far: ["far"], near: ["near"]}
+    assert stuck(client, since) == ({}, since)
+    stick(house, "alice", near, "seen")
+    stick(house, "alice", far, "unseen")
+    house.say("alice", near, "to the front again")
+    assert stuck(client, since, limit=1)[0] == {near: ["seen"]}  # its timeline begins after that
+    client = Slider(house, "bob", {"lists": {"all": rooms(0, 1, limit=10)}})
+    found, since = stuck(client, since)
+    assert found == {}  # all of it is in the timelines
+    # Of a room that the client is shown for the first time, it is told of what it may have had to drop.
+    client = Slider(house, "bob", {"lists": {"all": rooms(0, 0, limit=1)}})
+    assert stuck(client, since)[0] == {near: ["near", "seen"]}
+    client.body["lists"] = {"all": rooms(0, 1, limit=1)}
+    assert stuck(client, since)[0] == {far: ["far"]}
+
+
+def test_what_sticks_in_pages(house: LivedInHouse) -> None:
+    room_id = house.create("alice", preset="public_chat")
+    house.join("bob", room_id)
+    for number in range(5):
+        stick(house, "alice", room_id, f"{number}")
+    house.say("alice", room_id, "hello")
+    client = Slider(house, "bob", {"lists": {"none": rooms(0, 0, is_dm=True)}})
+    assert stuck(client)[0] == {}  # no list has it
+    client.body["lists"] = {"all": rooms(1, 5)}
+    since, pages = None, []
+    for _ in range(4):
+        found, since = stuck(client, since, limit=2)
+        pages += [found.get(room_id, [])]
+    assert pages == [["0", "1"], ["2", "3"], ["4"], []]
+    later(house, 61_000)
+    assert stuck(Slider(house, "bob"))[0] == {}
+
+
+def test_what_sticks_for_who_comes_who_goes_and_who_ignores(house: LivedInHouse) -> None:
+    room_id = house.create("alice", preset="public_chat")
+    for number in range(3):
+        stick(house, "alice", room_id, f"{number}")
+    house.say("alice", room_id, "hello")
+    client = Slider(house, "bob", {"lists": {"all": rooms(1, 5)}})
+    found, since = stuck(client)
+    assert found == {}
+    house.join("bob", room_id)
+    assert stuck(client, since, limit=1)[0] == {room_id: ["0", "1", "2"]}
+    house.leave("bob", room_id)
+    stick(house, "alice", room_id, "3")
+    assert stuck(client, since)[0] == {}
+    house.join("bob", room_id)
+    ignore(house, "bob", "alice")
+    assert stuck(client, since)[0] == {}
+
+
+def test_what_sticks_wakes_whoever_waits(house: LivedInHouse) -> None:
+    rooms_of = [house.create("alice", preset="public_chat") for _ in range(2)]
+    for room_id in rooms_of:
+        house.join("bob", room_id)
+    client = Slider(house, "bob", {"lists": {"all": rooms(5, 9)}})
+    _, since = stuck(client)
+    client.body["extensions"] = {STICKY: {"enabled": True, "since": since}}
+    waiting = client.start(timeout_ms=30_000)
+    stick(house, "alice", rooms_of[0], "ring")
+    house.advance(0)
+    told = client.take(house.wait(waiting))["extensions"][STICKY]["rooms"]
+    (event,) = told[rooms_of[0]]["events"]
+    assert (
+        event["msc4354_sticky"] == {"duration_ms": 60_000} and event["unsigned"]["msc4354_sticky_duration_ttl_ms"] > 0
+    )

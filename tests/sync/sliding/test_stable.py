@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.client.sliding.shapes import STICKY
 from tests.fixtures_server import Person, ServerProcess
 
 PATH = "/_matrix/client/v4/sync"
@@ -62,6 +63,17 @@ def test_lists_without_a_range_hold_all(shared_server: ServerProcess) -> None:
     assert set(slide(person, lists={"all": rooms()})["rooms"]) == ids
 
 
+def test_what_sticks_is_told_here_too(shared_server: ServerProcess) -> None:
+    person = shared_server.register(f"slider{secrets.token_hex(4)}")
+    room_id = person.create_room()
+    path = f"/_matrix/client/v3/rooms/{room_id}/send/org.example.rtc/1"
+    person.call("PUT", path, {"body": "ring"}, {"org.matrix.msc4354.sticky_duration_ms": 60_000})
+    person.say(room_id, "hello")
+    told = slide(person, lists={"all": rooms(1)}, extensions={STICKY: {"enabled": True}})["extensions"][STICKY]
+    assert [event["content"]["body"] for event in told["rooms"][room_id]["events"]] == ["ring"]
+    assert told["next_batch"].isdigit()
+
+
 def test_a_pos_of_the_one_way_is_no_secret_to_the_other(shared_server: ServerProcess) -> None:
     person = shared_server.register(f"slider{secrets.token_hex(4)}")
     room_id = person.create_room()
@@ -79,6 +91,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lists": {"a": rooms(1, [["m.room.name", ""]])}}, "required_state"),
     ({"lists": {str(number): rooms() for number in range(101)}}, "lists"),
     ({"set_presence": "sleepy"}, "set_presence"),
+    ({"extensions": {STICKY: {"enabled": True, "since": "s1"}}}, f"{STICKY}.since"),
+    ({"extensions": {STICKY: {"enabled": True, "limit": 0}}}, "limit"),
 ]
 
 
