@@ -41,6 +41,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
+    "org.matrix.msc3881": True,  # pushers that are switched off, also those of other devices
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4143": True,  # what carries conferences
     "org.matrix.msc4155": True,  # invitations by lists of people and servers

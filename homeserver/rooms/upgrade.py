@@ -22,6 +22,7 @@ from attrs import frozen
 from federation.room.auth import PowerLevels
 from federation.room.auth.power_levels import SETTINGS
 from federation.room.identifiers import InvalidIdentifier, parse_user_id
+from federation.room.retention import RETENTION_TYPES
 from federation.room.versions import RoomVersion, get_room_version
 from homeserver.errors import BadJson, Forbidden, MatrixError
 from homeserver.rooms.accept import Door
@@ -51,9 +52,15 @@ TAKEN_OVER = (
     "m.room.name",
     "m.room.topic",
     "m.room.avatar",
+    *RETENTION_TYPES,
+    # COMPAT Cinny, Sable: what the levels are called.
+    "m.room.power_level_tags",
+    "in.cinny.room.power_level_tags",
 )
 """State that says the same whoever sends it."""
-TAKEN_OVER_KEYED = ("m.space.child", "m.room.image_pack")
+SPACE_LINKS = ("m.space.child", "m.space.parent")
+# COMPAT FluffyChat, Sable: image packs by their older name.
+TAKEN_OVER_KEYED = (*SPACE_LINKS, "m.room.image_pack", "im.ponies.room_emotes")
 """The same, where there may be several, by state key."""
 
 BANS_AT_ONCE = 100
@@ -248,8 +255,8 @@ def _with_power_for_all(levels: dict[str, Any], user_id: str, version: RoomVersi
 def _taken_over(stored: StoredEvent, version: RoomVersion) -> dict[str, Any] | None:
     """The content in the new room; None for what means nothing there."""
     content = dict(stored.event.content)
-    if stored.event.type == "m.space.child" and not content.get("via"):
-        return None  # a child that was taken away
+    if stored.event.type in SPACE_LINKS and not content.get("via"):
+        return None  # one that was taken away
     if stored.event.type == JOIN_RULES:
         known = {
             "knock": version.knock,

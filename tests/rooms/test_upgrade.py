@@ -73,7 +73,12 @@ def test_everything_moves(house: LivedInHouse) -> None:
             state("m.room.avatar", url="mxc://test.example/beer"),
             state("m.space.child", other, via=[SERVER_NAME], order="a"),
             state("m.space.child", "!gone:test.example"),
+            state("m.space.parent", other, via=[SERVER_NAME], canonical=True),
+            state("m.space.parent", "!gone:test.example"),
             state("m.room.image_pack", "cats", images={}),
+            state("im.ponies.room_emotes", "dogs", images={}),
+            state("m.room.retention", max_lifetime=86_400_000),
+            state("in.cinny.room.power_level_tags", low={"name": "Barkeeper"}),
             state("org.example.sensitive", words="who sent this matters"),
             state("m.room.pinned_events", pinned=["$x"]),
         ],
@@ -105,10 +110,14 @@ def test_everything_moves(house: LivedInHouse) -> None:
     ):
         assert content(house, new, f"m.room.{event_type}") == content(house, old, f"m.room.{event_type}") is not None
     assert content(house, new, "m.space.child", other) == {"via": [SERVER_NAME], "order": "a"}
+    assert content(house, new, "m.space.parent", other) == {"via": [SERVER_NAME], "canonical": True}
     assert content(house, new, "m.room.image_pack", "cats") == {"images": {}}
+    assert content(house, new, "im.ponies.room_emotes", "dogs") == {"images": {}}
+    assert content(house, new, "m.room.retention") == {"max_lifetime": 86_400_000}
+    assert content(house, new, "in.cinny.room.power_level_tags") == {"low": {"name": "Barkeeper"}}
     for event_type, key in (
-        ("m.space.child", "!gone:test.example"), ("org.example.sensitive", ""), ("m.room.pinned_events", ""),
-        ("m.room.tombstone", ""), ("m.room.member", BOB),
+        ("m.space.child", "!gone:test.example"), ("m.space.parent", "!gone:test.example"),
+        ("org.example.sensitive", ""), ("m.room.pinned_events", ""), ("m.room.tombstone", ""), ("m.room.member", BOB),
     ):  # fmt: skip
         assert content(house, new, event_type, key) is None
     assert content(house, new, "m.room.member", MALLORY) == {"membership": "ban", "reason": "rude"}
