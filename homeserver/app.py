@@ -104,7 +104,9 @@ from homeserver.streams.hub import Hub
 from homeserver.sync.engine import Sync
 from homeserver.sync.feeds import FeedLoader
 from homeserver.sync.joined import RoomSections
+from homeserver.sync.older import OlderSync
 from homeserver.sync.outside import OutsideSections
+from homeserver.sync.peeks import Peeks
 from homeserver.sync.polls import Polls
 from homeserver.sync.sliding.build import build_sliding
 from homeserver.sync.timeline import Timelines
@@ -525,6 +527,9 @@ def build(
         subscriptions=subscriptions,
     )
 
+    state_view = StateView(database, access, events)
+    peeks = Peeks(history, state_view, directory, database, hub, sync.polls, clock, sync.max_timeout_ms)
+
     accounts = build_accounts(settings, database, clock, limits, tasks, reactor, devices.lists, [LOCALPART])
     accounts.listeners.devices.append(sliding.connections)
     departures = Departures(
@@ -606,8 +611,8 @@ def build(
         settings, clock, database, hub, rooms, metrics,
         about,
         memberships, sender, aliases, directory, maker,
-        access, history, Moments(database, access, visibility, ignoring, past), StateView(database, access, events),
-        sync, sliding, filters, presence, typing, receipts, account_data, profiles,
+        access, history, Moments(database, access, visibility, ignoring, past), state_view,
+        sync, sliding, peeks, OlderSync(sync), filters, presence, typing, receipts, account_data, profiles,
         Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock, listeners=[guilds.reporting.reported]),
         clockwork, expiry, subscriptions, Relays(settings.voip, clock),

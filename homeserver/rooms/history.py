@@ -136,6 +136,16 @@ class History:
             raise _no_event()
         return One(room, *found)
 
+    async def room_of(self, event_id: str) -> str:
+        """The id of the room that an event is in, which does not say that anybody may see it. Raises NotFound."""
+        try:
+            found = await self.database.run(load_by_ids, [parse_event_id(event_id)])
+        except InvalidIdentifier:
+            raise _no_event() from None
+        if event_id not in found:
+            raise _no_event()
+        return found[event_id].event.room_id
+
     async def context(self, room_id: str, user_id: str, event_id: str, limit: int, filter: EventFilter) -> Context:
         """An event with up to `limit` neighbours. Raises Forbidden for the room, NotFound for the event."""
         reader = self.access.reader if filter.lazy_load_members else self.access.reader_of_whole

@@ -114,6 +114,8 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self._by_room: dict[int, dict[Feed, None]] = {}
         """The feeds of those who are in each room, in an order that is not that of addresses in memory."""
+        self._peeks: dict[int, dict[Feed, None]] = {}
+        """Feeds of single requests, which look into a room and follow nothing else."""
         self._to_wake: list[Feed] = []
         self.closing = False
         """The server is going down: whoever waits is answered now."""
@@ -152,6 +154,8 @@ class Hub:
         """Something durable happened in a room: its active members have something to read."""
         for feed in self._by_room.get(room_nid, ()):
             feed.mark(room_nid, position)
+            self.wake(feed)
+        for feed in self._peeks.get(room_nid, ()):
             self.wake(feed)
 
     def stir_room(self, room_nid: int) -> int:
@@ -247,6 +251,18 @@ class Hub:
         feed.floor, feed.serial_floor = self.position, self.serial
         feed.presence = self.serial
 
+    def peek(self, user_id: str, room_nid: int) -> Feed:
+        """Begin to follow one room, whether the user is in it or not: until `end_peek`."""
+        feed = Feed(user_id, self.position, self.serial)
+        self._peeks.setdefault(room_nid, {})[feed] = None
+        return feed
+
+    def end_peek(self, feed: Feed, room_nid: int) -> None:
+        peeks = self._peeks[room_nid]
+        del peeks[feed]
+        if not peeks:
+            del self._peeks[room_nid]
+
     def wait(self, feed: Feed, timeout_ms: int) -> Deferred[None]:
         """Fires when something was marked on the feed, at the latest after `timeout_ms`. Cancel it to stop waiting."""
         waiter: Deferred[None] = Deferred()
@@ -268,7 +284,7 @@ class Hub:
     def close(self) -> None:
         """Answer everybody who waits: with nothing new, but in good order."""
         self.closing = True
-        for feed in self._feeds.values():
+        for feed in (*self._feeds.values(), *(feed for peeks in self._peeks.values() for feed in peeks)):
             self.wake(feed)
         self._wake_all()
 

@@ -60,13 +60,6 @@ OPERATIONS = [_operation(row) for row in DATA["operations"]]
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 
 NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
-    "messaging: relations, encryption, search, media, push, spaces": frozenset(
-        {
-            "old_sync",
-            "peeking_events",
-            "room_initial_sync",
-        }
-    ),
     "accounts by OAuth and SSO, application services, administration": frozenset(
         {
             "admin", "appservice_ping", "appservice_room_directory", "login_token", "oauth_server_metadata",

@@ -542,6 +542,38 @@ def test_sync(village: Village) -> None:
     assert left in lazy["rooms"]["leave"]
 
 
+def test_what_was_asked_for_before_sync(village: Village) -> None:
+    alice, carol = village.alice, village.carol
+    open_room = alice.create_room(
+        preset="public_chat",
+        initial_state=[{"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}],
+    )
+    alice.say(open_room, "anybody there?")
+    village.call("setRoomTag", {"order": 0.5})
+    at = {"roomId": open_room}
+    seen = village.call("roomInitialSync", who=carol, at=at)
+    assert "membership" not in seen and seen["visibility"] == "private" and seen["state"]
+    assert seen["messages"]["chunk"][-1]["content"]["body"] == "anybody there?"
+    own = village.call("roomInitialSync")
+    assert own["membership"] == "join" and own["visibility"] == "public"
+    assert "m.tag" in {one["type"] for one in own["account_data"]}
+    query: Query = {"room_id": open_room, "from": seen["messages"]["end"]}
+    event_id = alice.say(open_room, "nobody")
+    (peeked,) = village.call("peekEvents", query=query, who=carol)["chunk"]
+    assert peeked["event_id"] == event_id
+
+    invited = carol.create_room(invite=[alice.user_id])
+    whole = village.call("initialSync", query={"limit": 3, "archived": "true"})
+    rooms = {room["room_id"]: room for room in whole["rooms"]}
+    assert rooms[invited]["membership"] == "invite" and rooms[invited]["invite"]["sender"] == carol.user_id
+    assert rooms[open_room]["messages"]["chunk"][-1]["event_id"] == event_id and rooms[open_room]["state"]
+    assert {"join", "invite", "leave"} >= {room["membership"] for room in whole["rooms"]}
+    last = alice.say(open_room, "well then")
+    told = village.call("getEvents", query={"from": whole["end"], "timeout": 0})["chunk"]
+    assert [(one["event_id"], one["room_id"]) for one in told] == [(last, open_room)]
+    assert village.call("getOneEvent", at={"eventId": last})["content"]["body"] == "well then"
+
+
 def test_keys(village: Village) -> None:
     alice, bob = village.alice, village.bob
     since = village.call("sync")["next_batch"]

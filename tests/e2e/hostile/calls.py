@@ -177,7 +177,7 @@ QUERY = {
     "width": "32", "height": "32", "method": "crop", "animated": "true", "timeout_ms": "0", "allow_remote": "false",
     "allow_redirect": "true", "filename": "a.png", "url": "https://localhost/", "ts": "1",
     "recurse": "true", "include": "all", "next_batch": "", "before": "1", "after": "1", "only": "highlight",
-    "pos": "",
+    "pos": "", "archived": "true", "room_id": "!none",
     "org.matrix.msc4140.delay": "1000", "org.matrix.msc4354.sticky_duration_ms": "1000",
 }  # fmt: skip
 """Query parameter → a value that some call of it takes."""

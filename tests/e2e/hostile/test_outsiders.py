@@ -183,18 +183,25 @@ def report(wrong: list[str]) -> str:
 
 
 SLIDING = f"{API.removesuffix('/v3')}/unstable/org.matrix.simplified_msc3575/sync"
+STABLE = f"{API.removesuffix('/v3')}/v4/sync"
 
 
 def look_at_all(room: Room) -> dict[str, Any]:
     """A sliding sync that asks for whatever there is."""
     wanted = {"timeline_limit": 100, "required_state": [["*", "*"]]}
-    threads = "io.element.msc4308.thread_subscriptions"
-    names = ("to_device", "e2ee", "account_data", "receipts", "typing", threads)
+    more = ("io.element.msc4308.thread_subscriptions", "org.matrix.msc4354.sticky_events")
+    names = ("to_device", "e2ee", "account_data", "receipts", "typing", *more)
     return {
         "lists": {"all": {**wanted, "ranges": [[0, 99]]}},
         "room_subscriptions": {room.room_id: wanted},
         "extensions": {name: {"enabled": True} for name in names},
     }
+
+
+def look_at_all_by_stable(room: Room) -> dict[str, Any]:
+    """The same in the form that was accepted."""
+    wanted = {"timeline_limit": 100, "required_state": {"include": [{}]}}
+    return {**look_at_all(room), "lists": {"all": wanted}, "room_subscriptions": {room.room_id: wanted}}
 
 
 def slide(room: Room, person: Person) -> Any:
@@ -252,6 +259,12 @@ def readings(room: Room, who: str) -> Iterator[tuple[str, str]]:
     yield "GET", f"{API}/sync?full_state=true&use_state_after=true&filter={leave}"
     for more in ("", "&full_state=true", f"&filter={leave}", "&use_state_after=true"):
         yield "GET", f"{API}/sync?since={quote(room.own_tokens[who], safe='')}{more}"
+    for token in (room.tokens["early"], room.own_tokens[who]):
+        yield "GET", f"{API}/events?from={quote(token, safe='')}"
+        yield "GET", f"{API}/events?from={quote(token, safe='')}&room_id={segment(room.room_id)}"
+    yield "GET", f"{API}/initialSync?limit=100&archived=true"
+    yield "GET", f"{API}/rooms/{segment(room.room_id)}/initialSync?limit=100"
+    yield "GET", f"{API}/notifications?limit=500"
     yield "GET", f"{DELAYED}"
     yield "GET", f"{DELAYED}/{room.delay_id}"
     yield "GET", f"{API}/joined_rooms"
@@ -283,9 +296,10 @@ def test_nothing_leaks(besieged: ServerProcess, line: Line, setting: str) -> Non
     wrong: list[str] = []
     for who, person in room.outsiders.items():
         seen: set[str] = set()
-        slidings = [("POST", f"{SLIDING}{pos}") for pos in (f"?pos={room.own_pos[who]}", "")]
+        slidings = [("POST", f"{SLIDING}{pos}") for pos in (f"?pos={room.own_pos[who]}", "")] + [("POST", STABLE)]
         for method, target in [*readings(room, who), *slidings]:
-            answer = line.ask(method, target, look_at_all(room) if method == "POST" else None, token=person.token)
+            look = {SLIDING: look_at_all, STABLE: look_at_all_by_stable}.get(target.partition("?")[0])
+            answer = line.ask(method, target, None if look is None else look(room), token=person.token)
             found = room.found_in(answer.body.decode())
             seen |= found
             wrong += [describe((who, target), answer, flaw) for flaw in flaws(answer)]
@@ -434,6 +448,11 @@ def test_the_ignored_are_not_heard(besieged: ServerProcess, line: Line) -> None:
         f"{API}/sync?since={since}",
         f"{API}/sync?full_state=true&since={since}",
         f"{room.path}/messages?dir=b",
+        f"{room.path}/initialSync",
+        f"{API}/initialSync",
+        f"{API}/events?from={since}",
+        f"{API}/events?from={since}&room_id={segment(room.room_id)}",
+        f"{API}/notifications",
         f"{room.path}/context/{segment(room.events['late'])}",
         f"{room.path}/event/{segment(room.events['late'])}",
         f"/_matrix/client/v1/rooms/{segment(room.room_id)}/relations/{segment(room.events['late'])}",
