@@ -85,6 +85,7 @@ from homeserver.rooms.moments import Moments
 from homeserver.rooms.partial.resync import Resync
 from homeserver.rooms.past import NoPast, Past
 from homeserver.rooms.policy.build import read_policy_key
+from homeserver.rooms.purges import Purges
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.remote.assembly import RemoteRooms, build_remote_rooms
 from homeserver.rooms.remote.delivery import Outbox
@@ -495,6 +496,7 @@ def build(
     expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
     door.observers.append(expiry)
     receipts.listeners.append(expiry.timers)
+    door.observers.append(Purges(door, database, hub, tasks))
     timelines = Timelines(database, visibility)
     sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky, push.ledger)
     feeds = FeedLoader(hub, database, clock)

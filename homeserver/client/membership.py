@@ -15,6 +15,7 @@ from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.aliases import Aliases
 from homeserver.rooms.membership import Memberships
+from homeserver.rooms.purges import FLAG
 
 MOST_VIA = 20
 """Servers that a client may name."""
@@ -55,6 +56,10 @@ class SomebodyInRoom(msgspec.Struct, frozen=True):
     room_id: str
     user_id: str
     reason: str | None = None
+
+
+class PutOut(SomebodyInRoom, frozen=True):
+    redact_events: bool = msgspec.field(name=FLAG, default=False)
 
 
 class Invite(msgspec.Struct, frozen=True):
@@ -155,13 +160,17 @@ async def forget(memberships: Memberships, who: Requester, ask: OneRoom) -> None
 
 
 @route("POST", "/_matrix/client/v3/rooms/{room_id}/kick", auth=USER, rate="write")
-async def kick(memberships: Memberships, who: Requester, ask: SomebodyInRoom) -> None:
-    await memberships.kick(ask.room_id, who.user_id, ask.user_id, ask.reason)
+async def kick(memberships: Memberships, who: Requester, ask: PutOut) -> None:
+    await memberships.kick(ask.room_id, who.user_id, ask.user_id, ask.reason, besides=_besides(ask))
 
 
 @route("POST", "/_matrix/client/v3/rooms/{room_id}/ban", auth=USER, rate="write")
-async def ban(memberships: Memberships, who: Requester, ask: SomebodyInRoom) -> None:
-    await memberships.ban(ask.room_id, who.user_id, ask.user_id, ask.reason)
+async def ban(memberships: Memberships, who: Requester, ask: PutOut) -> None:
+    await memberships.ban(ask.room_id, who.user_id, ask.user_id, ask.reason, besides=_besides(ask))
+
+
+def _besides(ask: PutOut) -> dict[str, bool]:
+    return {FLAG: True} if ask.redact_events else {}
 
 
 @route("POST", "/_matrix/client/v3/rooms/{room_id}/unban", auth=USER, rate="write")

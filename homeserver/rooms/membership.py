@@ -320,7 +320,16 @@ class Memberships:
             raise Forbidden(NOT_IN_ROOM)
         await self.door.send(room_id, [_member(user_id, user_id, content)])
 
-    async def kick(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+    async def kick(
+        self,
+        room_id: str,
+        sender: str,
+        target: str,
+        reason: str | None = None,
+        *,
+        besides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put somebody out. `besides` goes into the member event."""
         if await self._is_taken(Act("kick", room_id, sender, _user(target), reason)):
             return
 
@@ -330,13 +339,26 @@ class Memberships:
             if draft.membership_of(target) not in ("join", "invite", "knock"):
                 raise Forbidden(f"{target} is not in this room")
 
-        content = {"membership": "leave", **_with_reason(reason)}
+        content = {"membership": "leave", **(besides or {}), **_with_reason(reason)}
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
-    async def ban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
+    async def ban(
+        self,
+        room_id: str,
+        sender: str,
+        target: str,
+        reason: str | None = None,
+        *,
+        besides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put somebody out for good. `besides` goes into the member event."""
         if await self._is_taken(Act("ban", room_id, sender, _user(target), reason)):
             return
-        content = {"membership": "ban", **_with_reason(reason)}  # no place to show somebody's new name
+        content = {
+            "membership": "ban",
+            **(besides or {}),
+            **_with_reason(reason),
+        }  # no place to show somebody's new name
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=in_room(sender))
 
     async def unban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:

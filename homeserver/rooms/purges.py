@@ -1,0 +1,105 @@
+"""What goes with somebody who is put out of a room: if whoever does it says so, all that they said there.
+
+As if each of these messages had been redacted by the kick or ban itself, on every server for itself: there are no
+redactions to send, and nobody need know what there is to redact.
+
+MSC4293: https://github.com/matrix-org/matrix-spec-proposals/pull/4293
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from federation.room.redaction import redact_event
+from federation.room.versions import ROOM_VERSIONS
+from homeserver.rooms.accept import Accepted, Door
+from homeserver.rooms.live import LiveRoom
+from homeserver.streams.hub import Hub
+from homeserver.tasks import Tasks
+from storage import events as event_rows
+from storage.database import Database
+from storage.memberships import MembershipChange, membership_history
+from storage.ports import Cursor, StoredEvent
+
+FLAG = "org.matrix.msc4293.redact_events"
+"""In the content of a member event."""
+
+REDACTION = "m.room.redaction"
+PAGE = 200
+
+
+@frozen
+class Purges:
+    """An observer of the door (`homeserver.rooms.accept.Observer`)."""
+
+    door: Door
+    database: Database
+    hub: Hub
+    tasks: Tasks
+
+    def accepted(self, accepted: Accepted) -> None:
+        for new in accepted.events:
+            if _asks(new.stored) and new.changes:
+                self.tasks.spawn("purge", self.purge(accepted.room, new.stored))
+
+    async def purge(self, room: LiveRoom, banishment: StoredEvent) -> None:
+        """Take away what was said in the stay that a kick or ban ended, where its sender may redact it."""
+        levels = await self.door.power_levels(room)
+        level = levels.user(banishment.event.sender)
+        if level < max(levels.redact, levels.events.get(REDACTION, levels.redact)):
+            return
+        target = banishment.event.state_key
+        assert target is not None
+        history = await self.database.run(membership_history, room.nid, target)
+        start = stay_before(history, banishment.nid)
+        after = 0
+        while start is not None:
+            page = await self.database.run(
+                event_rows.events_of_sender, target, room_nid=room.nid, after_nid=after, limit=PAGE
+            )
+            if not page:
+                return
+            after = page[-1][0]
+            found = (await self.door.events.get_many([nid for nid, _, _ in page])).values()
+            targets = [stored for stored in found if _is_said(stored) and start < stored.position < banishment.position]
+            if targets:
+                await self.database.write(_prune, room.version.identifier, targets, banishment.nid)
+                self.door.events.forget(stored.nid for stored in targets)
+                room.forget_window(self.hub.position)
+
+
+def stay_before(history: Sequence[MembershipChange], end_nid: int) -> int | None:
+    """In front of which position the stay begins that a member event ended; None where there was none."""
+    start: int | None = None
+    for change in history:
+        if change.event_nid == end_nid:
+            return start
+        if change.membership != "join":
+            start = None
+        elif start is None:
+            start = change.position - 1
+    return None
+
+
+def _asks(stored: StoredEvent) -> bool:
+    event = stored.event
+    return (
+        event.type == "m.room.member"
+        and event.state_key != event.sender
+        and event.content.get(FLAG) is True
+        and event.content.get("membership") in ("leave", "ban")
+        and not (stored.rejected or stored.soft_failed)
+    )
+
+
+def _is_said(stored: StoredEvent) -> bool:
+    """Messages; state stays, as what a room is does not go with who set it."""
+    return stored.event.state_key is None and stored.event.type != REDACTION
+
+
+def _prune(cursor: Cursor, version: str, targets: Sequence[StoredEvent], redacted_by: int) -> None:
+    for stored in targets:
+        event = redact_event(ROOM_VERSIONS[version], stored.event)
+        event_rows.apply_redaction(cursor, stored.nid, event.raw, redacted_by)
