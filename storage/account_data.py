@@ -41,6 +41,15 @@ def get(cursor: Cursor, user_id: str, room_nid: int, event_type: str) -> bytes |
     return None if row is None else bytes(row[0])
 
 
+def count(cursor: Cursor, user_id: str, room_nid: int) -> int:
+    """How many pieces somebody keeps in one place."""
+    row = cursor.execute(
+        "SELECT COUNT(*) FROM account_data WHERE user_id = ? AND room_nid = ?", (user_id, room_nid)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def changed(cursor: Cursor, user_id: str, after: int, upto: int) -> list[AccountDatum]:
     """What changed after one position and up to another, in the order of change. After 0: everything."""
     rows = cursor.execute(

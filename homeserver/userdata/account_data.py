@@ -16,6 +16,7 @@ import msgspec
 import orjson
 from attrs import define, field
 
+from homeserver.errors import InvalidParam
 from homeserver.streams.hub import Hub
 from homeserver.streams.positions import take_position
 from storage import account_data as rows
@@ -25,6 +26,8 @@ from storage.ports import Cursor
 
 __all__ = ["GLOBAL", "AccountChanges", "AccountData", "AccountDataChanged", "Edit"]
 
+MOST_TYPES = 1_000
+"""That somebody keeps of one room, or of none. How large each may be is a matter of the request's size."""
 MAX_HELD_BYTES = 2 * 1024 * 1024
 """How much of all people's recent changes is kept in memory."""
 MAX_HELD_EACH_BYTES = 64 * 1024
@@ -121,13 +124,13 @@ class AccountData:
         return content
 
     async def put(self, user_id: str, room_nid: int, event_type: str, content: Mapping[str, Any]) -> None:
-        """Set the content. Durable when it answers."""
+        """Set the content. Durable when it answers. Raises InvalidParam where there are too many types already."""
         json = orjson.dumps(content)
         position = take_position(self._database.counters)
         notice = AccountDataChanged(self, user_id, position)
         datum = AccountDatum(room_nid, event_type, json, position)
-        notice.settle(datum)
-        await self._database.write_and_tell(notice, rows.put, user_id, datum)
+        if not await self._database.write_and_tell(notice, _put, notice, user_id, datum):
+            raise InvalidParam(f"There can be at most {MOST_TYPES} types of account data in one place", "M_TOO_LARGE")
 
     async def edit(self, user_id: str, room_nid: int, event_type: str, edit: Edit) -> None:
         """Change the content from what it is, in one transaction. Durable when it answers."""
@@ -205,6 +208,17 @@ def _add(changes: AccountChanges, room_nid: int, json: bytes) -> None:
         changes.global_events.append(json)
     else:
         changes.rooms.setdefault(room_nid, []).append(json)
+
+
+def _put(cursor: Cursor, notice: AccountDataChanged, user_id: str, datum: AccountDatum) -> bool:
+    """False, and nothing done, if there are too many: an exception would have the whole batch done again."""
+    known = rows.get(cursor, user_id, datum.room_nid, datum.type)
+    if known is None and rows.count(cursor, user_id, datum.room_nid) >= MOST_TYPES:
+        notice.settle(None)
+        return False
+    notice.settle(datum)
+    rows.put(cursor, user_id, datum)
+    return True
 
 
 def _edit(

@@ -61,6 +61,8 @@ class Village:
             path = path.replace("{" + name + "}", quote(value, safe=""))
         assert "{" not in path, f"no value for {path}"
         token = (who or self.alice).token if operation.auth != "none" else None
+        if operation.body is not None and body is not None:
+            assert not complaints(operation.body, body), f"{operation_id} is not called as the specification has it"
         answer = self.server.request(operation.method, path, body, query, token=token)
         assert answer.status == expect, f"{operation_id}: {answer.status} {answer.body!r}"
         schema = operation.answer if expect == 200 else operation.challenge

@@ -377,6 +377,7 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: registration_tokens.use_token(cursor, "t", 0),
         lambda cursor: account_data.put(cursor, ALICE, AccountDatum(0, "m.direct", b"{}", 5)),
         lambda cursor: account_data.get(cursor, ALICE, 0, "m.direct"),
+        lambda cursor: account_data.count(cursor, ALICE, 0),
         lambda cursor: account_data.changed(cursor, ALICE, 0, 9),
         lambda cursor: account_data.delete_all(cursor, ALICE),
         lambda cursor: receipts.place_of(cursor, room.nid, ids[0]),

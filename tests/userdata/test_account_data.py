@@ -8,6 +8,7 @@ import orjson
 import pytest
 from twisted.internet.defer import Deferred
 
+from homeserver.errors import InvalidParam
 from homeserver.userdata import account_data as module
 from homeserver.userdata.account_data import GLOBAL, AccountChanges, AccountData
 from storage import account_data as rows
@@ -100,6 +101,20 @@ def test_an_edit_that_changes_nothing_is_no_news(household: Household) -> None:
     household.wait(household.account_data.edit(ANN, 7, "org.x", lambda content: None))
     assert household.town.hub.position == before
     assert household.wait(household.account_data.get(ANN, 7, "org.x")) is None
+
+
+def test_there_is_an_end_to_it(household: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TYPES", 2)
+    for room_nid in (GLOBAL, 7):
+        for name in ("org.x", "org.y"):
+            put(household, ANN, room_nid, name, {"a": 1})
+    before = household.town.hub.position
+    with pytest.raises(InvalidParam) as caught:
+        put(household, ANN, GLOBAL, "org.z", {"a": 1})
+    assert caught.value.errcode == "M_TOO_LARGE" and household.town.hub.position == before
+    put(household, ANN, GLOBAL, "org.y", {"a": 2})
+    put(household, BOB, GLOBAL, "org.z", {"a": 1})
+    assert both_ways(household, ANN, before) == {0: [["org.y", {"a": 2}]]}
 
 
 def test_memory_is_bounded_and_what_left_it_is_read(household: Household, monkeypatch: pytest.MonkeyPatch) -> None:
