@@ -126,7 +126,12 @@ def main(number: int) -> None:
     """Fork whatever is ordered, until whoever orders is gone. Returns in each server, too, when that has ended."""
     import homeserver.app
     import homeserver.cli.run  # noqa: F401
+    from homeserver.client.all import ALL_ROUTES
+    from homeserver.federation_api.all import FEDERATION_ROUTES
+    from homeserver.http.table import RouteTable
+    from tests.spec.anybody import Anybody
 
+    RouteTable([*ALL_ROUTES, *FEDERATION_ROUTES], Anybody())  # what is found out of handlers is kept
     gc.collect()
     gc.freeze()  # else the collectors of the forks would copy what they share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for watchers

@@ -15,8 +15,8 @@ from attrs import frozen
 from jsonschema import Draft202012Validator
 
 from homeserver.client.all import ALL_ROUTES
-from homeserver.http.route import Requester, RequestInfo
 from homeserver.http.table import RouteTable
+from tests.spec.anybody import Anybody
 
 DATA = json.loads(Path(__file__).with_name("operations.json").read_text("utf-8"))
 
@@ -71,18 +71,6 @@ NOT_YET_SERVED: Mapping[str, frozenset[str]] = {
 
 LATER = frozenset().union(*NOT_YET_SERVED.values())
 SERVED = [operation for operation in OPERATIONS if operation.module not in LATER]
-
-
-class Anybody(dict[type[Any], object]):
-    """A collaborator of any type that a handler may ask for: enough for a route table that is only looked at."""
-
-    def __contains__(self, kind: object) -> bool:
-        return (
-            isinstance(kind, type) and not hasattr(kind, "__struct_fields__") and kind not in (Requester, RequestInfo)
-        )
-
-    def __missing__(self, kind: type[Any]) -> object:
-        return object()
 
 
 @cache

@@ -18,7 +18,8 @@ from homeserver.federation_api.all import FEDERATION_ROUTES
 from homeserver.http.asks import is_ask
 from homeserver.http.route import Auth
 from homeserver.http.table import Endpoint, RouteTable
-from tests.spec.operations import BY_ID, LATER, OPERATIONS, SERVED, Anybody, Operation, route_table
+from tests.spec.anybody import Anybody
+from tests.spec.operations import BY_ID, LATER, OPERATIONS, SERVED, Operation, route_table
 
 RATES = {name for name, one in attrs.asdict(RateLimits(), recurse=False).items() if isinstance(one, RateLimit)}
 #: Harmless without a limit: constants, and what watches over the server.
