@@ -104,6 +104,20 @@ def span_of(cursor: Cursor, room_nid: int, start_ts: int, end_ts: int) -> tuple[
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def placed_at(cursor: Cursor, room_nid: int, positions: Collection[int]) -> list[StoredEvent]:
+    """Those events of a room's timeline that are at these few positions, oldest first. Rejected and soft-failed ones
+    are left out.
+    """
+    if not positions:
+        return []
+    condition, parameters = among(cursor, "e.position", list(positions))
+    rows = cursor.execute(
+        f"SELECT {_COLUMNS} FROM events e WHERE e.room_nid = ? AND {condition} AND e.flags = 0 ORDER BY e.position",
+        [room_nid, *parameters],
+    ).fetchall()
+    return _stored(cursor, rows)
+
+
 def placed_after(cursor: Cursor, room_nid: int, after: int, limit: int) -> list[StoredEvent]:
     """The next events of a room's graph behind a position, oldest first: rejected and soft-failed ones too."""
     rows = cursor.execute(

@@ -9,22 +9,22 @@ from storage import events, strings
 from storage.ports import Cursor, StoredEvent
 from storage.sql import among
 
-Span = tuple[int, int, int]
-"""(room nid, after, upto): positions in (after, upto]."""
+Span = tuple[int, int, int, int]
+"""(room nid, after, upto, limit): the newest so many at positions in (after, upto]."""
 
 
-def newest_in_spans(cursor: Cursor, spans: Sequence[Span], limit: int) -> dict[int, list[StoredEvent]]:
-    """The newest `limit` events of each span, oldest first. Rejected and soft-failed ones are left out."""
+def newest_in_spans(cursor: Cursor, spans: Sequence[Span]) -> dict[int, list[StoredEvent]]:
+    """The newest events of each span, oldest first. Rejected and soft-failed ones are left out."""
     found: dict[int, list[StoredEvent]] = {}
-    whole: dict[int, list[int]] = {}
-    for room_nid, after, upto in spans:
+    whole: dict[tuple[int, int], list[int]] = {}
+    for room_nid, after, upto, limit in spans:
         if after <= 0 and limit:
             # First syncs: all rooms up to one position, for which there is a single statement.
-            whole.setdefault(upto, []).append(room_nid)
+            whole.setdefault((upto, limit), []).append(room_nid)
         else:
             page = events.timeline(cursor, room_nid, after=after, upto=upto, limit=limit, backwards=True)
             found[room_nid] = page[::-1]
-    for upto, room_nids in whole.items():
+    for (upto, limit), room_nids in whole.items():
         found.update(events.recent_timelines(cursor, room_nids, limit, upto))
     return found
 

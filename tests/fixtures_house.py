@@ -28,7 +28,7 @@ from homeserver.rooms.create import CreateRoom, RoomMaker
 from homeserver.rooms.history import History, PageAsk
 from homeserver.rooms.membership import Memberships
 from homeserver.rooms.send import Sender
-from homeserver.streams.tokens import parse_stream_token
+from homeserver.streams.tokens import RoomToken, parse_stream_token
 from homeserver.sync.engine import Sync, SyncAsk
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_filter
 from tests.fixtures_db import SERVER_NAME, Pump
@@ -127,7 +127,7 @@ class LivedInHouse:
         answer: dict[str, Any] = orjson.loads(self.wait(self.start_sync(name, since, **manner)))
         return answer
 
-    def page(self, name: str, room_id: str, start: int | None, stop: int | None, limit: int = 100) -> list[str]:
+    def page(self, name: str, room_id: str, start: RoomToken | None, stop: int | None, limit: int = 100) -> list[str]:
         """Event ids of one page back in time, newest first."""
         ask = PageAsk(backwards=True, start=start, stop=stop, limit=limit, filter=NO_EVENT_FILTER)
         page = self.wait(self.house.part(History).page(room_id, self.user(name), ask))

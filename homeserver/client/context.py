@@ -17,7 +17,7 @@ from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from homeserver.rooms.render import Reader, client_event
 from homeserver.rooms.tracing import Seen
-from homeserver.streams.tokens import room_token
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_inline_event_filter
 
 
@@ -49,8 +49,8 @@ async def get_context(history: History, bundles: Bundles, clock: Clock, who: Req
         return orjson.Fragment(client_event(stored, reader, membership=membership))
 
     return {
-        "start": room_token(found.start),
-        "end": room_token(found.end),
+        "start": str(RoomToken(found.start)),
+        "end": str(RoomToken(found.end)),
         "event": copy(found.event),
         "events_before": [copy(one) for one in found.before],
         "events_after": [copy(one) for one in found.after],

@@ -35,7 +35,7 @@ class JoinedMembers(msgspec.Struct, frozen=True):
     query=("at", "membership", "not_membership"),
 )
 async def get_members(view: StateView, clock: Clock, who: Requester, ask: Members) -> Reply:
-    at = None if ask.at is None else parse_room_token(ask.at, "at")
+    at = None if ask.at is None else parse_room_token(ask.at, "at").position
     wanted = MembersAsk(at, ask.membership, ask.not_membership)
     events = await view.members(ask.room_id, who.user_id, wanted)
     reader = Reader(who.user_id, who.device_id, clock.now_ms())

@@ -17,7 +17,7 @@ from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
 from homeserver.rooms.render import Reader, client_event
-from homeserver.streams.tokens import parse_room_token, room_token
+from homeserver.streams.tokens import parse_room_token
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_inline_event_filter
 
 
@@ -47,7 +47,7 @@ async def get_messages(
     wanted = PageAsk(
         backwards=ask.dir == "b",
         start=None if ask.from_ is None else parse_room_token(ask.from_, "from"),
-        stop=None if ask.to is None else parse_room_token(ask.to, "to"),
+        stop=None if ask.to is None else parse_room_token(ask.to, "to").position,
         limit=ask.limit,
         filter=filter,
     )
@@ -55,9 +55,9 @@ async def get_messages(
     reader = Reader(who.user_id, who.device_id, clock.now_ms(), page.replaced.get)
     reader = await bundles.reader(reader, page.room, [stored for stored, _ in page.events])
     copies = [client_event(stored, reader, membership=membership) for stored, membership in page.events]
-    answer: dict[str, Any] = {"start": room_token(page.start), "chunk": orjson.Fragment(b"[%b]" % b",".join(copies))}
+    answer: dict[str, Any] = {"start": str(page.start), "chunk": orjson.Fragment(b"[%b]" % b",".join(copies))}
     if page.end is not None:
-        answer["end"] = room_token(page.end)
+        answer["end"] = str(page.end)
     if filter.lazy_load_members:
         answer["state"] = [orjson.Fragment(client_event(stored, reader)) for stored in page.state]
     return answer

@@ -16,7 +16,7 @@ from homeserver.http.route import GUEST, Requester, route
 from homeserver.relations.bundles import Bundles
 from homeserver.relations.listing import Relations, RelationsAsk
 from homeserver.rooms.render import Reader, client_event
-from homeserver.streams.tokens import parse_room_token, room_token
+from homeserver.streams.tokens import RoomToken, parse_room_token
 from storage.relations import DEEPEST
 
 DEFAULT_LIMIT = 20
@@ -58,8 +58,8 @@ async def get_relations(
         rel_type=ask.rel_type,
         event_type=ask.event_type,
         backwards=ask.dir == "b",
-        start=None if ask.from_ is None else parse_room_token(ask.from_, "from"),
-        stop=None if ask.to is None else parse_room_token(ask.to, "to"),
+        start=None if ask.from_ is None else parse_room_token(ask.from_, "from").position,
+        stop=None if ask.to is None else parse_room_token(ask.to, "to").position,
         limit=ask.limit,
         recurse=bool(ask.recurse),
     )
@@ -69,7 +69,7 @@ async def get_relations(
     chunk = [client_event(stored, reader, membership=membership) for stored, membership in page.events]
     answer: dict[str, Any] = {"chunk": orjson.Fragment(b"[%b]" % b",".join(chunk))}
     if page.end is not None:
-        answer["next_batch"] = room_token(page.end)
+        answer["next_batch"] = str(RoomToken(page.end))
     if ask.from_ is not None:
         answer["prev_batch"] = ask.from_
     if ask.recurse is not None:

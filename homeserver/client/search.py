@@ -22,7 +22,7 @@ from homeserver.rooms.tracing import Seen
 from homeserver.search.context import Around, ContextAsk, Contexts
 from homeserver.search.engine import Found, Results, Search, SearchAsk, parse_place
 from homeserver.search.texts import KEYS
-from homeserver.streams.tokens import room_token
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER, parse_event_filter
 from storage.search import Order
 
@@ -138,8 +138,8 @@ def _result(one: Found, reader: Reader, around: Around | None, wanted: EventCont
     result: dict[str, Any] = {"rank": one.hit.rank, "result": _copy(one.seen, reader)}
     if around is not None and wanted is not None:
         result["context"] = {
-            "start": room_token(around.start),
-            "end": room_token(around.end),
+            "start": str(RoomToken(around.start)),
+            "end": str(RoomToken(around.end)),
             "events_before": [_copy(seen, reader) for seen in around.before],
             "events_after": [_copy(seen, reader) for seen in around.after],
         }

@@ -15,7 +15,7 @@ from homeserver.errors import InvalidParam
 from homeserver.http.route import GUEST, Requester, route
 from homeserver.relations.threads import DEFAULT_LIMIT, ThreadList, ThreadsAsk
 from homeserver.rooms.render import Reader
-from homeserver.streams.tokens import parse_room_token, room_token
+from homeserver.streams.tokens import RoomToken, parse_room_token
 
 
 class GetThreads(msgspec.Struct, frozen=True, rename={"from_": "from"}):
@@ -40,12 +40,12 @@ async def get_threads(threads: ThreadList, clock: Clock, who: Requester, ask: Ge
     wanted = ThreadsAsk(
         room_id=ask.room_id,
         # The token lies behind the newest event of the last thread of a page.
-        before=None if ask.from_ is None else parse_room_token(ask.from_, "from"),
+        before=None if ask.from_ is None else parse_room_token(ask.from_, "from").position,
         limit=ask.limit,
         participated=ask.include == "participated",
     )
     page = await threads.page(Reader(who.user_id, who.device_id, clock.now_ms()), wanted)
     answer: dict[str, Any] = {"chunk": orjson.Fragment(b"[%b]" % b",".join(page.roots))}
     if page.end is not None:
-        answer["next_batch"] = room_token(page.end)
+        answer["next_batch"] = str(RoomToken(page.end))
     return answer

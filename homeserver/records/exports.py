@@ -19,6 +19,7 @@ from homeserver.rooms.events import EventCache
 from homeserver.rooms.history import History, Page, PageAsk
 from homeserver.rooms.live import NAME, LiveRoom
 from homeserver.rooms.render import Reader, client_event
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER
 from storage.database import Database
 from storage.events import span_of
@@ -63,7 +64,7 @@ class Exports:
     ) -> AsyncIterator[bytes]:
         yield format.head(about)
         # No event comes between these positions any more, however long it takes.
-        start = None if span is None else span[0] - 1
+        start = None if span is None else RoomToken(span[0] - 1)
         is_first = True
         while start is not None and span is not None:
             ask = PageAsk(backwards=False, start=start, stop=span[1], limit=PAGE, filter=NO_EVENT_FILTER)

@@ -25,6 +25,7 @@ from homeserver.rooms.past import NoPast, Past
 from homeserver.rooms.tracing import STILL, Seen, Viewer, without_later
 from homeserver.rooms.visibility import Visibility
 from homeserver.streams.hub import Hub
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import EventFilter
 from homeserver.userdata.ignoring import Ignorance
 from storage.database import Database
@@ -44,9 +45,9 @@ class Page(msgspec.Struct, gc=False):
 
     room: LiveRoom
     events: list[Seen]
-    start: int
-    """Position in front of which the page begins (reading backwards: behind which)."""
-    end: int | None
+    start: RoomToken
+    """The place in front of which the page begins (reading backwards: behind which)."""
+    end: RoomToken | None
     """Where to read on; None where nothing visible follows."""
     state: list[StoredEvent] = msgspec.field(default_factory=list)
     """Member events of those who speak, for lazy loading."""
@@ -96,9 +97,9 @@ class History:
         access = await self.access.reader(room_id, user_id)
         room = access.room
         if ask.start is None and ask.backwards:
-            ask = msgspec.structs.replace(ask, start=self.hub.position)
+            ask = msgspec.structs.replace(ask, start=RoomToken(self.hub.position))
         if not ask.filter.admits_room(room_id) or ask.limit <= 0:
-            start = ask.start or 0
+            start = ask.start or RoomToken(0)
             return Page(room, [], start, None if ask.limit > 0 else start)
         await self.visibility.prepare([room])
         ignored = await self.ignoring.of(user_id)
@@ -116,8 +117,7 @@ class History:
         if page.end is None and page.events and not ask.filter.is_open:
             # Clients that look for something take a page with nothing on it for the end, and not a missing token
             # beside what they found.
-            last = page.events[-1][0].position
-            page.end = last - 1 if ask.backwards else last
+            page.end = ask.passed(page.events[-1][0].position)
         page.state = await self._load(members, access)
         return page
 
@@ -160,13 +160,13 @@ class History:
         around.state = [stored for stored in await self._load(state, access) if wanted(filter, stored)]
         return around
 
-    async def _end_before_gap(self, page: Page, ask: PageAsk) -> int | None:
+    async def _end_before_gap(self, page: Page, ask: PageAsk) -> RoomToken | None:
         """Where to read on, at the beginning of all that is here: None where there is nothing before that."""
         after = FIRST if ask.stop is None else ask.stop
-        front = await self.database.run(find_gap, page.room.nid, after=after, upto=page.start + 1, last=False)
+        front = await self.database.run(find_gap, page.room.nid, after=after, upto=page.start.position + 1, last=False)
         if front is None or not self.past.can_extend(page.room, front):
             return None
-        return page.events[-1][0].position - 1 if page.events else front.position - 1
+        return ask.passed(page.events[-1][0].position if page.events else front.position)
 
     async def _load(self, nids: Sequence[int], access: Access) -> list[StoredEvent]:
         """State events, of which most are in memory while the room is in use."""
@@ -201,7 +201,7 @@ def _read_page(
     found = walk.collect()
     start = ask.start
     if start is None:
-        start = walk.first - 1 if walk.first is not None else 0
+        start = RoomToken(walk.first - 1 if walk.first is not None else 0)
     members: list[int] = []
     if ask.filter.lazy_load_members and found:
         members = _members_of(cursor, found[0][0] if backwards else found[-1][0], (one[0] for one in found))
@@ -214,15 +214,15 @@ def _read_page(
 
 def _stretch(page: Page, ask: PageAsk) -> tuple[int, int]:
     """In front of which events, by position, something that is missing would stand on this page."""
-    stop = ask.stop
+    start, end = page.start.position, None if page.end is None else page.end.position
     if not ask.backwards:
-        end = page.end if page.end is not None else stop
-        return page.start, LAST if end is None else end
-    if page.end is not None:
-        return page.end + 1, page.start + 1
+        last = end if end is not None else ask.stop
+        return start, LAST if last is None else last
+    if end is not None:
+        return end + 1, start + 1
     if len(page.events) >= ask.limit:
-        return page.events[-1][0].position, page.start + 1
-    return FIRST if stop is None else stop, page.start + 1
+        return page.events[-1][0].position, start + 1
+    return FIRST if ask.stop is None else ask.stop, start + 1
 
 
 def _read_event(
@@ -262,7 +262,9 @@ def _read_context(
     ends: list[int] = []
     for backwards, size in ((True, limit // 2), (False, limit - limit // 2)):
         start = position - 1 if backwards else position
-        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, ask.filter), ask.ignored)
+        walk = Walk(
+            cursor, visibility, viewer, PageAsk(backwards, RoomToken(start), None, size, ask.filter), ask.ignored
+        )
         side = walk.collect() if size else []
         sides.append(side)
         last = side[-1][0].position if side else position

@@ -11,8 +11,9 @@ import msgspec
 
 from homeserver.rooms.tracing import Seen, Viewer
 from homeserver.rooms.visibility import Visibility, is_ignored
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import EventFilter
-from storage.events import FIRST, LAST, timeline
+from storage.events import FIRST, LAST, placed_at, timeline
 from storage.ports import Cursor, StoredEvent
 from storage.relations import related_by
 from storage.visibility import next_turn
@@ -29,10 +30,16 @@ class PageAsk(msgspec.Struct, frozen=True, gc=False):
     """Which page: from `start` towards `stop` (both between events; None: as far as there is anything)."""
 
     backwards: bool
-    start: int | None
+    start: RoomToken | None
     stop: int | None
     limit: int
     filter: EventFilter
+
+    def passed(self, position: int) -> RoomToken:
+        """The place behind the event at `position`, in reading direction."""
+        if self.backwards:
+            return RoomToken(position - 1) if self.start is None else self.start.before(position)
+        return RoomToken(position) if self.start is None else self.start.behind(position)
 
 
 class Walk:
@@ -52,20 +59,23 @@ class Walk:
         self._viewer = viewer
         self._ask = ask
         self._ignored = ignored
+        start, stop = None if ask.start is None else ask.start.position, ask.stop
         if ask.backwards:
-            self._after = FIRST if ask.stop is None else ask.stop
-            self._upto = LAST if ask.start is None else ask.start
+            self._after, self._upto = FIRST if stop is None else stop, LAST if start is None else start
         else:
-            self._after = FIRST if ask.start is None else ask.start
-            self._upto = LAST if ask.stop is None else ask.stop
+            self._after, self._upto = FIRST if start is None else start, LAST if stop is None else stop
+        self._held = () if ask.start is None else ask.start.held
+        """Backwards, what comes before everything else, and is still to be read; forwards, what is passed over."""
         self.first: int | None = None
         """Position of the first event that was looked at."""
-        self.end: int | None = None
+        self.end: RoomToken | None = None
         """Where to read on; None where there is nothing more."""
 
     def stop_after(self, position: int) -> None:
         """Nothing past that position is for this reader."""
         self._upto = min(self._upto, position)
+        if self._ask.backwards:
+            self._held = tuple(one for one in self._held if one <= position)
 
     def collect(self) -> list[Seen]:
         ask = self._ask
@@ -81,7 +91,7 @@ class Walk:
             for one in self._wanted(seen):
                 if len(found) == limit:
                     # One more than was asked for: so there is a next page, and it begins here.
-                    self.end = self._passed(found[-1][0].position)
+                    self.end = ask.passed(found[-1][0].position)
                     return found
                 found.append(one)
             if len(events) < size:
@@ -91,13 +101,15 @@ class Walk:
                 return found
             scanned += len(events)
             if len(found) == limit or scanned >= MOST_SCANNED:
-                self.end = self._upto if ask.backwards else self._after
+                self.end = ask.passed(self._upto + 1 if ask.backwards else self._after)
                 return found
             size = max(SCAN_EVENTS, limit + 1 - len(found))
 
     def _wanted(self, seen: Sequence[Seen]) -> list[Seen]:
         filter = self._ask.filter
         found = [one for one in seen if wanted(filter, one[0]) and not is_ignored(one[0], self._ignored)]
+        if self._held:
+            found = [one for one in found if one[0].position not in self._held]
         if filter.related_by_rel_types is not None or filter.related_by_senders is not None:
             ids = [stored.event.event_id for stored, _ in found]
             parents = related_by(
@@ -107,24 +119,27 @@ class Walk:
         return found
 
     def _read(self, size: int) -> list[StoredEvent]:
-        if self._upto <= self._after:
-            return []
-        return timeline(
-            self._cursor,
-            self._viewer.room_nid,
-            after=self._after,
-            upto=self._upto,
-            limit=size,
-            backwards=self._ask.backwards,
-        )
-
-    def _passed(self, position: int) -> int:
-        """The place behind the event at `position`, in reading direction."""
-        return position - 1 if self._ask.backwards else position
+        """The next piece: at least `size` events, or all that are left."""
+        events: list[StoredEvent] = []
+        if self._ask.backwards and self._held:
+            # A handful, and all of it later than what follows.
+            held = [position for position in self._held if position > self._after]
+            events = placed_at(self._cursor, self._viewer.room_nid, held)[::-1]
+            self._held = ()
+        if self._upto > self._after and len(events) < size:
+            events += timeline(
+                self._cursor,
+                self._viewer.room_nid,
+                after=self._after,
+                upto=self._upto,
+                limit=size - len(events),
+                backwards=self._ask.backwards,
+            )
+        return events
 
     def _move(self, position: int) -> None:
         if self._ask.backwards:
-            self._upto = position - 1
+            self._upto = min(self._upto, position - 1)
         else:
             self._after = position
 

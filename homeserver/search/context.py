@@ -15,6 +15,7 @@ from homeserver.rooms.paging import PageAsk, Walk
 from homeserver.rooms.tracing import Seen, Viewer
 from homeserver.rooms.visibility import Visibility
 from homeserver.search.engine import Found
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER
 from homeserver.userdata.ignoring import Ignorance
 from storage.database import Database
@@ -91,7 +92,9 @@ def _read(
     for backwards, wanted in ((True, ask.before), (False, ask.after)):
         size = min(wanted, MOST_AROUND)
         start = target.position - 1 if backwards else target.position
-        walk = Walk(cursor, visibility, viewer, PageAsk(backwards, start, None, size, NO_EVENT_FILTER), ignored)
+        walk = Walk(
+            cursor, visibility, viewer, PageAsk(backwards, RoomToken(start), None, size, NO_EVENT_FILTER), ignored
+        )
         sides.append(walk.collect() if size else [])
     before, after = sides
     last = after[-1][0] if after else target

@@ -112,7 +112,7 @@ class Sync:
         after = since or START
         live = await self.rooms.get_many(sorted(feed.joined))
         wants = [
-            Want(room, Span(after.position if since else 0, upto.position), True, 0)
+            Want(room, Span(after.position, upto.position, is_first=since is None), True, 0)
             for nid, room in live.items()
             if nid in feed.joined and not _is_hidden(room, manner)
         ]
@@ -178,7 +178,7 @@ class Sync:
             is_revealed = not manner.lazy and room.whole_since > since.position
             is_new = joined_at > since.position or is_revealed
             after = 0 if is_new else since.position
-            want = Want(room, Span(after, upto.position), is_new, after, is_entered=is_new)
+            want = Want(room, Span(after, upto.position, is_first=is_new), is_new, after, is_entered=is_new)
             if is_revealed:
                 want.account_data.extend((await self.account_data.everything(feed.user_id)).rooms.get(nid, ()))
             else:

@@ -19,7 +19,6 @@ from homeserver.rooms.render import Reader, client_event, federation_event, is_p
 from homeserver.rooms.sticky import StickyBoard
 from homeserver.rooms.tracing import STILL, without_later
 from homeserver.rooms.visibility import is_ignored
-from homeserver.streams.tokens import room_token
 from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import (
     ALL_NEWS,
@@ -241,11 +240,12 @@ class RoomSections:
     async def _read(self, wants: Sequence[Want], manner: Manner) -> list[_Part]:
         rooms = {want.room.nid: want.room for want in wants}
         spans_of = {want.room.nid: want.span for want in wants}
-        newest = await self.timelines.read_many(rooms, spans_of, manner.limit, manner.viewer)
+        limit, filter = manner.limit, manner.filter.room.timeline
+        newest = await self.timelines.read_many(rooms, spans_of, limit, manner.viewer, filter)
         parts = []
         for want in wants:
             timeline = await self.timelines.narrow(
-                want.room, manner.viewer, want.span, newest[want.room.nid], manner.filter.room.timeline, manner.limit
+                want.room, manner.viewer, want.span, newest[want.room.nid], filter, limit
             )
             if want.is_entered:
                 timeline.limited = True
@@ -303,9 +303,10 @@ class RoomSections:
         if manner.use_state_after:
             return outcome(steps)
         shown = {stored.nid for stored, _ in timeline.events}
-        before = outcome(step for step in steps if step[0] <= timeline.start)
+        start = timeline.start.position
+        before = outcome(step for step in steps if step[0] <= start)
         # Resolution may change the state with no event of the timeline to show for it.
-        besides = outcome(step for step in steps if step[0] > timeline.start and step[2] not in shown)
+        besides = outcome(step for step in steps if step[0] > start and step[2] not in shown)
         if besides and manner.filter.room.timeline.is_open:
             before.update(besides)
         return before
@@ -347,7 +348,7 @@ class RoomSections:
         json = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":"%b"},"%b":{"events":[%b]}' % (
             b",".join([manner.copy(stored, membership) for stored, membership in timeline.events]),
             b"true" if timeline.limited else b"false",
-            room_token(timeline.start).encode(),
+            str(timeline.start).encode(),
             b"state_after" if manner.use_state_after else b"state",
             b",".join(state),
         )

@@ -17,7 +17,7 @@ from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.render import client_event, stripped_state
 from homeserver.streams.hub import Feed, newer
-from homeserver.streams.tokens import StreamToken, room_token
+from homeserver.streams.tokens import RoomToken, StreamToken
 from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.timeline import Span
 from homeserver.userdata.invite_filter import InviteFilter, Wishes
@@ -208,6 +208,6 @@ def _only(stored: StoredEvent, position: int, manner: Manner) -> bytes:
 def _section(timeline: Sequence[bytes], state: Sequence[bytes], start: int) -> bytes:
     return b'{"timeline":{"events":[%b],"limited":false,"prev_batch":"%b"},"state":{"events":[%b]}}' % (
         b",".join(timeline),
-        room_token(start).encode(),
+        str(RoomToken(start)).encode(),
         b",".join(state),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from attrs import frozen
@@ -10,7 +10,9 @@ from attrs import frozen
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.tracing import Seen
 from homeserver.rooms.visibility import Visibility
-from homeserver.sync.filters import EventFilter
+from homeserver.streams.tokens import MOST_HELD, RoomToken
+from homeserver.sync.filters import NO_EVENT_FILTER, EventFilter
+from homeserver.sync.first_look import is_one_line, last_by_graph
 from storage import spans
 from storage.database import Database
 from storage.ports import StoredEvent
@@ -20,11 +22,11 @@ MAX_PAGES = 8
 
 
 class Timeline(msgspec.Struct, gc=False):
-    """Events oldest first, each with the reader's membership at it. All lie in (`start`, `upto`]."""
+    """Events oldest first, each with the reader's membership at it."""
 
     events: list[Seen]
-    start: int
-    """Everything in the room after this position, as far as the reader may see it and the filter wants it, is here."""
+    start: RoomToken
+    """Everything in the room behind this place, as far as the reader may see it and the filter wants it, is here."""
     limited: bool
     """There is more between `after` and `start`."""
 
@@ -34,6 +36,8 @@ class Span(msgspec.Struct, frozen=True, gc=False):
 
     after: int
     upto: int
+    is_first: bool = False
+    """The reader has nothing of the room: what it is shown ends as the room's graph does."""
 
 
 class Page(msgspec.Struct, gc=False):
@@ -41,6 +45,8 @@ class Page(msgspec.Struct, gc=False):
 
     events: list[StoredEvent]
     seen: list[Seen]
+    size: int
+    """How many were asked for: where there are fewer, the span has no more."""
 
 
 @frozen
@@ -58,8 +64,8 @@ class Timelines:
         self._database = database
         self._visibility = visibility
 
-    def from_window(self, room: LiveRoom, span: Span, limit: int) -> list[StoredEvent] | None:
-        """All the events of the span, or the newest `limit + 1` of them, oldest first; None where it needs SQL."""
+    def from_window(self, room: LiveRoom, span: Span, size: int) -> list[StoredEvent] | None:
+        """All the events of the span, or the newest `size` of them, oldest first; None where it needs SQL."""
         found: list[StoredEvent] = []
         for entry in reversed(room.window):
             if entry.position > span.upto:
@@ -68,7 +74,7 @@ class Timelines:
                 break
             if entry.stored is not None:
                 found.append(entry.stored)
-                if len(found) > limit:
+                if len(found) == size:
                     break
         else:
             if room.window_floor > span.after:
@@ -77,26 +83,53 @@ class Timelines:
         return found
 
     async def read_many(
-        self, rooms: Mapping[int, LiveRoom], wanted: Mapping[int, Span], limit: int, viewer: Viewer
+        self,
+        rooms: Mapping[int, LiveRoom],
+        wanted: Mapping[int, Span],
+        limit: int,
+        viewer: Viewer,
+        filter: EventFilter = NO_EVENT_FILTER,
     ) -> dict[int, Page]:
-        """For every room the newest events of its span, at most `limit + 1`, and what of them the viewer may see.
+        """For every room the newest events of its span, and what of them the viewer may see: `limit + 1`, or some more
+        where the order in which they came may not be the one in which to show them.
 
-        One crossing at most for the events of all rooms, and one for what decides who may see them.
+        One crossing at most for the events of all rooms, one for those that need more, and one for what decides who
+        may see them.
         """
-        found: dict[int, list[StoredEvent]] = {}
-        cold: list[spans.Span] = []
-        for nid, span in wanted.items():
-            events = self.from_window(rooms[nid], span, limit)
-            if events is None:
-                cold.append((nid, span.after, span.upto))
-            else:
-                found[nid] = events
-        if cold:
-            found.update(await self._database.run(spans.newest_in_spans, cold, limit + 1))
+        sizes = dict.fromkeys(wanted, limit + 1)
+        wide = [nid for nid, span in wanted.items() if span.is_first and not filter.is_open]
+        sizes.update(dict.fromkeys(wide, limit + MOST_HELD))
+        found = await self._read(rooms, wanted, sizes)
+        forked = {
+            nid: limit + MOST_HELD
+            for nid, span in wanted.items()
+            if span.is_first
+            and len(found[nid]) == sizes[nid] == limit + 1
+            and not is_one_line(found[nid], rooms[nid].visible.head.depth)
+        }
+        if forked:
+            sizes.update(forked)
+            found.update(await self._read(rooms, wanted, forked))
         nids = list(wanted)
         pages = [(rooms[nid], found[nid]) for nid in nids]
         seen = await self._visibility.filter_many(viewer.user_id, pages, viewer.ignored)
-        return {nid: Page(found[nid], visible) for nid, visible in zip(nids, seen, strict=True)}
+        return {nid: Page(found[nid], visible, sizes[nid]) for nid, visible in zip(nids, seen, strict=True)}
+
+    async def _read(
+        self, rooms: Mapping[int, LiveRoom], wanted: Mapping[int, Span], sizes: Mapping[int, int]
+    ) -> dict[int, list[StoredEvent]]:
+        """The newest events of these rooms' spans, at most so many of each."""
+        found: dict[int, list[StoredEvent]] = {}
+        cold: list[spans.Span] = []
+        for nid, size in sizes.items():
+            events = self.from_window(rooms[nid], wanted[nid], size)
+            if events is None:
+                cold.append((nid, wanted[nid].after, wanted[nid].upto, size))
+            else:
+                found[nid] = events
+        if cold:
+            found.update(await self._database.run(spans.newest_in_spans, cold))
+        return found
 
     async def narrow(
         self,
@@ -108,32 +141,41 @@ class Timelines:
         limit: int,
     ) -> Timeline:
         """What of the newest events the reader may see and the filter wants; reads further back if too little is."""
-        page, seen = newest.events, newest.seen
-        more = len(page) > limit
+        page, seen, size = newest.events, newest.seen, newest.size
+        more = len(page) >= size
         wanted: list[Seen] = []
         for _ in range(MAX_PAGES):
-            is_whole = len(seen) == len(page)
             if not filter.is_open:
                 seen = [(stored, membership) for stored, membership in seen if admits(filter, stored)]
             wanted = seen + wanted
             if not more or len(wanted) > limit or (len(wanted) == limit and page is not newest.events):
                 break
-            if filter.is_open and is_whole:
-                break  # nothing was hidden: the page itself is the answer
             end = page[0].position - 1
-            page = (await self._database.run(spans.newest_in_spans, [(room.nid, span.after, end)], limit + 1))[room.nid]
-            more = len(page) > limit
+            page = (await self._database.run(spans.newest_in_spans, [(room.nid, span.after, end, size)]))[room.nid]
+            more = len(page) >= size
             if not page:
                 break
             seen = await self._visibility.filter(room, viewer.user_id, page, viewer.ignored)
-        if len(wanted) > limit:
-            wanted = wanted[len(wanted) - limit :]
-            more = True
-        if not more:
-            return Timeline(wanted, span.after, False)
-        # `prev_batch` lies just before the oldest event that is handed out, so that no event falls between.
-        start = wanted[0][0].position - 1 if wanted else (page[0].position - 1 if page else span.upto)
-        return Timeline(wanted, start, True)
+        if len(wanted) <= limit and not more:
+            return Timeline(wanted, RoomToken(span.after), False)
+        if not limit:
+            return Timeline([], RoomToken(span.upto), True)
+        if not wanted:
+            return Timeline([], RoomToken(page[0].position - 1 if page else span.upto), True)
+        recent = wanted[-size:]
+        shown = last_by_graph(recent, limit, room.visible.state) if span.is_first else recent[-limit:]
+        return Timeline(list(shown), _start_of(shown, recent), True)
+
+
+def _start_of(shown: Sequence[Seen], recent: Sequence[Seen]) -> RoomToken:
+    """The place before a timeline: just before the first to come of what is shown, so that no event falls between.
+
+    What came later than that and is not shown lies before it too.
+    """
+    positions = {stored.position for stored, _ in shown}
+    start = min(positions) - 1
+    later = (stored.position for stored, _ in recent if stored.position > start)
+    return RoomToken(start, tuple(one for one in later if one not in positions))
 
 
 def admits(filter: EventFilter, stored: StoredEvent) -> bool:

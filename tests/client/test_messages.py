@@ -13,6 +13,7 @@ from homeserver.client.messages import Messages, get_messages
 from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.rooms import paging
 from homeserver.rooms.compose import Template
+from homeserver.streams.tokens import MOST_HELD
 from homeserver.userdata.ignoring import IGNORED
 from storage import account_data
 from storage.account_data import GLOBAL, AccountDatum
@@ -91,13 +92,55 @@ def test_a_sync_token_is_a_place_too(town: Town) -> None:
     assert bodies(read(town, "alice", room_id, start=token, limit=5, dir="f")) == ["0", "1"]
 
 
-@pytest.mark.parametrize("token", ["", "x", "t1_", "t1_x", "s2_1_1", "t1_1\x00", "t1_" + "9" * 40])
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", "x", "t1_", "t1_x", "s2_1_1", "t1_1\x00", "t1_" + "9" * 40),
+        *(
+            "t1_5_",
+            "t1_5_x",
+            "t1_5_6.",
+            "t1_5_.6",
+            "t1_5_5",
+            "t1_5_7.6",
+            "t1_5_6.6",
+            "t1_5_6_7",
+            "t1_5_6,7",
+            "t1_5_--6",
+        ),
+        *("t1_5_" + "9" * 40, "t1_5_" + ".".join(map(str, range(6, 6 + MOST_HELD + 1))), "t1_5_6.\u0667"),
+    ],
+)
 def test_foreign_tokens(town: Town, token: str) -> None:
     room_id = town.create("alice")
     with pytest.raises(InvalidParam):
         read(town, "alice", room_id, start=token)
     with pytest.raises(InvalidParam):
         read(town, "alice", room_id, to=token)
+
+
+def test_what_is_held_back_lies_before_the_place(town: Town) -> None:
+    room_id = town.create("alice")
+    talk(town, room_id, 6)
+    newest = town.hub.position
+    token = f"t1_{newest - 4}_{newest - 2}.{newest}"
+    page = read(town, "alice", room_id, start=token, limit=1)
+    assert bodies(page) == ["5"] and page["start"] == token
+    page = read(town, "alice", room_id, start=page["end"], limit=2)
+    assert bodies(page) == ["3", "1"]
+    assert bodies(read(town, "alice", room_id, start=page["end"], limit=1)) == ["0"]
+    # Forwards it has passed already, and a page that ends between two of them says so.
+    page = read(town, "alice", room_id, start=token, limit=1, dir="f")
+    assert bodies(page) == ["2"]
+    page = read(town, "alice", room_id, start=page["end"], limit=9, dir="f")
+    assert bodies(page) == ["4"]
+    # The other side of a stretch is a position.
+    assert bodies(read(town, "alice", room_id, start=token, to=f"t1_{newest - 5}", limit=9)) == ["5", "3", "1"]
+    assert bodies(read(town, "alice", room_id, to=token, limit=9)) == ["5", "4", "3", "2"]
+    # Whoever makes such tokens up sees of other rooms, and of what is not there, nothing.
+    elsewhere = town.create("alice")
+    assert read(town, "alice", elsewhere, start=token)["chunk"] == []
+    assert bodies(read(town, "alice", room_id, start=f"t1_{newest - 6}_{newest}.{newest + 900}", limit=1)) == ["5"]
 
 
 def test_limits(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from homeserver.client.members import Members, get_members
 from homeserver.client.state_read import PieceOfState, get_piece_of_state
 from homeserver.errors import InvalidParam, NotFound
 from homeserver.http.route import routes_of
-from homeserver.streams.tokens import room_token
+from homeserver.streams.tokens import RoomToken
 from tests.fixtures_rooms import Town, user
 
 
@@ -65,21 +65,23 @@ def test_members_by_membership(town: Town) -> None:
 @pytest.mark.parametrize("warm", [True, False])
 def test_members_at_a_place_in_the_past(town: Town, warm: bool) -> None:
     room_id = town.create("alice", preset="public_chat")
-    before = room_token(town.hub.position)
+    before = str(RoomToken(town.hub.position))
     town.join("bob", room_id)
     between = f"s1_{town.hub.position}_5"
     town.say("bob", room_id, "hello")
     town.leave("bob", room_id)
-    after = room_token(town.hub.position)
+    after = str(RoomToken(town.hub.position))
     if not warm:
         town.rooms.drop(town.room(room_id))
     assert members(town, "alice", room_id, at=before) == {"alice": "join"}
+    held = RoomToken(town.hub.position - 3, (town.hub.position,))
+    assert members(town, "alice", room_id, at=str(held)) == members(town, "alice", room_id, at=before)
     assert members(town, "alice", room_id, at=between) == {"alice": "join", "bob": "join"}
     assert members(town, "alice", room_id, at=after) == {"alice": "join", "bob": "leave"}
     assert members(town, "alice", room_id, at="t1_0") == {"alice": "join"}  # before the room was: its first
     # Whoever has left looks no further than that, and no less far back.
     town.join("carol", room_id)
-    assert members(town, "bob", room_id, at=room_token(town.hub.position)) == {"alice": "join", "bob": "leave"}
+    assert members(town, "bob", room_id, at=str(RoomToken(town.hub.position))) == {"alice": "join", "bob": "leave"}
     assert members(town, "bob", room_id, at=before) == {"alice": "join"}
     with pytest.raises(InvalidParam):
         members(town, "alice", room_id, at="yesterday")

@@ -11,6 +11,7 @@ from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.history import History
 from homeserver.rooms.moments import Moments
 from homeserver.rooms.paging import PageAsk
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER
 from storage.events import load_by_ids
 from storage.ports import StoredEvent
@@ -37,8 +38,8 @@ def time_of(member: Member, event_id: str) -> int:
     return stored(member, event_id).event.origin_server_ts
 
 
-def page(member: Member, name: str, room_id: str, start: int | None, *, backwards: bool, limit: int = 100) -> list[str]:
-    ask = PageAsk(backwards=backwards, start=start, stop=None, limit=limit, filter=NO_EVENT_FILTER)
+def page(member: Member, name: str, room_id: str, start: int, *, backwards: bool, limit: int = 100) -> list[str]:
+    ask = PageAsk(backwards=backwards, start=RoomToken(start), stop=None, limit=limit, filter=NO_EVENT_FILTER)
     found = member.wait(member.house.part(History).page(room_id, member.user(name), ask))
     return [one.event.event_id for one, _ in found.events]
 
@@ -46,7 +47,7 @@ def page(member: Member, name: str, room_id: str, start: int | None, *, backward
 def everything(member: Member, name: str, room_id: str, limit: int = 20) -> list[str]:
     """By paging back, oldest first."""
     found: list[str] = []
-    start: int | None = None
+    start: RoomToken | None = None
     while True:
         ask = PageAsk(backwards=True, start=start, stop=None, limit=limit, filter=NO_EVENT_FILTER)
         read = member.wait(member.house.part(History).page(room_id, member.user(name), ask))

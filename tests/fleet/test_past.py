@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from federation.outbound.transport import Refused, Response
 from homeserver.rooms.history import History
 from homeserver.rooms.paging import PageAsk
-from homeserver.streams.tokens import parse_room_token
+from homeserver.streams.tokens import RoomToken, parse_room_token
 from homeserver.sync.filters import NO_EVENT_FILTER
 from storage.events import load_by_ids
 from tests.fixtures_fleet import Fleet, Member
@@ -21,7 +21,7 @@ from tests.fixtures_fleet import Fleet, Member
 def read_back(member: Member, name: str, room_id: str, limit: int = 30) -> list[str]:
     """Everything that somebody can read of a room by paging back, oldest first."""
     found: list[str] = []
-    start: int | None = None
+    start: RoomToken | None = None
     for _ in range(50):
         ask = PageAsk(backwards=True, start=start, stop=None, limit=limit, filter=NO_EVENT_FILTER)
         page = member.wait(member.house.part(History).page(room_id, member.user(name), ask))

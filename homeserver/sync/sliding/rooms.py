@@ -17,7 +17,7 @@ from homeserver.rooms.live import NAME, LiveRoom
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.render import Reader, client_event, stripped_state
 from homeserver.rooms.tracing import STILL, without_later
-from homeserver.streams.tokens import room_token
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import NO_EVENT_FILTER
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.room_state import heroes
@@ -59,7 +59,7 @@ class _Part(msgspec.Struct, gc=False):
     """The state that somebody left; None: that of now."""
     own: StoredEvent | None = None
     """The member event by which somebody left."""
-    timeline: Timeline = msgspec.field(default_factory=lambda: Timeline([], 0, False))
+    timeline: Timeline = msgspec.field(default_factory=lambda: Timeline([], RoomToken(0), False))
     nids: dict[StateKey, int] = msgspec.field(default_factory=dict)
     """The state to tell; 0 for what is not there any more."""
     heroes: Sequence[str] | None = None
@@ -115,7 +115,7 @@ class RoomResults:
             elif room is not None:
                 if want.sent is not None and not want.config.lazy and room.whole_since > want.sent.upto:
                     want.sent = None  # members came that were left out: all are told, as `/sync` does
-                parts.append(_Part(want, room, Span(0 if want.sent is None else want.sent.upto, upto)))
+                parts.append(_Part(want, room, _span(want.sent, upto)))
         await self._read_timelines(parts, Viewer(reader.user_id, ignored))
         nids: set[int] = set()
         for part in parts:
@@ -242,7 +242,7 @@ class RoomResults:
                 client_event(without_later(stored, until), reader, room_id=False, membership=membership)
                 for stored, membership in timeline.events
             ],
-            prev_batch=room_token(timeline.start),
+            prev_batch=str(timeline.start),
             limited=timeline.limited,
             num_live=sum(stored.position > live_after for stored, _ in timeline.events),
             unread=unread if sent is None or sent.unread != unread else None,
@@ -327,6 +327,11 @@ class RoomResults:
             want.sent = None
         part.state = await self.database.run(read_state, own.after)
         return part
+
+
+def _span(sent: Sent | None, upto: int) -> Span:
+    """What happened since what the client knows of a room."""
+    return Span(0, upto, is_first=True) if sent is None else Span(sent.upto, upto)
 
 
 def _outline(want: RoomWant, shown: Sequence[bytes], upto: int) -> RoomResult:
