@@ -170,15 +170,15 @@ def test_sliding_sync_shows_the_same(fleet: Fleet) -> None:
     a, b = fleet.open("a", "b")
     scene = Scene.open(a, b)
     fork, *_ = scene.said
-    between, newest = scene.say("two"), scene.say("three")
-    (late,) = scene.late(fork, message("late"))
+    _, between, newest = scene.say("two"), scene.say("three"), scene.say("four")
+    late = scene.late(fork, message("late"), message("later"))  # more than it reads for a timeline of one
     slider = Slider(a, "alice")
     told = slider.rooms(lists={"all": rooms(limit=1)})[scene.room_id]
     assert ids(told["timeline"]) == [newest]
-    assert scene.walk("alice", told["prev_batch"], 1)[:2] == [late, between]
+    assert scene.walk("alice", told["prev_batch"], 1)[:3] == [*reversed(late), between]
     # From then on, things are shown as they come.
-    (later,) = scene.late(fork, message("later"))
-    assert ids(slider.rooms()[scene.room_id]["timeline"]) == [later]
+    last = scene.late(fork, message("the last"))
+    assert ids(slider.rooms()[scene.room_id]["timeline"]) == last
 
 
 # The law
