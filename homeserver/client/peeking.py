@@ -19,7 +19,7 @@ from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.relations.bundles import Bundles
 from homeserver.rooms.history import Page
 from homeserver.rooms.render import Reader, client_event
-from homeserver.streams.tokens import parse_room_token, parse_stream_token, room_token
+from homeserver.streams.tokens import RoomToken, parse_room_token, parse_stream_token
 from homeserver.sync.older import OlderSync
 from homeserver.sync.peeks import Peeks
 
@@ -50,10 +50,10 @@ async def get_room(peeks: Peeks, bundles: Bundles, clock: Clock, who: Requester,
     reader = Reader(who.user_id, who.device_id, clock.now_ms())
     messages: dict[str, Any] = {
         "chunk": (await _copies(bundles, reader, found.page))[::-1],
-        "end": room_token(found.upto),
+        "end": str(RoomToken(found.upto)),
     }
     if found.page.end is not None:
-        messages["start"] = room_token(found.page.end)
+        messages["start"] = str(found.page.end)
     answer: dict[str, Any] = {
         "room_id": ask.room_id,
         "messages": messages,
@@ -75,12 +75,12 @@ async def get_events(
         if who.is_guest:
             raise Forbidden("Guests may ask for one room at a time: `room_id`", "M_GUEST_ACCESS_FORBIDDEN")
         return await older.events(who, None if ask.from_ is None else parse_stream_token(ask.from_), timeout_ms)
-    after = None if ask.from_ is None else parse_room_token(ask.from_)
+    after = None if ask.from_ is None else parse_room_token(ask.from_).position
     news = await peeks.news(who, ask.room_id, after, timeout_ms)
     reader = Reader(who.user_id, who.device_id, clock.now_ms())
     return {
-        "start": room_token(news.start),
-        "end": room_token(news.end),
+        "start": str(RoomToken(news.start)),
+        "end": str(RoomToken(news.end)),
         "chunk": await _copies(bundles, reader, news.page),
     }
 

@@ -15,7 +15,7 @@ from homeserver.client.own import require_event_id
 from homeserver.errors import InvalidParam
 from homeserver.http.route import USER, Requester, route
 from homeserver.relations.subscriptions import Page, Subscriptions
-from homeserver.streams.tokens import parse_room_token, room_token
+from homeserver.streams.tokens import RoomToken, parse_room_token
 from storage.thread_subscriptions import AUTOMATIC, ENDED
 
 UNSTABLE = "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{event_id}/subscription"
@@ -74,8 +74,8 @@ async def get_changes(subscriptions: Subscriptions, who: Requester, ask: GetChan
     if ask.limit < 1:
         raise InvalidParam("`limit` must be greater than zero")
     newest = subscriptions.hub.position
-    upto = newest if ask.from_ is None else min(newest, parse_room_token(ask.from_, "from"))
-    after = 0 if ask.to is None else parse_room_token(ask.to, "to")
+    upto = newest if ask.from_ is None else min(newest, parse_room_token(ask.from_, "from").position)
+    after = 0 if ask.to is None else parse_room_token(ask.to, "to").position
     page = await subscriptions.changes(who.user_id, after, upto, min(ask.limit, MOST_CHANGES))
     return told_changes(page, "end")
 
@@ -90,5 +90,5 @@ def told_changes(page: Page, end: str) -> dict[str, Any]:
         by_room = found.setdefault("unsubscribed" if change.kind == ENDED else "subscribed", {})
         by_room.setdefault(change.room_id, {})[change.root_id] = told
     if page.end is not None:
-        found[end] = room_token(page.end)
+        found[end] = str(RoomToken(page.end))
     return found

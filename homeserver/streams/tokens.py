@@ -7,7 +7,7 @@
 writer → sequence; the version stands in front so that old tokens can still be told from new ones. `serial` orders
 what lives in memory only (typing, presence); it starts at the time of the boot in milliseconds, so one of an earlier
 run is simply old. `inbox` is there while more messages wait for the device than went into one answer. `held` are
-positions that lie in front of the place all the same: docs/decisions/0014-first-looks-by-the-graph.md.
+positions that lie in front of the place all the same: docs/decisions/0015-first-looks-by-the-graph.md.
 """
 
 from __future__ import annotations

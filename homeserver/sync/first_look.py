@@ -1,7 +1,7 @@
 """How a timeline ends for somebody who has nothing of the room yet: as the room's graph does, not as things arrived.
 
 What a peer sent late, on a fork from further back, was first seen last. Who was here then saw it come and keeps it
-where it came; who comes later is shown the room as it stands: docs/decisions/0014-first-looks-by-the-graph.md.
+where it came; who comes later is shown the room as it stands: docs/decisions/0015-first-looks-by-the-graph.md.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from homeserver.rooms.directory import Directory
 from homeserver.rooms.history import History, Page, PageAsk
 from homeserver.rooms.state_view import StateView
 from homeserver.streams.hub import Hub
+from homeserver.streams.tokens import RoomToken
 from homeserver.sync.filters import MAX_LIMIT, NO_EVENT_FILTER
 from homeserver.sync.polls import Polls
 from homeserver.userdata.account_data import event_json
@@ -65,7 +66,7 @@ class Peeks:
 
     async def snapshot(self, user_id: str, room_id: str, limit: int) -> Snapshot:
         upto = self.hub.position
-        page = await self.history.page(room_id, user_id, PageAsk(True, upto, None, limit, NO_EVENT_FILTER))
+        page = await self.history.page(room_id, user_id, PageAsk(True, RoomToken(upto), None, limit, NO_EVENT_FILTER))
         membership = page.room.membership_of(user_id)
         data = []
         if membership is not None:
@@ -91,11 +92,11 @@ class Peeks:
         try:
             while True:
                 marks, upto = feed.marks, max(after, self.hub.position)
-                ask = PageAsk(False, after, upto, MAX_LIMIT, NO_EVENT_FILTER)
+                ask = PageAsk(False, RoomToken(after), upto, MAX_LIMIT, NO_EVENT_FILTER)
                 page = await self.history.page(room_id, who.user_id, ask)
                 remaining_ms = deadline_ms - self.clock.now_ms()
                 if page.events or remaining_ms <= 0 or self.hub.closing:
-                    return News(page, after, upto if page.end is None else page.end)
+                    return News(page, after, upto if page.end is None else page.end.position)
                 if feed.marks == marks:
                     await self.polls.wait(feed, who.device_id, remaining_ms)
         finally:

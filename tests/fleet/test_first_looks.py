@@ -1,4 +1,4 @@
-"""What somebody is shown who has nothing of a room yet, where a peer's events came late: docs/decisions/0014.
+"""What somebody is shown who has nothing of a room yet, where a peer's events came late: docs/decisions/0015.
 
 Who pages back from there finds each event once, whatever is held back, hidden or filtered away.
 """
