@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
+import msgspec
 from attrs import define, field
 from twisted.internet.defer import DeferredLock
 
 T = TypeVar("T")
 
 
-@define
-class _Turn:
-    lock: DeferredLock = field(factory=DeferredLock)
+class _Turn(msgspec.Struct):
+    lock: DeferredLock = msgspec.field(default_factory=DeferredLock)
     users: int = 0
     """Who works or waits. The lock itself can't be asked: while it is released, work that was waiting may begin, end,
     and begin again."""

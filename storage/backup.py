@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attrs import frozen
+import msgspec
 
 from storage.errors import StorageError
 from storage.files import sync_file
@@ -30,8 +30,7 @@ class BackupFailed(StorageError):
 _NAMES: Mapping[Dialect, str] = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
-@frozen
-class Copied:
+class Copied(msgspec.Struct, frozen=True):
     """What a copy of a database holds."""
 
     dialect: Dialect

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from attrs import frozen
+import msgspec
 
 from storage.connection import Connection, Engine
 from storage.errors import DatabaseTooNew, WrongServerName
@@ -25,8 +25,7 @@ _POSTGRESQL_WORDS = (
 _COMMENT = re.compile(r"--[^\n]*")
 
 
-@frozen
-class Migration:
+class Migration(msgspec.Struct, frozen=True):
     """One step of the schema's history: the database is at `version` after it."""
 
     version: int

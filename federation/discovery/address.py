@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from attrs import frozen
+import msgspec
 
 from federation.room.identifiers import InvalidIdentifier, parse_server_name
 
@@ -15,8 +15,7 @@ FEDERATION_PORT = 8448
 """Where servers listen for each other when nobody says otherwise."""
 
 
-@frozen
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """One place to connect to. Several of them are tried in order."""
 
     host: str
@@ -27,8 +26,7 @@ class Address:
     host_header: str
 
 
-@frozen
-class SplitName:
+class SplitName(msgspec.Struct, frozen=True):
     """A server name taken apart."""
 
     host: str

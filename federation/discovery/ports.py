@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from attrs import frozen
+import msgspec
 
 
 class DiscoveryFailed(Exception):
     """A look-up had no outcome: no answer in time, a server that fails, a page that cannot be had."""
 
 
-@frozen
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """The answer to a plain HTTPS request, after redirects."""
 
     status: int
@@ -29,8 +28,7 @@ class WellKnownFetcher(Protocol):
         """Follows redirects, within limits of size, time and number. Raises `DiscoveryFailed`."""
 
 
-@frozen(order=True)
-class SrvRecord:
+class SrvRecord(msgspec.Struct, frozen=True, order=True):
     """One SRV record. Spec: RFC 2782"""
 
     priority: int
@@ -40,8 +38,7 @@ class SrvRecord:
     """Without the final dot: empty where the record says that the service is not to be had."""
 
 
-@frozen
-class SrvAnswer:
+class SrvAnswer(msgspec.Struct, frozen=True):
     """What the name servers say of a service; no records where there is no such name, or it has none."""
 
     records: Sequence[SrvRecord]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from random import Random
 
+import msgspec
 from attrs import define, field
 
 from federation.bounded import Bounded
@@ -46,8 +47,7 @@ def order_records(records: Iterable[SrvRecord], below: RandomBelow) -> list[SrvR
     return ordered
 
 
-@define
-class _Known:
+class _Known(msgspec.Struct):
     answer: SrvAnswer
     ask_again_ms: int
 

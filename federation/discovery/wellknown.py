@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from federation.bounded import Bounded
 from federation.discovery.address import split_server_name
@@ -31,8 +31,7 @@ LONGEST_PAUSE_MS = HOUR_MS
 REMEMBERED_HOSTS = 10_000
 
 
-@frozen
-class Delegates:
+class Delegates(msgspec.Struct, frozen=True):
     """The server named says where it is to be found."""
 
     to: str
@@ -40,8 +39,7 @@ class Delegates:
     ttl_ms: int
 
 
-@frozen
-class NoDelegation:
+class NoDelegation(msgspec.Struct, frozen=True):
     """There is no valid file."""
 
     why: str
@@ -97,8 +95,7 @@ def _seconds(text: str) -> int | None:
     return int(text[:9]) if text.isascii() and text.isdigit() else None
 
 
-@define
-class _Known:
+class _Known(msgspec.Struct):
     delegation: str | None
     ask_again_ms: int
     """When to look again."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from attrs import frozen
 
 from federation.gather import gather
@@ -20,8 +21,7 @@ from federation.keys.ports import KeptResponse, KeyStore
 from federation.room.canonical import parse_json
 
 
-@frozen
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What somebody wants to know of a server's keys."""
 
     key_ids: frozenset[str]

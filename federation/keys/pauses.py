@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from federation.bounded import Bounded
 
@@ -14,8 +15,7 @@ K = TypeVar("K", bound=Hashable)
 REMEMBERED = 20_000
 
 
-@frozen
-class _Pause:
+class _Pause(msgspec.Struct, frozen=True):
     until_ms: int
     failures: int = 0
 

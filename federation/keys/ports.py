@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
-from attrs import frozen
 
 from federation.keys.response import KeyResponse, ServerKey
 
@@ -14,8 +13,7 @@ KeyName = tuple[str, str]
 """A server's name and a key's id."""
 
 
-@frozen
-class KeptResponse:
+class KeptResponse(msgspec.Struct, frozen=True):
     """The newest response of a server in which certain keys stood, for those who ask this server as a notary."""
 
     fetched_ts: int

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from federation.room.canonical import MAX_INTEGER, BadJson, canonical_json_loose
 from federation.room.hashing import decode_base64
@@ -36,8 +36,7 @@ class BadKeyResponse(ValueError):
     """A key response that cannot be believed."""
 
 
-@frozen
-class ServerKey:
+class ServerKey(msgspec.Struct, frozen=True):
     """One key of one server, as far as this server knows."""
 
     server_name: str
@@ -48,8 +47,7 @@ class ServerKey:
     """Until when its signatures count, in ms since 1970: for a key that is out of use, when that began."""
 
 
-@frozen
-class KeyResponse:
+class KeyResponse(msgspec.Struct, frozen=True):
     """A response that its server has signed."""
 
     server_name: str

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.keys.ports import KeyName
 from federation.keys.response import ServerKey, is_key_id
@@ -24,21 +23,18 @@ MOST_TRIED = 4
 """Signatures of one server on one event that are looked at: servers sign with one key, or two while they change it."""
 
 
-@frozen
-class Genuine:
+class Genuine(msgspec.Struct, frozen=True):
     """Everybody has signed who must have."""
 
 
-@frozen
-class Forged:
+class Forged(msgspec.Struct, frozen=True):
     """A signature that must be there is missing or wrong: the event is dropped."""
 
     server: str
     why: str
 
 
-@frozen
-class KeyMissing:
+class KeyMissing(msgspec.Struct, frozen=True):
     """A signature may be right, but the key that made it could not be had: the event is dropped for now."""
 
     server: str

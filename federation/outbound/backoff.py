@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from attrs import frozen
+import msgspec
 
 
-@frozen
-class BackOff:
+class BackOff(msgspec.Struct, frozen=True):
     """Pauses that double from failure to failure. A random part keeps many servers from coming back in step."""
 
     first_s: float = 2.0

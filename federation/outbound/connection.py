@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from attrs import define, field, frozen
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -31,8 +31,7 @@ class ConnectionEnded(Exception):
         self.begun = begun
 
 
-@frozen
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A request as one connection carries it."""
 
     method: str
@@ -49,8 +48,7 @@ class Question:
     """Takes the body of an answer of success, if there is one."""
 
 
-@define(eq=False)
-class _Exchange:
+class _Exchange(msgspec.Struct, eq=False):
     """What has come of the answer to a question."""
 
     answer: Deferred[Response]
@@ -59,7 +57,7 @@ class _Exchange:
     poured: bool = False
     """Whether the body goes to the sink."""
     paused: bool = False
-    body: bytearray = field(factory=bytearray)
+    body: bytearray = msgspec.field(default_factory=bytearray)
 
 
 @implementer(IHandshakeListener)

@@ -35,7 +35,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from enum import Enum
 from random import Random
 
-from attrs import define, frozen
+import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -67,8 +67,7 @@ class State(Enum):
     BACKING_OFF = "backing off"
 
 
-@frozen
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What one server, and all together, may cost."""
 
     queued_pdus: int = 250
@@ -88,8 +87,7 @@ class Limits:
     """Requests to all others: however many of them hang, they hold up none that answers."""
 
 
-@define
-class Budget:
+class Budget(msgspec.Struct):
     """What all queues hold together."""
 
     limits: Limits
@@ -113,8 +111,7 @@ class Budget:
             self.bytes -= len(item.json)
 
 
-@frozen
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """What all destinations have in common."""
 
     courier: Courier

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
-from attrs import define, field, frozen
+import msgspec
 
 MAX_PDUS = 50
 """In one transaction, as the specification has it."""
@@ -21,8 +21,7 @@ LETTERS = "letters"
 they are owed without a word, and what has come is told to the ledger."""
 
 
-@define(eq=False)
-class Item:
+class Item(msgspec.Struct, eq=False):
     """Something that must arrive, in the order of its topic. One object stands in the queues of all its servers."""
 
     topic: str
@@ -36,8 +35,7 @@ class Item:
     """Queues that it stands in."""
 
 
-@frozen(eq=False)
-class Edu:
+class Edu(msgspec.Struct, frozen=True, eq=False):
     """Something passing: `{"content":…,"edu_type":…}` as canonical JSON, made once for all who get it."""
 
     json: bytes
@@ -45,8 +43,7 @@ class Edu:
     """A newer one with the same key takes its place."""
 
 
-@frozen(eq=False)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True, eq=False):
     """One transaction: sent again just as it is until it is delivered or given up."""
 
     txn_id: str
@@ -56,7 +53,7 @@ class Parcel:
     edus: Sequence[bytes]
     queued: Sequence[Item] = ()
     """Those in the queue that are in it; empty for a parcel that makes up for what was missed."""
-    covers: Mapping[str, int] = field(factory=dict)
+    covers: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Topics that it makes up for, with the position up to which it does."""
     passing: int = 0
     """How many of the EDUs are passing things."""
@@ -69,8 +66,7 @@ class Parcel:
         return self.things <= 1 and not (self.things and self.passing)
 
 
-@frozen
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """A server that is left alone for a while."""
 
     failures: int
@@ -78,8 +74,7 @@ class Pause:
     until_ms: int
 
 
-@frozen
-class Owed:
+class Owed(msgspec.Struct, frozen=True):
     """That a server has yet to hear of what came of a topic up to a position."""
 
     destination: str
@@ -87,26 +82,24 @@ class Owed:
     position: int
 
 
-@define
-class Changes:
+class Changes(msgspec.Struct):
     """What is to be written down about the sending: all of it or nothing."""
 
     sent_upto: int | None = None
     """Everything up to here was delivered to all whom it concerns, or is owed to them."""
-    owed: list[Owed] = field(factory=list)
+    owed: list[Owed] = msgspec.field(default_factory=list)
     """Laid over what is there: the greater position counts."""
-    settled: list[Owed] = field(factory=list)
+    settled: list[Owed] = msgspec.field(default_factory=list)
     """Debts up to that position are forgotten; of `LETTERS`, those up to it."""
-    cleared: list[str] = field(factory=list)
+    cleared: list[str] = msgspec.field(default_factory=list)
     """Servers to which nothing is owed, but perhaps letters."""
-    pauses: dict[str, Pause | None] = field(factory=dict)
+    pauses: dict[str, Pause | None] = msgspec.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.sent_upto is not None or self.owed or self.settled or self.cleared or self.pauses)
 
 
-@frozen
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     """How the sending stood when the server went down."""
 
     owed: Sequence[str]
@@ -114,8 +107,7 @@ class Recovered:
     pauses: Mapping[str, Pause]
 
 
-@frozen
-class Newest:
+class Newest(msgspec.Struct, frozen=True):
     """The newest of a topic, for a server that missed some; of `LETTERS`, the oldest that it has not."""
 
     topic: str

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, 
 from random import Random
 from typing import Any
 
-from attrs import define, field
+import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -48,13 +48,12 @@ _log = Logger()
 Spawn = Callable[[str, Coroutine[Deferred[Any], Any, None]], None]
 
 
-@define(eq=False)
-class _Lane:
+class _Lane(msgspec.Struct, eq=False):
     """Turns of one kind, first come first served."""
 
     limit: int
     busy: int = 0
-    waiting: deque[Destination] = field(factory=deque)
+    waiting: deque[Destination] = msgspec.field(default_factory=deque)
 
 
 class Sender:

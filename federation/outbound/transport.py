@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
 from attrs import field, frozen
 
 TIMEOUT_S = 60.0
@@ -49,8 +50,7 @@ class Request:
     places of their own beside the destination's others, which they may hold up for long."""
 
 
-@frozen
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """The answer to a `Request`, whatever its status."""
 
     status: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
+import msgspec
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -24,11 +25,10 @@ MOST_WAITING = 200
 T = TypeVar("T")
 
 
-@define(eq=False)
-class _Lane:
+class _Lane(msgspec.Struct, eq=False):
     """What some requests of one destination share."""
 
-    slots: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(AT_ONCE))
+    slots: DeferredSemaphore = msgspec.field(default_factory=lambda: DeferredSemaphore(AT_ONCE))
     requests: int = 0
 
 

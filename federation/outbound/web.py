@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from attrs import field, frozen
+import msgspec
 
 from federation.outbound.transport import Sink
 
@@ -23,14 +23,13 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
-@frozen
-class WebRequest:
+class WebRequest(msgspec.Struct, frozen=True):
     """One request to anywhere, redirects included."""
 
     url: str
     """As people write it; what may not stand in a request is percent-encoded."""
     method: str = "GET"
-    headers: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Without `Host` and `Content-Length`. Credentials among them are for the URL's own host only."""
     body: bytes | None = None
     timeout_s: float = TIMEOUT_S
@@ -44,8 +43,7 @@ class WebRequest:
     """As for `federation.outbound.transport.Request`; it is given the unpacked body."""
 
 
-@frozen
-class WebResponse:
+class WebResponse(msgspec.Struct, frozen=True):
     """The answer, whatever its status. One that redirects stands here if it was not followed."""
 
     url: str
@@ -70,8 +68,7 @@ class BadUrl(ValueError):
     """What cannot be fetched. The message says why."""
 
 
-@frozen
-class Url:
+class Url(msgspec.Struct, frozen=True):
     """An http or https URL taken apart."""
 
     text: str

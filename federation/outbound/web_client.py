@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from attrs import define, evolve, field
+import msgspec
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from federation.discovery.address import Address
@@ -93,16 +94,16 @@ class WebClient:
         if sink is not None and sink.begun:
             sink.end()
             return response
-        return evolve(response, body=unpack(url.host, response, request.max_bytes))
+        return msgspec.structs.replace(response, body=unpack(url.host, response, request.max_bytes))
 
 
 def _redirected(request: WebRequest, status: int, *, stranger: bool) -> WebRequest:
     """The request as it goes where a redirect leads. Spec: RFC 9110, section 15.4"""
     if stranger:
         kept = {name: text for name, text in request.headers.items() if name.lower() not in _CREDENTIALS}
-        request = evolve(request, headers=kept)
+        request = msgspec.structs.replace(request, headers=kept)
     if status == 303 or (status in (301, 302) and request.method == "POST"):
-        return evolve(request, method="GET", body=None)
+        return msgspec.structs.replace(request, method="GET", body=None)
     return request
 
 

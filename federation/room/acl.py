@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from attrs import frozen
+import msgspec
 
 from federation.room.globs import matches
 
@@ -17,8 +17,7 @@ _PORT = re.compile(r":[0-9]{1,5}\Z")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}\Z")
 
 
-@frozen
-class ServerAcl:
+class ServerAcl(msgspec.Struct, frozen=True):
     """One room's list. Patterns are in lower case; `*` stands for any characters, `?` for one."""
 
     allow: tuple[str, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from federation.room.canonical import canonical_event
 from federation.room.event import Event, StateKey
@@ -22,8 +22,7 @@ KEY_ID = "ed25519:policy_server"
 """What such a signature always stands under, whatever the key."""
 
 
-@frozen
-class PolicyServer:
+class PolicyServer(msgspec.Struct, frozen=True):
     """The one that a room names. It counts only while it has somebody in the room."""
 
     via: str

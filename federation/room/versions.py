@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from attrs import evolve, frozen
+import msgspec
 
 
 class EventIdFormat(Enum):
@@ -31,8 +31,7 @@ class StateResolution(Enum):
     V2_1 = "2.1"
 
 
-@frozen(eq=False)
-class RoomVersion:
+class RoomVersion(msgspec.Struct, frozen=True, eq=False):
     """The rules of one room version. There is one object for each version: compare and hash by identity.
 
     Flags are written so that False is how room version 1 did it.
@@ -120,11 +119,11 @@ class RoomVersion:
 
 
 V1 = RoomVersion("1", aliases_auth=True, redaction_auth=True)
-V2 = evolve(V1, identifier="2", state_resolution=StateResolution.V2)
-V3 = evolve(V2, identifier="3", event_id_format=EventIdFormat.HASH, redaction_auth=False)
-V4 = evolve(V3, identifier="4", event_id_format=EventIdFormat.URLSAFE_HASH)
-V5 = evolve(V4, identifier="5", enforce_key_validity=True)
-V6 = evolve(
+V2 = msgspec.structs.replace(V1, identifier="2", state_resolution=StateResolution.V2)
+V3 = msgspec.structs.replace(V2, identifier="3", event_id_format=EventIdFormat.HASH, redaction_auth=False)
+V4 = msgspec.structs.replace(V3, identifier="4", event_id_format=EventIdFormat.URLSAFE_HASH)
+V5 = msgspec.structs.replace(V4, identifier="5", enforce_key_validity=True)
+V6 = msgspec.structs.replace(
     V5,
     identifier="6",
     strict_json=True,
@@ -132,11 +131,11 @@ V6 = evolve(
     redaction_drops_aliases=True,
     notifications_auth=True,
 )
-V7 = evolve(V6, identifier="7", knock=True)
-V8 = evolve(V7, identifier="8", restricted=True, redaction_keeps_allow=True)
-V9 = evolve(V8, identifier="9", redaction_keeps_join_authorised=True)
-V10 = evolve(V9, identifier="10", integer_power_levels=True, knock_restricted=True)
-V11 = evolve(
+V7 = msgspec.structs.replace(V6, identifier="7", knock=True)
+V8 = msgspec.structs.replace(V7, identifier="8", restricted=True, redaction_keeps_allow=True)
+V9 = msgspec.structs.replace(V8, identifier="9", redaction_keeps_join_authorised=True)
+V10 = msgspec.structs.replace(V9, identifier="10", integer_power_levels=True, knock_restricted=True)
+V11 = msgspec.structs.replace(
     V10,
     identifier="11",
     strict_sizes=True,
@@ -144,7 +143,7 @@ V11 = evolve(
     redacts_in_content=True,
     creator_is_sender=True,
 )
-V12 = evolve(
+V12 = msgspec.structs.replace(
     V11,
     identifier="12",
     room_id_is_hash=True,

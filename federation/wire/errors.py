@@ -6,7 +6,6 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#standard-error-response
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 
 MAX_TEXT = 500
 """Characters of a peer's text that are worth keeping in our logs."""
@@ -18,8 +17,7 @@ class _Body(msgspec.Struct, frozen=True):
     retry_after_ms: object = None
 
 
-@frozen
-class ErrorBody:
+class ErrorBody(msgspec.Struct, frozen=True):
     """What of an error's body can be used: anything that is missing or wrong there is empty here."""
 
     errcode: str = ""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, ServerName, parse_server_name
 
@@ -33,8 +33,7 @@ class BadHeader(ValueError):
     """An `Authorization` header that cannot be understood."""
 
 
-@frozen
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """What a header claims. Nothing of it is verified."""
 
     origin: ServerName

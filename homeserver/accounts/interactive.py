@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from attrs import define, field, frozen
 
 from homeserver.accounts.credentials import Credentials, parse_attempt
@@ -39,8 +40,7 @@ class AuthenticationNeeded(MatrixError):
         super().__init__(401, failed.errcode if failed else "", failed.error if failed else "", body)
 
 
-@frozen
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """What a stage has to judge."""
 
     auth: Mapping[str, Any]
@@ -60,13 +60,12 @@ class Stage(Protocol):
         """What was proven, as a word for whoever asked for it. Raises `MatrixError` if it was not."""
 
 
-@define
-class _Session:
+class _Session(msgspec.Struct):
     operation: str
     user_id: str | None
     flows: Sequence[Sequence[str]]
     expires_ms: int
-    completed: dict[str, str] = field(factory=dict)
+    completed: dict[str, str] = msgspec.field(default_factory=dict)
 
     def passed(self) -> bool:
         return any(all(stage in self.completed for stage in flow) for flow in self.flows)

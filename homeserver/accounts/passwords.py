@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -30,8 +31,7 @@ CHEAP_KIB = 64
 """Up to this cost a hash takes less time than a thread's attention."""
 
 
-@frozen
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     matches: bool
     outdated: bool = False
     """It matches, and its hash should be made anew: other scheme, or other costs than today's."""

@@ -15,7 +15,8 @@ import secrets
 import string
 from collections.abc import Sequence
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from config.sessions import Sessions as SessionSettings
 from homeserver.accounts.last_seen import LastSeen
@@ -33,8 +34,7 @@ MAX_DEVICE_ID = 255
 MAX_DEVICE_NAME = 100
 
 
-@frozen
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A session as its client gets it: the only time that its tokens are seen."""
 
     user_id: str

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-from attrs import frozen
+import msgspec
 
 from homeserver.cli.common import load, settings_option
 from homeserver.cli.local import LocalServer, require_running
@@ -119,8 +119,7 @@ def command(path: Path) -> None:
     )
 
 
-@frozen
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """One performance; `mark` keeps its accounts apart from those of earlier ones."""
 
     server: LocalServer

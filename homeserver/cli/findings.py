@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+import msgspec
 
 
 class Level(Enum):
@@ -19,8 +19,7 @@ class Level(Enum):
         return self is Level.BAD
 
 
-@frozen
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What one check has to say. `subject` is a word or two; `text` is a sentence without its full stop."""
 
     level: Level

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
-from attrs import frozen
+import msgspec
 
 from config import Settings
 from homeserver.guilds.client import NotReached, Refused, Session
@@ -23,8 +22,7 @@ from homeserver.guilds.client import NotReached, Refused, Session
 _REGISTER = "/_synapse/admin/v1/register"
 
 
-@frozen
-class LocalServer:
+class LocalServer(msgspec.Struct, frozen=True):
     """The running server, at its first listener."""
 
     base: str
@@ -66,7 +64,7 @@ class LocalServer:
     def is_running(self) -> bool:
         """Whether something answers there like a Matrix homeserver."""
         try:
-            return "versions" in attrs.evolve(self, timeout_s=5).call("GET", "/_matrix/client/versions")
+            return "versions" in msgspec.structs.replace(self, timeout_s=5).call("GET", "/_matrix/client/versions")
         except (NotReached, Refused):
             return False
 

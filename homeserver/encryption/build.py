@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from attrs import frozen
 
 from config import Settings
@@ -43,8 +44,7 @@ from homeserver.tasks import Tasks
 from storage.database import Database
 
 
-@frozen(eq=False)
-class DeviceParts:
+class DeviceParts(msgspec.Struct, frozen=True, eq=False):
     """What knows of everybody's devices."""
 
     states: DeviceStates

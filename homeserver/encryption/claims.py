@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import orjson
-from attrs import define, field
+from attrs import define
 
 from homeserver.clock import Clock
 from homeserver.encryption.shapes import is_name
@@ -24,13 +25,12 @@ Claimed = dict[str, dict[str, dict[str, orjson.Fragment]]]
 """User id → device id → full name of the key → the key; without those who had none."""
 
 
-@define(eq=False)
-class _Given:
+class _Given(msgspec.Struct, eq=False):
     """The notice of keys that were given out."""
 
     states: DeviceStates
     position: int = 0
-    keys: list[tuple[str, str, str, bool]] = field(factory=list)
+    keys: list[tuple[str, str, str, bool]] = msgspec.field(default_factory=list)
     """User, device, algorithm, and whether it was the fallback key."""
 
     def publish(self, hub: Hub) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import orjson
-from attrs import define, frozen
+from attrs import define
 
 from homeserver.accounts.sessions import MAX_DEVICE_NAME, check_device_id
 from homeserver.clock import Clock
@@ -27,8 +28,7 @@ from storage.dehydrated_devices import Dehydrated
 MAX_DATA_BYTES = 128 * 1024
 
 
-@frozen
-class NewDehydrated:
+class NewDehydrated(msgspec.Struct, frozen=True):
     """A device to be left here."""
 
     device_id: str

@@ -79,8 +79,7 @@ class Letters(msgspec.Struct, frozen=True, gc=False):
 NO_LETTERS = Letters([], None)
 
 
-@define(eq=False)
-class _Delivered:
+class _Delivered(msgspec.Struct, eq=False):
     """The notice of letters."""
 
     letterbox: Letterbox
@@ -101,8 +100,7 @@ class _Delivered:
         self.letterbox.delivered(self)
 
 
-@define(eq=False)
-class _Emptied:
+class _Emptied(msgspec.Struct, eq=False):
     """The notice of letters that their device has got."""
 
     states: DeviceStates

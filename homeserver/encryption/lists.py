@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from attrs import define, field
 
 from federation.room.canonical import canonical_json
@@ -89,8 +90,7 @@ class DeviceChanges:
         self._signed.add(owner)
 
 
-@define(eq=False)
-class _Told:
+class _Told(msgspec.Struct, eq=False):
     """The notice of a write. What it leaves for readers is settled in the transaction."""
 
     lists: DeviceLists

@@ -12,7 +12,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import frozen
 
 from homeserver.encryption.log import ChangeLog
 from homeserver.encryption.whereabouts import Whereabouts
@@ -26,15 +27,14 @@ from storage.device_lists import ListNews
 NO_NEWS = ListNews([], [])
 
 
-@define
-class _Recent:
+class _Recent(msgspec.Struct):
     """What memory knows of a stretch of the stream."""
 
-    changed: set[str] = field(factory=set)
-    signed: set[str] = field(factory=set)
+    changed: set[str] = msgspec.field(default_factory=set)
+    signed: set[str] = msgspec.field(default_factory=set)
     """Whose keys the reader signed: its other devices are to know, wherever those people are."""
-    came: set[str] = field(factory=set)
-    went: set[str] = field(factory=set)
+    came: set[str] = msgspec.field(default_factory=set)
+    went: set[str] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.signed or self.came or self.went)

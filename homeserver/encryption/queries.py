@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define
 
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from homeserver.encryption.claims import Claimed, KeyClaims, Wanted
@@ -28,16 +29,15 @@ Asked = Mapping[str, Sequence[str]]
 ByUser = dict[str, Any]
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What is known of some people's keys."""
 
-    device_keys: dict[str, dict[str, Any]] = field(factory=dict)
+    device_keys: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """User id → device id → keys."""
-    master_keys: ByUser = field(factory=dict)
-    self_signing_keys: ByUser = field(factory=dict)
-    user_signing_keys: ByUser = field(factory=dict)
-    failures: ByUser = field(factory=dict)
+    master_keys: ByUser = msgspec.field(default_factory=dict)
+    self_signing_keys: ByUser = msgspec.field(default_factory=dict)
+    user_signing_keys: ByUser = msgspec.field(default_factory=dict)
+    failures: ByUser = msgspec.field(default_factory=dict)
     """Servers that could not be asked."""
 
     def add(self, other: Answer) -> None:
@@ -45,8 +45,7 @@ class Answer:
             getattr(self, name).update(getattr(other, name))
 
 
-@frozen
-class ClaimAnswer:
+class ClaimAnswer(msgspec.Struct, frozen=True):
     one_time_keys: Claimed
     failures: ByUser
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 import orjson
-from attrs import define, frozen
+from attrs import define
 
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
@@ -53,8 +54,7 @@ class NoRemoteKeys:
     async def master_keys(self, user_ids: Iterable[str]) -> None: ...
 
 
-@frozen
-class SigningKeys:
+class SigningKeys(msgspec.Struct, frozen=True):
     """An upload of cross-signing keys, checked as far as that is possible without the ones before."""
 
     keys: Mapping[str, CrossSigningKey]
@@ -181,8 +181,7 @@ def _sign(changes: DeviceChanges, keys: _Keys, user_id: str, key_id: str, value:
         changes.changed(key_id)
 
 
-@define(eq=False)
-class _Keys:
+class _Keys(msgspec.Struct, eq=False):
     """The keys that signatures are about, and those that may have made them."""
 
     cursor: Cursor

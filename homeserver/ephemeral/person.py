@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+import msgspec
 from attrs import define, field
 
 Wish = Literal["online", "unavailable", "offline", "busy"]
@@ -45,8 +46,7 @@ _BEFORE = "\0before"
 """Stands for a person's devices of before the server was started anew."""
 
 
-@define(eq=False)
-class _Device:
+class _Device(msgspec.Struct, eq=False):
     wish: Wish
     until_ms: int
     """Gone from then on, unless it is heard of again."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
+import msgspec
 import orjson
-from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall
 
 from config import Presence
@@ -50,8 +50,7 @@ MOOD = "chat.guildhall.status"
 Names = tuple[str | None, str | None]
 
 
-@frozen
-class Glance:
+class Glance(msgspec.Struct, frozen=True):
     """How somebody is, to others."""
 
     state: Wish

@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import orjson
-from attrs import define, field
 
 from homeserver.streams.hub import Hub
 from storage import receipts as rows
@@ -46,13 +46,12 @@ class ReceiptListener(Protocol):
     def receipts_moved(self, receipts: Sequence[Receipt]) -> None: ...
 
 
-@define(eq=False)
-class _Room:
+class _Room(msgspec.Struct, eq=False):
     """A room's receipts since `floor`: the newest of each key, oldest first."""
 
     floor: int
-    held: dict[Key, Receipt] = field(factory=dict)
-    rendered: dict[tuple[int, int], bytes] = field(factory=dict)
+    held: dict[Key, Receipt] = msgspec.field(default_factory=dict)
+    rendered: dict[tuple[int, int], bytes] = msgspec.field(default_factory=dict)
     """By the positions of their oldest and newest receipt, without private ones."""
 
 

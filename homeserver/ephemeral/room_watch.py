@@ -5,7 +5,7 @@ Who speaks may type on: clients say when that ends, or its time does. COMPAT Com
 
 from __future__ import annotations
 
-from attrs import frozen
+import msgspec
 
 from federation.room.identifiers import server_of
 from homeserver.ephemeral.presence import PresenceBoard
@@ -13,8 +13,7 @@ from homeserver.ephemeral.typing import TypingBoard
 from homeserver.rooms.accept import Accepted
 
 
-@frozen
-class RoomWatch:
+class RoomWatch(msgspec.Struct, frozen=True):
     """An observer of the door (`homeserver.rooms.accept.Observer`)."""
 
     typing: TypingBoard

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define, frozen
+import msgspec
+from attrs import define
 
 from homeserver.ephemeral.person import NEVER, OFFLINE, ONLINE, Person, Wish
 
@@ -12,8 +13,7 @@ SILENCE_MS: Final = 30 * 60_000
 """COMPAT Synapse: it says again every 25 minutes that somebody is still there. Nobody is there for ever."""
 
 
-@frozen
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What a server says of one of its people."""
 
     state: Wish

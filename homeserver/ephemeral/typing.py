@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 import orjson
-from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
 from homeserver.clock import Clock
@@ -32,11 +32,10 @@ class TypingListener(Protocol):
     def typing_changed(self, room_nid: int, user_id: str, is_typing: bool) -> None: ...
 
 
-@define(eq=False)
-class _Board:
+class _Board(msgspec.Struct, eq=False):
     """The people typing in one room, and when the reactor's clock says that each has stopped."""
 
-    ends: dict[str, float] = field(factory=dict)
+    ends: dict[str, float] = msgspec.field(default_factory=dict)
     timer: IDelayedCall | None = None
     content: bytes = NOBODY
 

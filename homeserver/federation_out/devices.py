@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -37,8 +38,7 @@ class NewsPost(Protocol):
     def send_news(self, user_id: str, edus: Sequence[bytes], destinations: Collection[str], position: int) -> None: ...
 
 
-@frozen
-class _Change:
+class _Change(msgspec.Struct, frozen=True):
     """Something to be told to the servers in some rooms."""
 
     user_id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from attrs import frozen
 
 from homeserver.streams.hub import Hub
@@ -23,8 +24,7 @@ Kind = Literal[
 ]
 
 
-@frozen
-class FriendNotice:
+class FriendNotice(msgspec.Struct, frozen=True):
     """The notice of one: `publish` makes it known."""
 
     news: FriendNews

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import orjson
 from attrs import frozen
 
@@ -27,8 +28,7 @@ from storage.ports import Cursor, StoredEvent
 INSIDE = ("join", "invite")
 
 
-@frozen
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """A room as the room of two people, seen by one of them."""
 
     user_id: str

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from homeserver.errors import BadJson, MatrixError
 from homeserver.guilds.api.fields import API
@@ -27,14 +27,13 @@ ROOMS = "/_matrix/client/v3/rooms"
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
-@frozen
-class Http:
+class Http(msgspec.Struct, frozen=True):
     """A request, before it is text."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
-    query: Mapping[str, str | int] = field(factory=dict)
+    query: Mapping[str, str | int] = msgspec.field(default_factory=dict)
 
 
 class Caller(Protocol):

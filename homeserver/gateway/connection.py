@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 import orjson
 import structlog
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import CancelledError
 
 from homeserver.clock import Clock
@@ -107,8 +107,7 @@ class Call(msgspec.Struct, frozen=True):
     params: dict[str, Any] = {}
 
 
-@frozen
-class Services:
+class Services(msgspec.Struct, frozen=True):
     """What connections need of the house."""
 
     clock: Clock

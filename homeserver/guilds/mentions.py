@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import msgspec
 from attrs import field, frozen
 
 from federation.bounded import Bounded
@@ -22,8 +23,7 @@ MOST_ROLES = 50
 """Of one mention; the others mean nobody."""
 
 
-@frozen
-class _Meant:
+class _Meant(msgspec.Struct, frozen=True):
     guild: Guild
     people: frozenset[str]
 

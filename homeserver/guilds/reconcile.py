@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -44,13 +45,12 @@ GATHER_S = 0.5
 log = structlog.get_logger("homeserver.guilds")
 
 
-@define
-class _Pending:
+class _Pending(msgspec.Struct):
     """What was edited since the last pass began."""
 
     before: Guild | None
     """The guild before the first of these edits; None: nobody knows, so everything is looked at."""
-    touched: set[str] = field(factory=set)
+    touched: set[str] = msgspec.field(default_factory=set)
     """Members whose roles changed."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import field, frozen
+import msgspec
 
 from homeserver.guilds.model import ANNOUNCEMENT, TEXT, VOICE
 from homeserver.guilds.permissions import (
@@ -38,27 +38,24 @@ MODERATION: Final[Permissions] = (
 )
 
 
-@frozen
-class FirstRole:
+class FirstRole(msgspec.Struct, frozen=True):
     name: str
     permissions: Permissions
     color: str
 
 
-@frozen
-class FirstChannel:
+class FirstChannel(msgspec.Struct, frozen=True):
     name: str
     kind: str = TEXT
     topic: str | None = None
 
 
-@frozen
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """The first state of a guild."""
 
     categories: Mapping[str, Sequence[FirstChannel]]
     """Name → its channels; both in order."""
-    roles: Sequence[FirstRole] = field(default=())
+    roles: Sequence[FirstRole] = msgspec.field(default=())
     """Beside the built-in ones, highest first."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from attrs import frozen
+import msgspec
 
 #: What stands behind the question mark.
 Query = Mapping[str, str | int]
@@ -22,8 +22,7 @@ FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer. `json` is its body, None where that is no JSON."""
 
     status: int

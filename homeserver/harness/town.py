@@ -20,7 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from homeserver.harness.authority import Authority
 from homeserver.harness.faults import NewLine
@@ -33,8 +34,7 @@ OUR_SETTINGS = {"presence__federated": "true"}
 """What servers of a town have besides the profile `test`."""
 
 
-@frozen
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """One address at which a server is found."""
 
     host: str
@@ -46,8 +46,7 @@ class Door:
     """What it answers to `/.well-known/matrix/server`, in the server's place."""
 
 
-@frozen
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A server's name, and everything that the name may lead to."""
 
     name: str

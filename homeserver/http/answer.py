@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from homeserver.errors import LimitExceeded, MatrixError
 from homeserver.http.bodies import Source
@@ -39,8 +38,7 @@ _encode_struct = msgspec.json.Encoder(
 ).encode
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer before it is bytes: see `to_bytes`."""
 
     status: int

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, UnknownToken
@@ -30,8 +31,7 @@ class MissingToken(MatrixError):
         super().__init__(401, "M_MISSING_TOKEN", "Missing access token")
 
 
-@frozen
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """What the database knows of an access token."""
 
     requester: Requester

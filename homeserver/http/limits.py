@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv6Address
 
 import attrs
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from config.rate_limits import RateLimit, RateLimits
 from homeserver.clock import Clock
@@ -21,8 +22,7 @@ MAX_BUCKETS = 100_000
 """Where a crowd of strangers would make more, those nearest to full are dropped first."""
 
 
-@frozen
-class _Price:
+class _Price(msgspec.Struct, frozen=True):
     each_ms: float
     """Time in which one request's worth flows back."""
     whole_ms: float

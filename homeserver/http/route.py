@@ -29,6 +29,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
+import msgspec
 from attrs import field, frozen
 from twisted.internet.interfaces import IProtocol
 
@@ -105,8 +106,7 @@ Handler = Callable[..., Awaitable[Any]]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
-@frozen
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One row of the route table. `auth`, `rate` and `max_body` have no default on purpose: a test walks the table."""
 
     method: str

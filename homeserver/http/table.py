@@ -17,7 +17,6 @@ from typing import Any, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from attrs import define, evolve, field, frozen
 
 from homeserver.errors import InvalidParam, MatrixError
 from homeserver.http.asks import AskReader, is_ask
@@ -40,8 +39,7 @@ class BadRoute(TypeError):
         super().__init__(f"{route.method} {route.path} ({route.handler.__module__}.{_name(route)}): {why}")
 
 
-@frozen(eq=False)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, eq=False):
     """A route ready to be called."""
 
     route: Route
@@ -56,11 +54,10 @@ class Endpoint:
     """Whether the handler takes its body as it comes, an `IncomingBody`."""
 
 
-@define(eq=False)
-class _Node:
-    literal: dict[str, _Node] = field(factory=dict)
+class _Node(msgspec.Struct, eq=False):
+    literal: dict[str, _Node] = msgspec.field(default_factory=dict)
     parameter: _Node | None = None
-    endpoints: dict[str, Endpoint] = field(factory=dict)
+    endpoints: dict[str, Endpoint] = msgspec.field(default_factory=dict)
 
     def below(self, segments: Iterable[str]) -> _Node:
         """What a path leads to from here, made where it is not there yet."""
@@ -77,8 +74,7 @@ class _Node:
         return node
 
 
-@frozen
-class Match:
+class Match(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     values: tuple[str, ...]
     """The path's parameters, decoded, in their order."""
@@ -130,7 +126,7 @@ class RouteTable:
         if self._detour is not None and not endpoint.streams:
             call = self._detour(route, endpoint.call)
             if call is not endpoint.call:
-                endpoint = evolve(endpoint, call=call)
+                endpoint = msgspec.structs.replace(endpoint, call=call)
         methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
         for path in _aliases(route.path):
             node = self._root.below(path.split("/")[1:])

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+import msgspec
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -19,8 +19,7 @@ LONGEST_SUBJECT = 150
 CONFIRM, STOP = "/_guildhall/mail/confirm", "/_guildhall/mail/stop"
 
 
-@frozen
-class Letters:
+class Letters(msgspec.Struct, frozen=True):
     """Writes for one server."""
 
     sender: str

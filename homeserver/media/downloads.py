@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
 import structlog
 from attrs import define, field, frozen
 
@@ -64,8 +65,7 @@ class Wanted:
         check_address(self.origin, self.media_id)
 
 
-@frozen
-class Manner:
+class Manner(msgspec.Struct, frozen=True):
     """How it shall be sent: the headers of the request that bear on it."""
 
     range: str | None = None
@@ -74,8 +74,7 @@ class Manner:
     may_redirect: bool = True
 
 
-@frozen
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A file in the store, and how it goes out."""
 
     file: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
+import msgspec
 
 from homeserver.errors import MatrixError
 
@@ -24,8 +24,7 @@ class BadRange(MatrixError):
         )
 
 
-@frozen
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Bytes `start` to `start + length` of a file of `size` bytes."""
 
     start: int

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 from msgspec.structs import replace
 
 from config import Media as Settings
@@ -31,8 +32,7 @@ BUSY_MS = 1000
 _OVER_QUOTA = "You have uploaded as much as you may; delete something first"
 
 
-@frozen
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """What somebody says of a file that is to come."""
 
     user_id: str

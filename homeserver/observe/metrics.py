@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from attrs import Factory, define, frozen
+import msgspec
+from attrs import Factory, define
 
 #: Upper bounds of the latency buckets, in seconds. Long polls end up in the last ones.
 BOUNDS: Sequence[float] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -37,8 +38,7 @@ class Histogram:
         self.total += value
 
 
-@frozen
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """One thing to ask for at each scrape."""
 
     kind: Literal["counter", "gauge"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from homeserver.people.directory import PeopleDirectory
 from homeserver.people.mutual import MutualRooms
@@ -19,8 +19,7 @@ from homeserver.userdata.profiles import Profiles
 from storage.database import Database
 
 
-@frozen
-class People:
+class People(msgspec.Struct, frozen=True):
     directory: PeopleDirectory
     mutual: MutualRooms
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hmac
 import uuid
 
+import msgspec
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from federation.bounded import Bounded
 from homeserver.clock import Clock
@@ -27,8 +28,7 @@ GOOD_FOR_MS = 5 * 60_000
 MOST_TOKENS = 10_000
 
 
-@frozen
-class _Token:
+class _Token(msgspec.Struct, frozen=True):
     text: str
     until_ms: int
 

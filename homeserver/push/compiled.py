@@ -34,8 +34,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 QUIET = Verdict(False, False, b"[]")
 
 
-@frozen
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One that is enabled."""
 
     conditions: tuple[Condition, ...]

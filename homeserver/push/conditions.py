@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from attrs import frozen
+import msgspec
 
 from federation.room.globs import matches
 from homeserver.push.defaults import THREAD_SUBSCRIPTION
@@ -25,8 +25,7 @@ STATE_KEY: Path = ("state_key",)
 _COUNT = re.compile(r"(==|<=|>=|<|>|)([0-9]{1,15})")
 
 
-@frozen
-class Me:
+class Me(msgspec.Struct, frozen=True):
     """The reader whom personal conditions are about."""
 
     user_id: str
@@ -42,8 +41,7 @@ class Condition(Protocol):
     def holds(self, facts: Facts, me: Me | None) -> bool: ...
 
 
-@frozen(cache_hash=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, cache_hash=True):
     """`event_match`, but for the body: the whole value fits a glob."""
 
     is_personal: ClassVar[bool] = False
@@ -56,8 +54,7 @@ class Match:
         return isinstance(value, str) and matches(self.pattern, value.lower())
 
 
-@frozen(cache_hash=True)
-class MatchWords:
+class MatchWords(msgspec.Struct, frozen=True, cache_hash=True):
     """`event_match` of the body, and content rules: some words of it fit a glob."""
 
     is_personal: ClassVar[bool] = False
@@ -68,8 +65,7 @@ class MatchWords:
         return isinstance(value, str) and self.pattern.is_in(value)
 
 
-@frozen(cache_hash=True)
-class Is:
+class Is(msgspec.Struct, frozen=True, cache_hash=True):
     """`event_property_is`. `value` goes with its type, as 1 and true are equal to Python."""
 
     is_personal: ClassVar[bool] = False
@@ -81,8 +77,7 @@ class Is:
         return (type(value), value) == self.value
 
 
-@frozen(cache_hash=True)
-class Contains:
+class Contains(msgspec.Struct, frozen=True, cache_hash=True):
     """`event_property_contains`."""
 
     is_personal: ClassVar[bool] = False
@@ -94,8 +89,7 @@ class Contains:
         return isinstance(values, list) and any((type(one), one) == self.value for one in values)
 
 
-@frozen(cache_hash=True)
-class MemberCount:
+class MemberCount(msgspec.Struct, frozen=True, cache_hash=True):
     """`room_member_count`."""
 
     is_personal: ClassVar[bool] = False
@@ -117,8 +111,7 @@ class MemberCount:
                 return count == self.number
 
 
-@frozen(cache_hash=True)
-class MayNotify:
+class MayNotify(msgspec.Struct, frozen=True, cache_hash=True):
     """`sender_notification_permission`."""
 
     is_personal: ClassVar[bool] = False
@@ -128,8 +121,7 @@ class MayNotify:
         return facts.sender_may_notify(self.key)
 
 
-@frozen(cache_hash=True)
-class AboutMe:
+class AboutMe(msgspec.Struct, frozen=True, cache_hash=True):
     """The state key is the reader's user id."""
 
     is_personal: ClassVar[bool] = True
@@ -138,8 +130,7 @@ class AboutMe:
         return me is not None and facts.event.state_key == me.user_id
 
 
-@frozen(cache_hash=True)
-class MentionsMe:
+class MentionsMe(msgspec.Struct, frozen=True, cache_hash=True):
     """The reader is among those who are mentioned."""
 
     is_personal: ClassVar[bool] = True
@@ -148,8 +139,7 @@ class MentionsMe:
         return me is not None and me.user_id in facts.mentioned
 
 
-@frozen(cache_hash=True)
-class NamesMe:
+class NamesMe(msgspec.Struct, frozen=True, cache_hash=True):
     """`contains_display_name`, which new rules do not use any more."""
 
     is_personal: ClassVar[bool] = True
@@ -161,8 +151,7 @@ class NamesMe:
         return WordPattern.literal(me.display_name).is_in(body)
 
 
-@frozen(cache_hash=True)
-class InThread:
+class InThread(msgspec.Struct, frozen=True, cache_hash=True):
     """`io.element.msc4306.thread_subscription`: it is in a thread that the reader follows, or does not follow."""
 
     is_personal: ClassVar[bool] = True

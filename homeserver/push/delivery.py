@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
+import msgspec
 import orjson
 import structlog
 from attrs import define, field
@@ -44,11 +45,10 @@ NOT_FOR_ANYBODY = frozenset({"url", "endpoint", "auth"})
 log = structlog.get_logger("homeserver.push")
 
 
-@define(eq=False)
-class _Line:
+class _Line(msgspec.Struct, eq=False):
     """What waits for one pusher."""
 
-    waiting: deque[News] = field(factory=lambda: deque(maxlen=MOST_WAITING))
+    waiting: deque[News] = msgspec.field(default_factory=lambda: deque(maxlen=MOST_WAITING))
     is_busy: bool = False
 
 

@@ -82,19 +82,17 @@ class _Named(msgspec.Struct, frozen=True, gc=False):
     room_id: str
 
 
-@define(eq=False)
-class _Line:
+class _Line(msgspec.Struct, eq=False):
     """One thread of a room's log: positions, oldest first."""
 
-    positions: list[int] = field(factory=list)
-    loud: list[int] = field(factory=list)
+    positions: list[int] = msgspec.field(default_factory=list)
+    loud: list[int] = msgspec.field(default_factory=list)
 
 
-@define(eq=False)
-class _Tally:
+class _Tally(msgspec.Struct, eq=False):
     """A room's log, by thread: what was said last is in the last one."""
 
-    lines: dict[str, _Line] = field(factory=dict)
+    lines: dict[str, _Line] = msgspec.field(default_factory=dict)
     size: int = 0
 
     def add(self, entry: LogEntry) -> None:

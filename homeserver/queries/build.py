@@ -7,7 +7,7 @@ Aliases(..., asking.aliases), Directory(..., asking.directory), Profiles(databas
 
 from __future__ import annotations
 
-from attrs import frozen
+import msgspec
 
 from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
@@ -20,8 +20,7 @@ from homeserver.queries.spaces import AskedSpaces
 from homeserver.queries.visitors import Visitors
 
 
-@frozen
-class Asking:
+class Asking(msgspec.Struct, frozen=True):
     """The ports of the house, filled by asking other servers."""
 
     aliases: AskedAliases

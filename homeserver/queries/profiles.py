@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
 from federation.bounded import Bounded
 from federation.flight import SingleFlight
@@ -26,8 +27,7 @@ MOST_BYTES_EACH = 4 * 1024
 """Larger profiles are asked for again each time."""
 
 
-@frozen
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     until_ms: int
     json: bytes | None
     """None: the other server says that there is none."""

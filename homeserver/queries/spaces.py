@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
-from attrs import define, field, frozen
+from attrs import define, field
 
 from federation.bounded import Bounded
 from federation.flight import SingleFlight
@@ -31,8 +31,7 @@ MOST_SERVERS = 3
 log = structlog.get_logger("homeserver.queries")
 
 
-@frozen
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     until_ms: int
     told: ToldSpace
 

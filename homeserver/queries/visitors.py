@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from federation.bounded import Bounded
 from federation.flight import SingleFlight
@@ -35,8 +35,7 @@ class _UserInfo(msgspec.Struct, frozen=True):
     sub: str
 
 
-@frozen
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     user_id: str
     until_ms: int
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import orjson
 from attrs import define, field, frozen
 
@@ -27,8 +28,7 @@ from storage.events import span_of
 PAGE = 200
 
 
-@frozen
-class Period:
+class Period(msgspec.Struct, frozen=True):
     """Of when the events are to be, by their own word: from … to, both included, in ms since 1970."""
 
     start_ts: int

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import msgspec
 import orjson
 from attrs import frozen
 
@@ -116,8 +117,7 @@ class Html:
 FORMATS: Mapping[str, Format] = {"json": Json(), "txt": Text(), "html": Html()}
 
 
-@frozen
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """What a person reads of an event."""
 
     body: str

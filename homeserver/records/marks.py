@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from attrs import frozen
 
 from federation.room.event import Event
@@ -19,8 +20,7 @@ Mark = tuple[str, int]
 """Somebody, and when (ms since 1970)."""
 
 
-@frozen
-class Marks:
+class Marks(msgspec.Struct, frozen=True):
     """Of one message."""
 
     sent_ts: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+import msgspec
 
 from homeserver.relations.bundles import Bundles
 from homeserver.relations.listing import Relations
@@ -14,8 +14,7 @@ from homeserver.userdata.ignoring import Ignorance
 from storage.database import Database
 
 
-@frozen
-class Relating:
+class Relating(msgspec.Struct, frozen=True):
     """The services of `homeserver.relations`."""
 
     bundles: Bundles

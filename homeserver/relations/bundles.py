@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-import attrs
+import msgspec
 import orjson
-from attrs import field, frozen
+from attrs import frozen
 
 from homeserver.relations.summaries import Parents, Summaries
 from homeserver.rooms.live import LiveRoom
@@ -19,11 +19,10 @@ from homeserver.userdata.ignoring import Ignorance
 from storage.ports import StoredEvent
 
 
-@frozen
-class Bundled:
+class Bundled(msgspec.Struct, frozen=True):
     """What goes with some events."""
 
-    parts: Mapping[int, bytes] = field(factory=dict)
+    parts: Mapping[int, bytes] = msgspec.field(default_factory=dict)
     """By the events' nids: a member of `unsigned`, as `,"m.relations":…`. Most events have none."""
     personal: Collection[str] = ()
     """Whom it would look different to."""
@@ -44,7 +43,7 @@ class Bundles:
     ) -> Reader:
         """The reader, with what goes with these events of one room."""
         bundled = await self.of(reader, [(room, events)], room_id=room_id)
-        return attrs.evolve(reader, bundled=bundled.parts) if bundled.parts else reader
+        return msgspec.structs.replace(reader, bundled=bundled.parts) if bundled.parts else reader
 
     async def of(self, reader: Reader, parents: Parents, *, room_id: bool = True) -> Bundled:
         """For events that the reader may see. `room_id`: whether events inside tell their room."""
@@ -100,7 +99,7 @@ def _thread(root: StoredEvent, thread: Thread, found: Mapping[str, Summary], rea
     latest = thread.latest
     inner = found.get(latest.event.event_id)
     if inner is not None and inner.thread is None:
-        reader = attrs.evolve(reader, bundled={latest.nid: _bundle(latest, inner, found, reader, room_id)})
+        reader = msgspec.structs.replace(reader, bundled={latest.nid: _bundle(latest, inner, found, reader, room_id)})
     took_part = root.event.sender == reader.user_id or reader.user_id in thread.speakers
     return b'{"count":%d,"current_user_participated":%b,"latest_event":%b}' % (
         thread.replies,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from attrs import define, frozen
+from attrs import frozen
 
 from federation.room.relations import THREAD, may_have_thread, relation_of
 from homeserver.errors import InvalidParam, MatrixError, NotFound
@@ -53,8 +53,7 @@ class ConflictingUnsubscription(MatrixError):
         super().__init__(409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", error)
 
 
-@define(eq=False)
-class SubscriptionChanged:
+class SubscriptionChanged(msgspec.Struct, eq=False):
     """The notice of a change. The write function says whether there was one, before the notice is published."""
 
     followers: Followers

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
-from attrs import define
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
@@ -68,8 +67,7 @@ class Observer(Protocol):
     def accepted(self, accepted: Accepted) -> None: ...
 
 
-@define(eq=False)
-class Accepted:
+class Accepted(msgspec.Struct, eq=False):
     """The notice of one committed acceptance: `publish` makes it visible."""
 
     door: Door

@@ -12,6 +12,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-previews
 
 from __future__ import annotations
 
+import msgspec
 from attrs import field, frozen
 
 from homeserver.errors import Forbidden
@@ -26,8 +27,7 @@ from storage.memberships import membership_history, membership_of
 from storage.ports import Cursor, StoredEvent
 
 
-@frozen
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """Leave to look into a room."""
 
     room: LiveRoom

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
 from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_room_id, server_of
@@ -31,8 +32,7 @@ MOST_ASKED = 10
 """Aliases of other servers that are looked up, one after the other, before a room may call them its own."""
 
 
-@frozen
-class ResolvedAlias:
+class ResolvedAlias(msgspec.Struct, frozen=True):
     """What an alias stands for, and who can help to join."""
 
     room_id: str

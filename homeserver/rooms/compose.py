@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
 from immutables import Map
 
 from federation.room.auth import PowerLevels, Refused, auth_types_for, check_auth
@@ -49,23 +48,21 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     origin_server_ts: int | None = None
 
 
-@frozen
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Who this server is among servers."""
 
     server_name: str
     key: SigningKey
 
 
-@frozen
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """What it takes to compose."""
 
     identity: Identity
     clock: Clock
     counters: Counters
     events: EventCache
-    lineage: Lineage = field(factory=Lineage)
+    lineage: Lineage = msgspec.field(default_factory=Lineage)
 
     def own_event_id(self, version: RoomVersion) -> str | None:
         """A new event id where the room version lets its sender choose one; None where it is a hash."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from federation.room.identifiers import InvalidIdentifier, parse_server_name
@@ -84,8 +84,7 @@ class NoRemoteDirectory:
         raise MatrixError(502, "M_UNKNOWN", f"This server does not federate, so {server_name} can't be asked")
 
 
-@frozen
-class DirectoryPolicy:
+class DirectoryPolicy(msgspec.Struct, frozen=True):
     """Whose directory it is, and who may add to it."""
 
     server_name: str

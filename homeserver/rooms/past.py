@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from attrs import frozen
+import msgspec
 
 from homeserver.rooms.live import LiveRoom
 from storage.gaps import Gap
 
 
-@frozen
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """A time that somebody wants to see, and which way to look from there."""
 
     ts: int

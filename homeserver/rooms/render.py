@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import orjson
-from attrs import field, frozen
 
 from federation.room.event import Event
 from federation.room.sticky import sticks_until, sticky_ms
@@ -72,8 +71,7 @@ _STICKY = b'"msc4354_sticky":'
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-@frozen
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """Who the copy is for."""
 
     user_id: str
@@ -81,7 +79,7 @@ class Reader:
     now_ms: int
     peek: Callable[[int], StoredEvent | None] = lambda nid: None
     """Finds a replaced state event for `prev_content`, if it happens to be in memory."""
-    bundled: Mapping[int, bytes] = field(factory=dict)
+    bundled: Mapping[int, bytes] = msgspec.field(default_factory=dict)
     """What else goes into `unsigned` of some events, by nid: members, each as `,"key":value`."""
 
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
-from attrs import define, frozen
 
 from federation.room.event import Event
 from storage.ports import StoredEvent
@@ -75,8 +74,7 @@ def without_later(stored: StoredEvent, until: int) -> StoredEvent:
     return msgspec.structs.replace(stored, redacted_because=None)
 
 
-@frozen
-class Viewer:
+class Viewer(msgspec.Struct, frozen=True):
     """Who looks at a room, and what is known of its state now. `None` stands for what is not in memory."""
 
     user_id: str
@@ -103,8 +101,7 @@ class _Stretch:
         self.value = value
 
 
-@define(eq=False)
-class Trace:
+class Trace(msgspec.Struct, eq=False):
     """One page of events with what is known of the two pieces of state at each of them."""
 
     viewer: Viewer

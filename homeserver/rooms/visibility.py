@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
-from attrs import evolve
+import msgspec
 
 from federation.room.event import StateKey
 from homeserver.rooms.events import EventCache
@@ -200,7 +200,7 @@ class Visibility:
         stay = last_stay(membership_history(cursor, viewer.room_nid, viewer.user_id), viewer.member_nid)
         until = NEVER if stay is None else stay.position
         self._stays.put(viewer.member_nid, until)
-        return evolve(viewer, joined_until=until)
+        return msgspec.structs.replace(viewer, joined_until=until)
 
 
 def last_stay(history: Sequence[MembershipChange], upto_nid: int) -> MembershipChange | None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import frozen
 
 from federation.room.event import StateKey
 from homeserver.errors import InvalidParam
@@ -83,8 +83,7 @@ def parse_place(text: str) -> Place:
 _decode_place = msgspec.json.Decoder(Place).decode
 
 
-@frozen
-class SearchAsk:
+class SearchAsk(msgspec.Struct, frozen=True):
     """One search, its parts understood."""
 
     user_id: str
@@ -98,8 +97,7 @@ class SearchAsk:
     """Every result is to know its place among those of its room and sender."""
 
 
-@frozen
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """One result."""
 
     hit: rows.Hit
@@ -121,8 +119,7 @@ class Found:
         return msgspec.structs.replace(place, after=after, **value)
 
 
-@frozen
-class Results:
+class Results(msgspec.Struct, frozen=True):
     """A page of results."""
 
     found: Sequence[Found]
@@ -172,7 +169,7 @@ class Search:
         size = min(PIECE, ask.limit)
         begun = await self.database.run(rows.begin, wanted, _from(ask, place.after), size)
         page = await self._page(ask, begun, place, size)
-        return evolve(page, count=await self._count(ask, begun, page), highlights=highlights)
+        return msgspec.structs.replace(page, count=await self._count(ask, begun, page), highlights=highlights)
 
     async def _rooms(self, ask: SearchAsk, place: Place) -> list[int]:
         """Rooms (nids) that the searcher has had to do with, as far as they are wanted."""

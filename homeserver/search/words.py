@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
-from attrs import define, frozen
+import msgspec
 
 LONGEST_WORD = 48
 """Characters of a word that count."""
@@ -83,8 +83,7 @@ def _is_in(character: str, blocks: Iterable[tuple[int, int]]) -> bool:
 _KINDS = _Kinds()
 
 
-@frozen
-class Phrase:
+class Phrase(msgspec.Struct, frozen=True):
     """Words that must follow each other in a text."""
 
     words: tuple[str, ...]
@@ -123,8 +122,7 @@ def highlights_of(term: str) -> list[str]:
     return list(dict.fromkeys(word for word in typed if words_of(word)))
 
 
-@define
-class _Run:
+class _Run(msgspec.Struct):
     """A piece of a text in one kind of script: a word, or signs without spaces between them."""
 
     is_spaceless: bool

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_server_name
 from federation.wire.spaces import SpaceChild
@@ -23,8 +22,7 @@ MOST_CHILDREN = 2_000
 """Of one space that are looked at."""
 
 
-@frozen
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """A room that a space names."""
 
     room_id: str

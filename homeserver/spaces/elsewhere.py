@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from attrs import frozen
 
 from federation.wire.spaces import SummarisedRoom
 from homeserver.spaces.children import Child
 from homeserver.spaces.local import LocalRooms
 
 
-@frozen
-class ToldSpace:
+class ToldSpace(msgspec.Struct, frozen=True):
     """Another server's answer."""
 
     room: SummarisedRoom

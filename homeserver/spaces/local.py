@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import msgspec
 from attrs import frozen
 
 from federation.room.acl import ServerAcl
@@ -28,16 +29,14 @@ from storage.previews import RoomPreview, memberships_among, read_previews, room
 from storage.rooms import find_nids
 
 
-@frozen
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """A room that somebody may be shown."""
 
     summary: RoomSummary
     children: Sequence[Child]
 
 
-@frozen
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What is known here of a room for somebody."""
 
     is_here: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, field, frozen
+from attrs import field, frozen
 
 from federation.bounded import Bounded
 from federation.room.identifiers import InvalidIdentifier, server_of
@@ -48,8 +48,7 @@ class HierarchyAsk(msgspec.Struct, frozen=True, gc=False):
     from_: str | None = None
 
 
-@frozen
-class _Step:
+class _Step(msgspec.Struct, frozen=True):
     """A room that is still to be looked at."""
 
     room_id: str
@@ -57,8 +56,7 @@ class _Step:
     via: tuple[str, ...]
 
 
-@define
-class _Walk:
+class _Walk(msgspec.Struct):
     """How far somebody has come in a tree."""
 
     user_id: str
@@ -67,13 +65,13 @@ class _Walk:
     max_depth: int
     steps: list[_Step]
     """The next one last."""
-    seen: set[str] = field(factory=set)
-    told: dict[str, SummarisedRoom] = field(factory=dict)
+    seen: set[str] = msgspec.field(default_factory=set)
+    told: dict[str, SummarisedRoom] = msgspec.field(default_factory=dict)
     """Rooms that this server is not in, as others told of them."""
-    inaccessible: set[str] = field(factory=set)
+    inaccessible: set[str] = msgspec.field(default_factory=set)
 
     def copy(self) -> _Walk:
-        return evolve(
+        return msgspec.structs.replace(
             self,
             steps=list(self.steps),
             seen=set(self.seen),
@@ -82,12 +80,11 @@ class _Walk:
         )
 
 
-@define
-class _Page:
+class _Page(msgspec.Struct):
     """A page in the making."""
 
-    rooms: list[dict[str, Any]] = field(factory=list)
-    ahead: dict[str, Found] = field(factory=dict)
+    rooms: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    ahead: dict[str, Found] = msgspec.field(default_factory=dict)
     looks: int = 0
     questions: int = 0
 

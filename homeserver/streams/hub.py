@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
-from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from homeserver.clock import Clock
@@ -46,20 +46,19 @@ class Follower(Protocol):
     def changed(self) -> None: ...
 
 
-@define(eq=False)
-class Feed:
+class Feed(msgspec.Struct, eq=False, weakref=True):
     """What changed for one local user since `floor`. All positions are of the durable stream unless named serial."""
 
     user_id: str
     floor: int
     serial_floor: int
-    joined: dict[int, int] = field(factory=dict)
+    joined: dict[int, int] = msgspec.field(default_factory=dict)
     """Rooms (nid) that the user is in → position from which it has been joined without a break."""
-    changed: dict[int, int] = field(factory=dict)
+    changed: dict[int, int] = msgspec.field(default_factory=dict)
     """Rooms with something durable to see → newest position; oldest change first."""
-    stirred: dict[int, int] = field(factory=dict)
+    stirred: dict[int, int] = msgspec.field(default_factory=dict)
     """Rooms with something passing to see (typing) → newest serial; oldest change first."""
-    moved: dict[int, int] = field(factory=dict)
+    moved: dict[int, int] = msgspec.field(default_factory=dict)
     """Rooms whose membership of the user changed → position; oldest change first."""
     account: int = 0
     """Newest position of a change to the user's own data (account data, filters of lists)."""
@@ -74,8 +73,8 @@ class Feed:
     used_ms: int = 0
     marks: int = 0
     """Counts every change to this feed: a reader sees whether anything came while it was looking elsewhere."""
-    waiters: list[Deferred[None]] = field(factory=list)
-    followers: list[Follower] = field(factory=list)
+    waiters: list[Deferred[None]] = msgspec.field(default_factory=list)
+    followers: list[Follower] = msgspec.field(default_factory=list)
     """Who is told of every change until they say that they are not: the feed stays open for them."""
     woken: bool = False
 

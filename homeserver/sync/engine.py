@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
 import orjson
 from attrs import frozen
 
@@ -39,8 +40,7 @@ from storage import spans
 from storage.database import Database
 
 
-@frozen
-class SyncAsk:
+class SyncAsk(msgspec.Struct, frozen=True):
     """One request, its parts understood."""
 
     filter: Filter

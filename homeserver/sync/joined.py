@@ -196,7 +196,7 @@ class RoomSections:
         events = await self.events.get_many(sorted(nids))
         bundled = await self._bundled(parts, manner)
         if bundled.parts:
-            manner = attrs.evolve(manner, reader=attrs.evolve(manner.reader, bundled=bundled.parts))
+            manner = attrs.evolve(manner, reader=msgspec.structs.replace(manner.reader, bundled=bundled.parts))
         made: dict[str, Core] = {}
         for part in parts:
             core = self._core(part, events, manner, bundled.personal)

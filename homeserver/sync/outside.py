@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
+import msgspec
+from attrs import frozen
 
 from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.events import EventCache
@@ -29,13 +30,12 @@ from storage.ports import Cursor, StoredEvent
 from storage.stripped import get_stripped
 
 
-@frozen
-class Outside:
+class Outside(msgspec.Struct, frozen=True):
     """Room id → JSON of the room's section."""
 
-    invite: dict[str, bytes] = field(factory=dict)
-    knock: dict[str, bytes] = field(factory=dict)
-    leave: dict[str, bytes] = field(factory=dict)
+    invite: dict[str, bytes] = msgspec.field(default_factory=dict)
+    knock: dict[str, bytes] = msgspec.field(default_factory=dict)
+    leave: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 NOTHING = Outside()
@@ -165,8 +165,7 @@ class OutsideSections:
         return before
 
 
-@frozen
-class _Afar:
+class _Afar(msgspec.Struct, frozen=True):
     """A membership of a room that this server is not in, as a peer told of it."""
 
     row: RoomOfUser

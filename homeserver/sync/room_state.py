@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import frozen
+import msgspec
 
 from federation.room.event import StateKey
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME, Eldest, LiveRoom
@@ -20,8 +20,7 @@ PRESENT = ("join", "invite")
 FORMER = ("leave", "ban")
 
 
-@frozen
-class StateWanted:
+class StateWanted(msgspec.Struct, frozen=True):
     """Whose member events a reader wants: everybody's, or with lazy loading only these users'."""
 
     lazy: bool
@@ -60,8 +59,7 @@ def outcome(steps: Iterable[StateStep]) -> dict[StateKey, int]:
     return found
 
 
-@frozen
-class SummaryNews:
+class SummaryNews(msgspec.Struct, frozen=True):
     """What of a room's summary may have changed."""
 
     counts: bool

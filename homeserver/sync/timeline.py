@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.tracing import Seen
@@ -49,8 +48,7 @@ class Page(msgspec.Struct, gc=False):
     """How many were asked for: where there are fewer, the span has no more."""
 
 
-@frozen
-class Viewer:
+class Viewer(msgspec.Struct, frozen=True):
     """Who reads, and whose messages that person does not want to see."""
 
     user_id: str

@@ -32,8 +32,7 @@ class EngineAway(Exception):
     """The engine can't be had just now."""
 
 
-@frozen
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """What was heard of a sound."""
 
     text: str

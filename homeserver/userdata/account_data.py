@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import define, field
 
 from homeserver.errors import InvalidParam
 from homeserver.streams.hub import Hub
@@ -49,12 +48,11 @@ class AccountChanges(msgspec.Struct, gc=False):
     """By the rooms' nids."""
 
 
-@define(eq=False)
-class _Recent:
+class _Recent(msgspec.Struct, eq=False):
     """One person's changes since `floor`: only the newest of each kind, oldest first."""
 
     floor: int
-    held: dict[tuple[int, str], tuple[int, bytes]] = field(factory=dict)
+    held: dict[tuple[int, str], tuple[int, bytes]] = msgspec.field(default_factory=dict)
     size_bytes: int = 0
 
 

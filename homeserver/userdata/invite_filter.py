@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
+import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.globs import matches
 from federation.room.identifiers import server_of
@@ -50,8 +50,7 @@ class Anybody:
         return False
 
 
-@frozen
-class InviteConfig:
+class InviteConfig(msgspec.Struct, frozen=True):
     """One person's wishes, understood."""
 
     rules: tuple[tuple[Verdict, bool, tuple[str, ...]], ...] = ()
@@ -83,8 +82,7 @@ class InviteConfig:
         return self.default
 
 
-@frozen
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):
     """A person's wishes on invitations, with those whom they ignore altogether."""
 
     config: InviteConfig

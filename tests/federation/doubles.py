@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -84,7 +85,7 @@ async def pour(request: Request, response: Response) -> Response:
         return response
     request.sink.begin(response.headers)
     await request.sink.write(response.body)
-    return evolve(response, body=b"")
+    return msgspec.structs.replace(response, body=b"")
 
 
 def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

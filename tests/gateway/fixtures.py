@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
+import msgspec
 import orjson
 from attrs import define, field
 
@@ -113,7 +113,7 @@ def connect(
 ) -> Ear:
     """Connect and identify; `after`: a connection that is to be resumed."""
     lobby = house.house.gateway.lobby
-    services = attrs.evolve(lobby.services, authenticate=Trusting(house))
+    services = msgspec.structs.replace(lobby.services, authenticate=Trusting(house))
     ear = Ear(house, capacity=capacity)
     ear.connection = Connection(lobby, services, INFO, room_id)
     ear.connection.line = ear

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import define, evolve, field
+import msgspec
+from attrs import define, field
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events
 from federation.room.event import Event, StateKey
@@ -98,7 +99,8 @@ class Reference:
 
         version = self.version
         if version.redaction_auth and event.type == "m.room.redaction" and event.redacts is None:
-            version = evolve(version, redaction_auth=False)  # it was redacted, and lost what it was judged by
+            # It was redacted, and lost what it was judged by.
+            version = msgspec.structs.replace(version, redaction_auth=False)
         return check_auth(version, event, lookup)
 
     # -- resolution ----------------------------------------------------------------------------------------------

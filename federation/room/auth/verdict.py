@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+import msgspec
 
 
-@frozen
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """The event may stand. True as a condition."""
 
     def __bool__(self) -> Literal[True]:
         return True
 
 
-@frozen
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The event may not stand. False as a condition.
 
     `rule` is the number of the rule as the specification of the room's version counts it ("5.3.6"); `why` is for

@@ -7,7 +7,7 @@ That is so as long as none of them is redacted; whoever has some that are must d
 
 from __future__ import annotations
 
-from attrs import define, field
+import msgspec
 
 from federation.room.event import StateKey
 
@@ -15,15 +15,14 @@ MOST = 10_000
 """Judgements that are remembered; beyond that all are forgotten."""
 
 
-@define(eq=False)
-class Precedents:
+class Precedents(msgspec.Struct, eq=False):
     """Of one room."""
 
-    asked_for: dict[str, tuple[StateKey, ...]] = field(factory=dict)
+    asked_for: dict[str, tuple[StateKey, ...]] = msgspec.field(default_factory=dict)
     """Event id → the state by which it is judged, besides the create event."""
-    verdicts: dict[tuple[str | None, ...], bool] = field(factory=dict)
+    verdicts: dict[tuple[str | None, ...], bool] = msgspec.field(default_factory=dict)
     """Event id and the ids of what the state held for `asked_for` → whether it is allowed."""
-    power_of_sender: dict[str, float] = field(factory=dict)
+    power_of_sender: dict[str, float] = msgspec.field(default_factory=dict)
     """Event id → the power of who sent it, by what it cites."""
 
     def trim(self) -> None:

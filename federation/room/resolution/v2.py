@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from attrs import frozen
+import msgspec
 
 from federation.room.auth.selection import JOIN_RULES, POWER_LEVELS
 from federation.room.event import Event, StateKey
@@ -20,8 +20,7 @@ from federation.room.resolution.hearing import gather_for_hearing, hear
 from federation.room.resolution.ordering import order_by_mainline, order_by_power
 
 
-@frozen
-class Variant:
+class Variant(msgspec.Struct, frozen=True):
     """What sets 2.1 apart from 2."""
 
     starts_empty: bool = False

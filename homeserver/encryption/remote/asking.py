@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
-from attrs import define, frozen
+from attrs import define
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
@@ -48,8 +49,7 @@ Signatures = Mapping[tuple[str, str], Sequence[KeySignature]]
 """(user id, key id) → what the viewer signed."""
 
 
-@frozen
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """What is known of one person, to be shown."""
 
     devices: Sequence[RemoteDevice]

@@ -6,7 +6,7 @@ federation.gate.observers.append(remote.resyncs.heard_of)
 
 from __future__ import annotations
 
-from attrs import frozen
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from federation.outbound.client import FederationClient
@@ -22,8 +22,7 @@ from homeserver.tasks import Tasks
 from storage.database import Database
 
 
-@frozen(eq=False)
-class RemoteEncryption:
+class RemoteEncryption(msgspec.Struct, frozen=True, eq=False):
     """Made by `build_remote`."""
 
     known: KnownLists

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -41,11 +42,10 @@ MOST_WANTED = 2_000
 _log = structlog.get_logger("homeserver.encryption")
 
 
-@define(eq=False)
-class _Server:
+class _Server(msgspec.Struct, eq=False):
     """What is wanted of one server."""
 
-    wanted: dict[str, None] = field(factory=dict)
+    wanted: dict[str, None] = msgspec.field(default_factory=dict)
     """User ids, first come first."""
     failures: int = 0
     is_working: bool = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from attrs import define, field, frozen
 
 from homeserver.gateway.voice.memberships import Memberships
@@ -19,8 +20,7 @@ from homeserver.http.route import Requester
 from homeserver.rooms.live import LiveRoom
 
 
-@define(eq=False)
-class Seat:
+class Seat(msgspec.Struct, eq=False):
     """One device in one room."""
 
     who: Requester

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 import structlog
 from attrs import define, field
 from twisted.internet.defer import DeferredList, DeferredSemaphore
@@ -49,13 +50,12 @@ FINAL: Final = frozenset([400, 403, 404])
 log = structlog.get_logger("homeserver.guilds")
 
 
-@define
-class _Due:
+class _Due(msgspec.Struct):
     """What is to be looked at in a guild."""
 
-    arrived: set[str] = field(factory=set)
+    arrived: set[str] = msgspec.field(default_factory=set)
     """Who came into the guild."""
-    touched: set[str] = field(factory=set)
+    touched: set[str] = msgspec.field(default_factory=set)
     """Whose roles are others."""
     failures: int = 0
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from homeserver.guilds.client.guild import GuildClient
 from homeserver.guilds.client.room import RoomClient
 from homeserver.guilds.client.session import Caller, at
 
 
-@frozen
-class GuildsClient:
+class GuildsClient(msgspec.Struct, frozen=True):
     """The API as somebody sees it."""
 
     caller: Caller

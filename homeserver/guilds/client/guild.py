@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from homeserver.guilds.client.session import Caller, Query, at
 
 Json = dict[str, Any]
 
 
-@frozen
-class GuildClient:
+class GuildClient(msgspec.Struct, frozen=True):
     """The calls below `guilds/{guild_id}`. `changes` are the fields of a PATCH, named as in the answers."""
 
     caller: Caller

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from homeserver.guilds.client.session import Caller, Query, at
 
 Json = dict[str, Any]
 
 
-@frozen
-class RoomClient:
+class RoomClient(msgspec.Struct, frozen=True):
     """The calls below `rooms/{room_id}`. Times are ms since 1970."""
 
     caller: Caller

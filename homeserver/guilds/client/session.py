@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from attrs import frozen
+import msgspec
 
 API = "/_guildhall/client/v1"
 
@@ -39,8 +39,7 @@ class Caller(Protocol):
         """The JSON of an answer. Raises something of its own where the server refuses."""
 
 
-@frozen
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """Somebody's requests to one server. `base`: `https://HOST:PORT`."""
 
     base: str

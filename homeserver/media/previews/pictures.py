@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define, frozen
+import msgspec
+from attrs import define
 
 from config import Media as MediaSettings
 from config import Previews as Settings
@@ -31,8 +32,7 @@ class _NoPicture(Exception):
     """What is there is something else."""
 
 
-@frozen
-class PreviewPicture:
+class PreviewPicture(msgspec.Struct, frozen=True):
     media_id: str
     properties: Mapping[str, Any]
     """Of the preview: `og:image` and what belongs to it."""

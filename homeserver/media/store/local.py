@@ -10,7 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from homeserver.media.store.port import INCOMING, NotStored
 from storage.files import sync_file
@@ -60,8 +61,7 @@ class FileReading:
 _ONLY_READY = getattr(os, "RWF_NOWAIT", 0)
 
 
-@frozen
-class LocalStore:
+class LocalStore(msgspec.Struct, frozen=True):
     """Implements `Store`."""
 
     root: Path

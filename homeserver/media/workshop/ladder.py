@@ -8,7 +8,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#thumbnails
 
 from __future__ import annotations
 
-from attrs import frozen
+import msgspec
 
 SCALE = ((32, 32), (96, 96), (320, 240), (640, 480), (800, 600), (1600, 1200))
 """The specification's sizes, with the small ones also for `scale`, and one for large screens."""
@@ -19,8 +19,7 @@ STEPS = 16
 """The shorter side is a multiple of so many parts of the longer one: of all shapes, some are made."""
 
 
-@frozen
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to make of a picture: cut this box out of it, and make that of this size."""
 
     box: tuple[float, float, float, float]

@@ -18,6 +18,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+import msgspec
 import structlog
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
@@ -47,8 +48,7 @@ log = structlog.get_logger("homeserver.rooms.partial")
 Spawn = Callable[[str, Coroutine[Deferred[Any], Any, None]], None]
 
 
-@define(eq=False)
-class _Pause:
+class _Pause(msgspec.Struct, eq=False):
     """A room for which nobody is asked for a while."""
 
     over: Deferred[None]

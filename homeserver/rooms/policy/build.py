@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attrs import frozen
+import msgspec
 
 from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
@@ -22,8 +22,7 @@ from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.serve.access import PeerAccess
 
 
-@frozen
-class PolicyParts:
+class PolicyParts(msgspec.Struct, frozen=True):
     """Made by `build_policy`."""
 
     guard: Guard

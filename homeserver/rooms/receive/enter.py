@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from attrs import define, frozen
+import msgspec
+from attrs import frozen
 from immutables import Map
 
 from federation.room.auth import Refused
@@ -32,8 +33,7 @@ from storage.ports import Cursor, NewEvent, NewRoom, NewSnapshot, RoomHead, Stat
 MEMBER = "m.room.member"
 
 
-@frozen
-class LeftOut:
+class LeftOut(msgspec.Struct, frozen=True):
     """What is said of members that were left out of a handover."""
 
     via: str
@@ -42,8 +42,7 @@ class LeftOut:
     """That are in the room, `via` among them."""
 
 
-@frozen
-class Handover:
+class Handover(msgspec.Struct, frozen=True):
     """What a resident server answers to a join, checked for format, signatures and hashes."""
 
     version: RoomVersion
@@ -55,8 +54,7 @@ class Handover:
     """None: the state is whole."""
 
 
-@define
-class _Threshold:
+class _Threshold(msgspec.Struct):
     """A room that is being entered: what of it is here already, from an earlier stay or an invitation."""
 
     advance: Advance

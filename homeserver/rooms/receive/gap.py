@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
 
+import msgspec
 from attrs import frozen
 
 from federation.room.event import Event
@@ -37,8 +38,7 @@ MAX_ENDS = 100
 """Events here that are named as what is not asked for."""
 
 
-@frozen
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """What a peer told of it."""
 
     news: Sequence[Event]

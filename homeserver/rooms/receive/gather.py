@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
 import structlog
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
@@ -35,19 +36,17 @@ AT_ONCE = 250
 log = structlog.get_logger("homeserver.rooms.receive")
 
 
-@define
-class Budget:
+class Budget(msgspec.Struct):
     """What one incoming event may cost in questions."""
 
     states: int = MAX_STATES
     events: int = MAX_FETCHED
 
 
-@frozen
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """Events that a peer gave, by id."""
 
-    events: Mapping[str, Event] = field(factory=dict)
+    events: Mapping[str, Event] = msgspec.field(default_factory=dict)
     spoilt: frozenset[str] = frozenset()
     """Those that are not validly signed, or whose keys can't be had."""
 
@@ -173,8 +172,7 @@ class Gatherer:
         return [one for lot, some in zip(lots, faults, strict=True) for one in lot.checked(version, some)]
 
 
-@frozen
-class _Lot:
+class _Lot(msgspec.Struct, frozen=True):
     """Events of an answer that were taken apart: those that are wanted, in their order, and what is none."""
 
     given: Sequence[Pdu | str]

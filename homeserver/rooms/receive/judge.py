@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import define, evolve, field, frozen
+import msgspec
+from attrs import frozen
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events, is_plain
 from federation.room.event import Event, StateKey
@@ -20,8 +21,7 @@ from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from storage.ports import StoredEvent
 
 
-@frozen
-class Grounds:
+class Grounds(msgspec.Struct, frozen=True):
     """What an event cites."""
 
     cited: Sequence[Event]
@@ -32,15 +32,14 @@ class Grounds:
     """None: they are read when they are needed."""
 
 
-@define
-class Docket:
+class Docket(msgspec.Struct):
     """What was read for one batch of events, many of which cite the same."""
 
-    powers: dict[tuple[str, str], PowerLevels] = field(factory=dict)
+    powers: dict[tuple[str, str], PowerLevels] = msgspec.field(default_factory=dict)
     """By the ids of the create event and of the power levels."""
-    grounds: dict[tuple[str, ...], Grounds] = field(factory=dict)
+    grounds: dict[tuple[str, ...], Grounds] = msgspec.field(default_factory=dict)
     """By the ids of what is cited."""
-    verdicts: dict[tuple[object, ...], Verdict] = field(factory=dict)
+    verdicts: dict[tuple[object, ...], Verdict] = msgspec.field(default_factory=dict)
     """On plain events, by all that the rules look at."""
 
 
@@ -90,7 +89,7 @@ class Judge:
 def _rules_for(room: LiveRoom, event: Event) -> RoomVersion:
     """A redaction that was redacted has lost what it was let in by: who had it whole let it in. It redacts nothing."""
     if room.version.redaction_auth and event.type == "m.room.redaction" and event.redacts is None:
-        return evolve(room.version, redaction_auth=False)
+        return msgspec.structs.replace(room.version, redaction_auth=False)
     return room.version
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import field, frozen
 
 from federation.bounded import Bounded
 from federation.outbound.transport import Unreachable
@@ -27,8 +28,7 @@ LONGEST_PAUSE_MS = 3_600_000
 T = TypeVar("T")
 
 
-@define
-class _Asked:
+class _Asked(msgspec.Struct):
     times: int = 0
     until_ms: int = 0
     """Not again before."""

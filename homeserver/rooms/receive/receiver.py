@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar
 
+import msgspec
 import structlog
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
@@ -57,8 +58,7 @@ Outcome = Literal["accepted", "known", "soft-failed", "rejected", "dropped", "un
 """Unfounded: what the event rests on can't be had now. It is not kept, and comes again with what follows it."""
 
 
-@frozen
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What became of one event. `why` says more where it was not accepted."""
 
     outcome: Outcome
@@ -67,8 +67,7 @@ class Verdict:
     """Given by `receive`, where the event is well enough formed to have one."""
 
 
-@frozen
-class _Before:
+class _Before(msgspec.Struct, frozen=True):
     """The state before an event, and what has to be written for it."""
 
     at: StateAt
@@ -127,7 +126,7 @@ class Receiver:
             elif event.room_id != room_id:
                 verdicts.append(Verdict("dropped", "an event of another room", event.event_id))
             else:
-                verdicts.append(evolve(await self.take(origin, event), event_id=event.event_id))
+                verdicts.append(msgspec.structs.replace(await self.take(origin, event), event_id=event.event_id))
         return verdicts
 
     async def take(self, origin: str, event: Event, along: Along = NOTHING) -> Verdict:
@@ -166,7 +165,7 @@ class Receiver:
         if before.at.is_partial and not isinstance(verdict, Refused):
             at, snapshot = self.vague.learn(room, event, before.at, cited)
             if snapshot is not None:
-                before = evolve(before, at=at, snapshots=(*before.snapshots, snapshot))
+                before = msgspec.structs.replace(before, at=at, snapshots=(*before.snapshots, snapshot))
         unwanted = None
         if not isinstance(verdict, Refused) and may_have_policy(room):
             event, unwanted = await self._review(room, event, before)

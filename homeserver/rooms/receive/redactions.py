@@ -26,8 +26,7 @@ from storage.database import Database
 from storage.ports import Cursor, StoredEvent
 
 
-@define
-class Effect:
+class Effect(msgspec.Struct):
     """What an event's acceptance does to another, or another's to it."""
 
     target: StoredEvent | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from attrs import frozen
+import msgspec
 
 from federation.outbound.client import FederationClient
 from federation.room.signing import SigningKey
@@ -53,8 +53,7 @@ from homeserver.userdata.invite_filter import Invitees
 from storage.database import Database
 
 
-@frozen(eq=False)
-class RemoteRooms:
+class RemoteRooms(msgspec.Struct, frozen=True, eq=False):
     """Made by `build_remote_rooms`."""
 
     elsewhere: RemoteElsewhere

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import structlog
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from federation.bounded import Bounded
 from federation.outbound.transport import PeerError
@@ -35,8 +36,7 @@ LONGEST_PAUSE_MS = 24 * 3_600_000
 log = structlog.get_logger("homeserver.rooms.remote")
 
 
-@define
-class _Pause:
+class _Pause(msgspec.Struct):
     """After a failure: until when nobody asks again, and how long it will be after the next one."""
 
     until_ms: int

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+import msgspec
 from attrs import field, frozen
 
 from federation.room.event import Event
@@ -35,8 +36,7 @@ T = TypeVar("T")
 MEMBER = "m.room.member"
 
 
-@frozen
-class Outsider:
+class Outsider(msgspec.Struct, frozen=True):
     """Somebody of this server who is invited to a room that the server is not in, or knocks there."""
 
     room: RoomOfUser
@@ -54,8 +54,7 @@ class OutsideListener(Protocol):
         """`stored`: the member event of a local user, which has no position of its own."""
 
 
-@frozen
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     """The notice of a committed change."""
 
     user_id: str

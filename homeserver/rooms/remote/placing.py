@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import frozen
 
 from federation.room.auth import Refused
 from federation.room.event import Event
@@ -30,8 +31,7 @@ MOST_STATES = 5
 """States that are asked for in order to place one piece."""
 
 
-@frozen
-class _Placed:
+class _Placed(msgspec.Struct, frozen=True):
     """The notice of a piece of the past: readers find it when they look there. Only what it redacts may be in view."""
 
     position: int
@@ -240,19 +240,18 @@ def _leading_to(
     return found
 
 
-@define
-class _Batch:
+class _Batch(msgspec.Struct):
     """A piece of the past while it is judged, oldest first."""
 
     room: LiveRoom
-    known: dict[str, StoredEvent] = field(factory=dict)
-    after: dict[str, StateAt] = field(factory=dict)
+    known: dict[str, StoredEvent] = msgspec.field(default_factory=dict)
+    after: dict[str, StateAt] = msgspec.field(default_factory=dict)
     """State after those of this batch: it is not written yet."""
-    new: list[NewEvent] = field(factory=list)
-    snapshots: list[NewSnapshot] = field(factory=list)
-    missing: set[str] = field(factory=set)
-    also: list[Callable[[Cursor], None]] = field(factory=list)
-    redacted: list[StoredEvent] = field(factory=list)
+    new: list[NewEvent] = msgspec.field(default_factory=list)
+    snapshots: list[NewSnapshot] = msgspec.field(default_factory=list)
+    missing: set[str] = msgspec.field(default_factory=set)
+    also: list[Callable[[Cursor], None]] = msgspec.field(default_factory=list)
+    redacted: list[StoredEvent] = msgspec.field(default_factory=list)
 
     def add_snapshot(self, snapshot: NewSnapshot | None) -> None:
         if snapshot is not None:

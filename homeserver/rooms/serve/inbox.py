@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from attrs import define, field, frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
@@ -84,13 +84,12 @@ _decode_edu = msgspec.json.Decoder(Edu).decode
 _decode_room = msgspec.json.Decoder(_RoomOnly).decode
 
 
-@define(eq=False)
-class _Sender:
+class _Sender(msgspec.Struct, eq=False):
     """One server's transactions."""
 
-    turn: DeferredLock = field(factory=DeferredLock)
-    answers: OrderedDict[str, dict[str, Any]] = field(factory=OrderedDict)
-    waiting: dict[str, list[Deferred[None]]] = field(factory=dict)
+    turn: DeferredLock = msgspec.field(default_factory=DeferredLock)
+    answers: OrderedDict[str, dict[str, Any]] = msgspec.field(default_factory=OrderedDict)
+    waiting: dict[str, list[Deferred[None]]] = msgspec.field(default_factory=dict)
     """Transactions that are being taken, and who sent them again meanwhile."""
 
 

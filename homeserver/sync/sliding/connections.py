@@ -74,13 +74,12 @@ Key = tuple[str, str, str]
 """User, device, connection id."""
 
 
-@define(eq=False)
-class Connection:
+class Connection(msgspec.Struct, eq=False):
     """One of them. A pos is `ss1_<position>_<number of the connection>_<step>`."""
 
     key: Key
     number: int
-    states: dict[int, State] = field(factory=dict)
+    states: dict[int, State] = msgspec.field(default_factory=dict)
     """By step."""
     steps: int = 0
     weight: int = 0

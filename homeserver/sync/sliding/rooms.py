@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
 import msgspec
 import orjson
 from attrs import frozen
@@ -207,7 +206,7 @@ class RoomResults:
         if not limited:
             return reader
         bundled = await self.bundles.of(reader, limited, room_id=False)
-        return attrs.evolve(reader, bundled=bundled.parts) if bundled.parts else reader
+        return msgspec.structs.replace(reader, bundled=bundled.parts) if bundled.parts else reader
 
     def _result(
         self,

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import msgspec
 from attrs import define, field
 
 from homeserver.sync.sliding.asks import Filters, Range
@@ -19,8 +20,7 @@ MOST_VIEWS = 20
 """Of one person's lists, that are kept."""
 
 
-@define(eq=False)
-class Row:
+class Row(msgspec.Struct, eq=False):
     """What sorting and filters need of a room."""
 
     nid: int
@@ -45,14 +45,13 @@ class Row:
     """Position of the last thing that somebody said; None: not looked up."""
 
 
-@define(eq=False)
-class View:
+class View(msgspec.Struct, eq=False):
     """The rooms that pass a filter."""
 
     filters: Filters
     allowed: frozenset[str] | None
     """By the spaces of the filters; None: all."""
-    order: dict[int, None] = field(factory=dict)
+    order: dict[int, None] = msgspec.field(default_factory=dict)
     """Oldest first."""
     reshaped: int = 0
     """Position up to which rooms were taken out, or put elsewhere than to the front."""
@@ -72,8 +71,7 @@ class View:
         )
 
 
-@define(eq=False)
-class RoomList:
+class RoomList(msgspec.Struct, eq=False):
     """One person's, as of `position`."""
 
     user_id: str
@@ -82,9 +80,9 @@ class RoomList:
     by_id: dict[str, int]
     wishes: Wishes
     """Whose invitations are wanted."""
-    order: dict[int, None] = field(factory=dict)
-    views: OrderedDict[tuple[Filters, frozenset[str] | None], View] = field(factory=OrderedDict)
-    touched: dict[int, int] = field(factory=dict)
+    order: dict[int, None] = msgspec.field(default_factory=dict)
+    views: OrderedDict[tuple[Filters, frozenset[str] | None], View] = msgspec.field(default_factory=OrderedDict)
+    touched: dict[int, int] = msgspec.field(default_factory=dict)
     """Rooms of which something is to be told that the feed does not mark → position; oldest first."""
     knows_encryption: bool = False
     knows_tags: bool = False
