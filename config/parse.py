@@ -6,7 +6,6 @@ what is allowed. Numbers in `…_ms` fields may be written as `90s`, `5m`, `24h`
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
@@ -141,6 +140,8 @@ def _describe(value: object) -> str:
 
 
 def _suggest(key: str, names: list[str]) -> str:
+    import difflib  # only whoever made a mistake pays for it
+
     close = difflib.get_close_matches(key, names, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -10,6 +10,7 @@ import click
 
 from config import Settings
 from homeserver.cli.common import load, settings_option
+from homeserver.lean import forget_made_up_sources
 
 
 @click.command("run")
@@ -17,6 +18,7 @@ from homeserver.cli.common import load, settings_option
 @click.option("--listen", metavar="HOST:PORT", help="Answer there, instead of at the listeners in the settings.")
 def command(path: Path, listen: str | None) -> None:
     """Run the server."""
+    forget_made_up_sources()
     from homeserver.observe.log import capture_twisted, configure_logging, structlog
 
     settings = load(path)

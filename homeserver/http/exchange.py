@@ -26,8 +26,6 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
-from twisted.web.http import Request
-from twisted.web.http_headers import Headers
 
 from homeserver.errors import MatrixError, Unavailable, UnknownToken
 from homeserver.http.answer import Answer, answer_of, answer_of_error, to_bytes
@@ -38,8 +36,14 @@ from homeserver.http.outflow import Outflow
 from homeserver.http.route import Auth, Requester, RequestInfo, Upgrade
 from homeserver.http.table import Match
 from homeserver.http.tap import Tap
+from homeserver.lean import absent
 from homeserver.observe.log import request_id
 from storage.errors import Outage
+
+# HTTP/2 is not spoken here.
+with absent("h2"):
+    from twisted.web.http import Request
+    from twisted.web.http_headers import Headers
 
 if TYPE_CHECKING:
     from homeserver.http.site import Channel, Site

@@ -27,7 +27,6 @@ from twisted.internet.task import LoopingCall
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, HTTPFactory
 
 from homeserver.errors import MatrixError
 from homeserver.http.answer import answer_of_error, http_date, to_bytes
@@ -39,6 +38,11 @@ from homeserver.http.limits import RateLimiter
 from homeserver.http.route import Auth, Upgrade
 from homeserver.http.table import BadRoute, RouteTable
 from homeserver.http.tap import Tap
+from homeserver.lean import absent
+
+# HTTP/2 is not spoken here.
+with absent("h2"):
+    from twisted.web.http import HTTPChannel, HTTPFactory
 
 IDLE_SECONDS = 90
 """How long a connection is kept on which nothing is asked. Proxies usually let go after 60."""
