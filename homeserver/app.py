@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 import structlog
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
@@ -24,6 +24,7 @@ from federation.outbound.patience import Patience
 from federation.outbound.transport import Transport
 from federation.outbound.web import Web
 from federation.room.signing import SigningKey
+from federation.service import service
 from federation.threads import Hire, threads_of
 from homeserver.about import About
 from homeserver.accounts.service import Accounts, build_accounts
@@ -137,7 +138,7 @@ T = TypeVar("T")
 log = structlog.get_logger("homeserver")
 
 
-@frozen(eq=False, repr=False)
+@service
 class House:
     """A whole server, ready to answer. Made by `build`."""
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from attrs import frozen
-
 from federation.room.redaction import redact_event
 from federation.room.versions import ROOM_VERSIONS
+from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.membership import Memberships
@@ -26,7 +25,7 @@ from storage.ports import Cursor, StoredEvent
 PAGE = 200
 
 
-@frozen
+@service
 class Departures:
     """Listens to accounts (`homeserver.accounts.ports`)."""
 

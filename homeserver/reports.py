@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import Deferred
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.rooms.history import History
@@ -32,7 +33,7 @@ LONGEST_PAUSE_S = 0.2
 MOST_LISTED = 100
 
 
-@frozen
+@service
 class Reports:
     """Takes reports down, and shows them to those who deal with them."""
 

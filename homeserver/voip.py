@@ -12,9 +12,8 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
-
 from config import Voip
+from federation.service import service
 from homeserver.clock import Clock
 
 
@@ -23,7 +22,7 @@ def transports(settings: Voip) -> Sequence[Mapping[str, str]]:
     return [{"type": "livekit", "livekit_service_url": url} for url in settings.livekit_urls]
 
 
-@frozen
+@service
 class Relays:
     """Makes credentials that the relays accept without having been told of them, until they run out.
 

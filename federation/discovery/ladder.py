@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from attrs import frozen
-
 from federation.discovery.address import FEDERATION_PORT, Address, plain_address, split_server_name
 from federation.discovery.srv import SrvRecords
 from federation.discovery.wellknown import WellKnown
 from federation.outbound.transport import Unreachable
 from federation.room.identifiers import InvalidIdentifier
+from federation.service import service
 
 
 class Resolver(Protocol):
@@ -33,7 +32,7 @@ class Resolver(Protocol):
         """Addresses in the order in which to try them, never none. Raises `Unreachable`."""
 
 
-@frozen
+@service
 class Ladder:
     """The specification's way of finding a server."""
 

@@ -16,6 +16,7 @@ from federation.keys.response import is_key_id
 from federation.room.canonical import BadJson, canonical_json_loose, parse_json
 from federation.room.identifiers import ServerName
 from federation.room.signing import verify_signature
+from federation.service import service
 from federation.wire.x_matrix import BadHeader, read_header, signed_request
 
 
@@ -35,7 +36,7 @@ class KeySource(Protocol):
         """Raises `KeyUnavailable`."""
 
 
-@frozen
+@service
 class XMatrix:
     """Verifies requests to this server."""
 

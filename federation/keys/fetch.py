@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
-
 from federation.keys.response import MAX_RESPONSE, BadKeyResponse, KeyResponse, read_key_response, signed_by
 from federation.outbound.client import FederationClient
 from federation.outbound.transport import BadAnswer
 from federation.room.canonical import BadJson, parse_json
 from federation.room.signing import verify_signed_json
+from federation.service import service
 
 OWN_PATH = "/_matrix/key/v2/server"
 QUERY_PATH = "/_matrix/key/v2/query"
@@ -23,7 +22,7 @@ NOTARY_TIMEOUT_S = 30.0
 """A notary may have to ask the servers first."""
 
 
-@frozen
+@service
 class RemoteKeys:
     """Implements `KeyFetcher`. Requests for keys are not signed: the peer would need our keys to check that."""
 

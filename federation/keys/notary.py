@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from federation.gather import gather
 from federation.keys.keyring import KeyRing
 from federation.keys.own import OwnKeys
 from federation.keys.ports import KeptResponse, KeyStore
 from federation.room.canonical import parse_json
+from federation.service import service
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """Until when the answer should be valid, in ms since 1970."""
 
 
-@frozen
+@service
 class Notary:
     """Answers for other servers, and for this one."""
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
-from attrs import frozen
 
 from federation.outbound.transport import MAX_BYTES, TIMEOUT_S, BadAnswer, Refused, Request, Response, Sink, Transport
 from federation.outbound.web import REDIRECTS
@@ -22,6 +21,7 @@ from federation.room.canonical import canonical_json
 from federation.room.hashing import encode_base64
 from federation.room.identifiers import ServerName
 from federation.room.signing import SigningKey
+from federation.service import service
 from federation.wire.errors import read_error
 from federation.wire.x_matrix import Credentials, signed_request, write_header
 
@@ -37,7 +37,7 @@ def path_to(template: str, *parts: str, query: Query = ()) -> str:
     return f"{path}?{text}" if text else path
 
 
-@frozen
+@service
 class FederationClient:
     """Speaks to other servers as this one."""
 

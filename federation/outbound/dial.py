@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 from OpenSSL import SSL
 from twisted.internet import error as net
 from twisted.internet.defer import Deferred
@@ -20,13 +20,14 @@ from federation.outbound.connection import PeerConnection
 from federation.outbound.race import Race
 from federation.outbound.tls import BadTlsName, PeerTls, TlsClient
 from federation.outbound.transport import Unreachable
+from federation.service import service
 
 STAGGER_S = 0.3
 MOST_TRIED = 8
 """IP addresses of one host that are tried."""
 
 
-@frozen
+@service
 class Dialer:
     """Makes connections that are ready for a request: open, encrypted, and to whom they should be."""
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
-
 from federation.outbound.client import FederationClient
 from federation.outbound.transport import BadAnswer, Response, Sink
 from federation.outbound.web import REDIRECTS, Web, WebRequest
+from federation.service import service
 
 TIMEOUT_S = 300.0
 """For the whole of a file."""
 
 
-@frozen
+@service
 class Downloads:
     """Fetches from peers, and from wherever they have put their files."""
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
-
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.patience import Patience
 from federation.room.identifiers import UserId, server_of
+from federation.service import service
 from federation.wire.keys import ClaimedKeys, QueriedKeys, UserDevices
 
 V1 = "/_matrix/federation/v1"
@@ -20,7 +19,7 @@ MAX_DEVICES_BYTES = 4 * 1024 * 1024
 MAX_KEYS_BYTES = 16 * 1024 * 1024
 
 
-@frozen
+@service
 class KeyRequests:
     """Asks."""
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
 from twisted.names import dns
 from twisted.names.client import Resolver
 from twisted.names.error import DNSNameError
 
 from federation.discovery.address import is_ip_literal
 from federation.discovery.ports import DiscoveryFailed, SrvAnswer, SrvRecord
+from federation.service import service
 from federation.threads import Workers
 
 PATIENCE_S = (2, 4)
@@ -27,7 +27,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 DNS_PORT = 53
 
 
-@frozen
+@service
 class SystemAddresses:
     """IP addresses of host names."""
 

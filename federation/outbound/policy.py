@@ -5,12 +5,11 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
 from federation.outbound.transport import BadAnswer
 from federation.room.policy import KEY_ID
+from federation.service import service
 
 PATH = "/_matrix/policy/v1/sign"
 TIMEOUT_S = 10.0
@@ -20,7 +19,7 @@ MOST_WAITING = 500
 """Questions that may wait for one policy server: it may be that of many rooms."""
 
 
-@frozen
+@service
 class PolicyQueries:
     """Asks policy servers."""
 

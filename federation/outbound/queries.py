@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.patience import Patience
 from federation.room.identifiers import RoomAlias, UserId, server_of
+from federation.service import service
 from federation.wire.queries import DirectoryAnswer, RoomsAnswer, RoomsAsk
 from federation.wire.spaces import HierarchyAnswer
 
@@ -29,7 +28,7 @@ MAX_ALIAS_BYTES = 64 * 1024
 MAX_ROOMS_BYTES = 4 * 1024 * 1024
 
 
-@frozen
+@service
 class Queries:
     """Asks other servers."""
 

@@ -6,12 +6,12 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sen
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 from twisted.logger import Logger
 
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.parcels import Parcel
 from federation.room.canonical import canonical_json
+from federation.service import service
 
 MAX_ANSWER_BYTES = 256 * 1024
 """A verdict on each of 50 events is far smaller."""
@@ -27,7 +27,7 @@ class _Answer(msgspec.Struct):
     pdus: dict[str, _Result] = {}
 
 
-@frozen
+@service
 class Transactions:
     """A `federation.outbound.parcels.Courier`."""
 

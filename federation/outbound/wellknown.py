@@ -5,11 +5,10 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#getwell-knownmatrixserver
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from federation.discovery.ports import DiscoveryFailed, Page
 from federation.outbound.transport import PeerError
 from federation.outbound.web import Web, WebRequest
+from federation.service import service
 
 PATH = "/.well-known/matrix/server"
 MAX_BYTES = 50 * 1024
@@ -20,7 +19,7 @@ HEADERS = {"Accept": "application/json", "Connection": "close"}
 """No connection is kept: hosts are asked once a day."""
 
 
-@frozen
+@service
 class HttpsWellKnown:
     """Implements `WellKnownFetcher`."""
 

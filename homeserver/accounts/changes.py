@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from attrs import frozen
 
+from federation.service import service
 from homeserver.accounts.interactive import PASSWORD, InteractiveAuth
 from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.ports import Listeners
@@ -19,7 +19,7 @@ from storage.database import Database
 log = structlog.get_logger("homeserver.accounts")
 
 
-@frozen
+@service
 class AccountChanges:
     """Changes an account for its owner."""
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, UserId, localpart_of, parse_user_id, server_of
+from federation.service import service
 from homeserver.accounts.passwords import Passwords
 from homeserver.errors import BadJson, Forbidden, MatrixError, MissingParam
 from homeserver.http.limits import RateLimiter
@@ -53,7 +53,7 @@ def parse_attempt(auth: Mapping[str, Any]) -> PasswordAttempt:
         raise BadJson(f"'auth': {error}") from None
 
 
-@frozen
+@service
 class Credentials:
     """Judges names and passwords of this server's accounts."""
 

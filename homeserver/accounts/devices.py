@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.accounts.last_seen import LastSeen
 from homeserver.accounts.ports import DeviceBook, DeviceChanges
 from homeserver.accounts.sessions import MAX_DEVICE_NAME
@@ -18,7 +17,7 @@ from storage.database import Database
 from storage.sessions import Device
 
 
-@frozen
+@service
 class Devices:
     """Lists and names devices. Ending them is a matter of `AccountChanges`."""
 

@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
+from federation.service import service
 from homeserver.accounts.credentials import Credentials, parse_attempt
 from homeserver.clock import Clock
 from homeserver.errors import BadJson, Forbidden, MatrixError
@@ -176,7 +177,7 @@ class WrongPerson(Forbidden):
     """The proof is for somebody else: not a matter of trying again."""
 
 
-@frozen
+@service
 class DummyStage:
     """Passed by anybody. Spec: https://spec.matrix.org/v1.19/client-server-api/#dummy-auth"""
 
@@ -186,7 +187,7 @@ class DummyStage:
         return ""
 
 
-@frozen
+@service
 class PasswordStage:
     """Passed by the asking user's own password. Nobody else's is even looked at: this is no place to try them.
 

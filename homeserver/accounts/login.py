@@ -5,14 +5,13 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#login
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.accounts.credentials import Credentials
 from homeserver.accounts.sessions import Opened, Sessions
 from homeserver.http.limits import RateLimiter
 
 
-@frozen
+@service
 class Login:
     """Lets people in."""
 

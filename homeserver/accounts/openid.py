@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import secrets
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import UnknownToken
 from homeserver.http.authenticate import MAX_TOKEN, hash_token
@@ -22,7 +21,7 @@ from storage.database import Database
 LIFETIME_S = 3600
 
 
-@frozen
+@service
 class OpenIdTokens:
     """Makes them, and tells whose they are."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.accounts.interactive import Attempt
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError
@@ -21,7 +20,7 @@ REGISTRATION_TOKEN = "m.login.registration_token"
 MAX_TOKEN = 64
 
 
-@frozen
+@service
 class RegistrationTokens:
     """Knows which tokens are good. Those of the settings are good any number of times."""
 
@@ -41,7 +40,7 @@ class RegistrationTokens:
         return await self._database.run(stored.is_valid, token, self._clock.now_ms())
 
 
-@frozen
+@service
 class RegistrationTokenStage:
     """Passed with a good token, which is what it gives. Guessing is slowed down per address."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.interfaces import IReactorFromThreads
 
 from config import Settings
+from federation.service import service
 from homeserver.accounts.changes import AccountChanges
 from homeserver.accounts.credentials import Credentials
 from homeserver.accounts.devices import Devices
@@ -28,7 +28,7 @@ from homeserver.tasks import Tasks
 from storage.database import Database
 
 
-@frozen(eq=False)
+@service
 class Accounts:
     """The parts that others use, and the listeners to which they may add themselves."""
 

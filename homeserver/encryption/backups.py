@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id
+from federation.service import service
 from homeserver.encryption.shapes import MAX_NAME_BYTES, is_name
 from homeserver.errors import InvalidParam, MatrixError, NotFound
 from storage import key_backups as rows
@@ -47,7 +47,7 @@ class WrongVersion(MatrixError):
         super().__init__(403, "M_WRONG_ROOM_KEYS_VERSION", "This is not the backup in use", more)
 
 
-@frozen
+@service
 class KeyBackups:
     """Keeps everybody's."""
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from config import Settings
 from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.encryption.backups import KeyBackups
 from homeserver.encryption.claims import KeyClaims
@@ -52,7 +52,7 @@ class DeviceParts(msgspec.Struct, frozen=True, eq=False):
     lists: DeviceLists
 
 
-@frozen(eq=False)
+@service
 class Encryption:
     """Made by `build_encryption`."""
 

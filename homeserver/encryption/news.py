@@ -13,8 +13,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.encryption.log import ChangeLog
 from homeserver.encryption.whereabouts import Whereabouts
 from homeserver.rooms.live import LiveRoom
@@ -40,7 +40,7 @@ class _Recent(msgspec.Struct):
         return bool(self.changed or self.signed or self.came or self.went)
 
 
-@frozen
+@service
 class DeviceNews:
     """Tells readers."""
 

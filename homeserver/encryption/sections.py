@@ -10,8 +10,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
 from __future__ import annotations
 
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.encryption.letters import Letterbox
 from homeserver.encryption.news import NO_NEWS, DeviceNews
 from homeserver.encryption.states import DeviceStates
@@ -21,7 +21,7 @@ from homeserver.streams.tokens import StreamToken
 from homeserver.sync.ports import Contribution
 
 
-@frozen
+@service
 class EncryptionSections:
     """A `homeserver.sync.ports.Contributor`."""
 

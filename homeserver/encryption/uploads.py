@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.encryption.lists import DeviceChanges, DeviceLists
 from homeserver.encryption.shapes import check_device_keys, check_public_keys
@@ -28,7 +29,7 @@ MOST_FALLBACK = 10
 """One for each algorithm."""
 
 
-@frozen
+@service
 class Upload:
     """What a device brings, checked."""
 

@@ -5,9 +5,8 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from federation.room.event import Event
+from federation.service import service
 from homeserver.errors import InvalidParam, NotFound
 from homeserver.rooms.events import EventCache
 from storage import events as event_rows
@@ -21,7 +20,7 @@ MAX_HOPS = 3
 """How many relations are followed from an event to one that is itself in a thread."""
 
 
-@frozen
+@service
 class Threads:
     """Finds the thread of an event by its relations."""
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from config import Settings
 from federation.discovery.ladder import Ladder
@@ -35,6 +35,7 @@ from federation.outbound.transport import Transport
 from federation.outbound.web_client import WebClient
 from federation.outbound.wellknown import HttpsWellKnown
 from federation.room.signing import SigningKey
+from federation.service import service
 from federation.threads import Hire, Workers
 from homeserver.about import USER_AGENT
 from homeserver.clock import Clock
@@ -45,7 +46,7 @@ from storage.database import Database
 LOOKUP_THREADS = 8
 
 
-@frozen(eq=False)
+@service
 class Federation:
     """This server among others. Made by `build_federation`."""
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from attrs import frozen
-
 from federation.keys.ports import KeptResponse, KeyName, OwnKey
 from federation.keys.response import KeyResponse, ServerKey
+from federation.service import service
 from storage import server_keys
 from storage.database import Database
 
 
-@frozen
+@service
 class KeyTable:
     """Implements `federation.keys.ports.KeyStore`."""
 

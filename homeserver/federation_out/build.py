@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from random import Random
 
-from attrs import frozen
-
 from config import Settings
 from federation.outbound.client import FederationClient
 from federation.outbound.parcels import Courier
 from federation.outbound.sender import Sender
 from federation.outbound.transactions import Transactions
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.encryption.build import Encryption
 from homeserver.ephemeral.presence import PresenceBoard
@@ -32,7 +31,7 @@ from homeserver.tasks import Tasks
 from storage.database import Database
 
 
-@frozen(eq=False)
+@service
 class Sending:
     """Everything that goes out by itself."""
 

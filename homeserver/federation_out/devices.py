@@ -17,12 +17,13 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.encryption.lists import DeviceLists, edu_json
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.registry import Rooms
@@ -50,7 +51,7 @@ class _Change(msgspec.Struct, frozen=True):
     """Rooms whose servers know already."""
 
 
-@frozen(eq=False)
+@service
 class DeviceNewsOut:
     """A `homeserver.encryption.lists.ListListener`, and an observer of the door."""
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import frozen
-
 from federation.outbound.parcels import LETTERS, MAX_PDUS, Changes, Newest, Owed, Pause, Recovered
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.encryption.lists import DeviceLists, edu_json
 from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
@@ -34,7 +33,7 @@ MOST_PEOPLE = 20
 MOST_LETTER_BYTES = 2 * 1024 * 1024
 
 
-@frozen
+@service
 class OutboundLedger:
     """A `federation.outbound.parcels.Ledger`."""
 

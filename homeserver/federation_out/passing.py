@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from federation.room.identifiers import server_of
+from federation.service import service
 from federation.wire.edus import BUSY_WORDS, STATUS
 from homeserver.ephemeral.receipts import READ
 from homeserver.rooms.live import LiveRoom
@@ -46,7 +47,7 @@ class Post(Protocol):
     ) -> None: ...
 
 
-@frozen
+@service
 class PassingThings:
     """Listens to the boards of `homeserver.ephemeral`."""
 

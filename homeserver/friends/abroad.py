@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from attrs import frozen
 
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.transport import PeerError
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.service import service
 from homeserver.errors import Forbidden, InvalidParam
 from homeserver.friends.direct import DirectRooms
 from homeserver.friends.halves import State
@@ -30,7 +30,7 @@ TIMEOUT_S = 30.0
 log = structlog.get_logger("homeserver.friends")
 
 
-@frozen
+@service
 class FriendsServers:
     """The port `homeserver.friends.ports.OtherServers`, filled."""
 
@@ -50,7 +50,7 @@ class FriendsServers:
             log.info("a friend's server was not told", peer=server, why=error.why)
 
 
-@frozen
+@service
 class FriendsHeard:
     """Takes what other servers say of their people."""
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from federation.outbound.client import FederationClient
+from federation.service import service
 from homeserver.friends.abroad import FriendsHeard, FriendsServers
 from homeserver.friends.direct import DirectRooms, NoGlances
 from homeserver.friends.friendships import Friendships
@@ -37,7 +37,7 @@ from homeserver.userdata.invite_filter import InviteFilter
 from storage.database import Database
 
 
-@frozen(eq=False)
+@service
 class Friends:
     """Made by `build_friends`."""
 
@@ -65,7 +65,7 @@ class Friends:
         return {type(part): part for part in (self.friendships, self.direct, self.mutes, self.removal, self.heard)}
 
 
-@frozen
+@service
 class InvitationGlances:
     """What invitations from other servers show of their rooms."""
 

@@ -15,10 +15,11 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.identifiers import server_of
 from federation.room.versions import ROOM_VERSIONS
+from federation.service import service
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.friends.halves import FRIEND, REQUEST, Half, State, settled
 from homeserver.friends.listing import DirectList
@@ -56,7 +57,7 @@ class NoGlances:
         return {}
 
 
-@frozen
+@service
 class DirectRooms:
     """See the module's docstring. One per process."""
 

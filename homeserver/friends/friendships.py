@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.errors import NotFound
 from homeserver.friends.direct import DirectRooms
 from homeserver.friends.notices import News
@@ -21,7 +20,7 @@ from storage.friends import FRIENDS, INCOMING, OUTGOING, Listed
 NO_REQUEST = "There is no such friend request"
 
 
-@frozen
+@service
 class Friendships:
     """Acts for people of this server. Each call answers when it is durable; all raise MatrixError."""
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.userdata.account_data import GLOBAL, AccountData
 from homeserver.userdata.heirlooms import DIRECT
 
 
-@frozen
+@service
 class DirectList:
     """Changes people's lists; what clients put there besides is left as it is."""
 

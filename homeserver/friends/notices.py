@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.streams.hub import Hub
 from homeserver.streams.positions import take_position
 from storage import friend_news as rows
@@ -37,7 +37,7 @@ class FriendNotice(msgspec.Struct, frozen=True):
         hub.mark_news(self.news.user_id, self.news.position)
 
 
-@frozen
+@service
 class News:
     """Tells of them."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.friends.halves import FRIEND, REQUEST, Half, read_state, relation_of
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -55,7 +55,7 @@ class Reading(msgspec.Struct, frozen=True):
         return order, 0 if self.room is None else self.room.create.origin_server_ts, self.room_id
 
 
-@frozen
+@service
 class Pairs:
     """Reads them."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.friends.halves import FRIEND, State
 from homeserver.friends.ports import OtherServers, StandAlone
@@ -16,7 +17,7 @@ from storage.database import Database
 from storage.friends import Word
 
 
-@frozen
+@service
 class Words:
     """See the module's docstring."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from config.gateway import Gateway as Settings
+from federation.service import service
 from homeserver.delayed.clockwork import Clockwork
 from homeserver.gateway.calls import Calls
 from homeserver.gateway.connection import Services
@@ -28,7 +27,7 @@ from homeserver.sync.engine import Sync
 from homeserver.tasks import Tasks
 
 
-@frozen(eq=False)
+@service
 class Gateway:
     """Made by `build_gateway`; answers once `open` was called."""
 

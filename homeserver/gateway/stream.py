@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.gateway.frames import Frames
 from homeserver.gateway.teller import Teller
 from homeserver.http.route import Requester
@@ -81,7 +81,7 @@ class News(msgspec.Struct, gc=False):
     """Where the client is when it has all of them."""
 
 
-@frozen
+@service
 class Stream:
     """See the module's docstring."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
+from federation.service import service
 from homeserver.gateway.families.channels import of_channels
 from homeserver.gateway.families.guilds import of_guilds
 from homeserver.gateway.families.happening import Happening, Told
@@ -32,7 +33,7 @@ Family = Callable[[Happening], Sequence[Told]]
 FAMILIES: Sequence[Family] = (of_messages, of_rooms, of_guilds, of_channels, of_voice)
 
 
-@frozen
+@service
 class Teller:
     """See the module's docstring."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.gateway.calls import ROOMS, Caller, Calls, Http, Text, at, convert
 from homeserver.gateway.voice.booth import Roll
@@ -28,7 +28,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     room_id: Text
 
 
-@frozen
+@service
 class Views:
     """Its methods are calls."""
 

@@ -11,10 +11,11 @@ sooner than this one; levels themselves do not have that, as they come with the 
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.room.event import Event
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
@@ -29,7 +30,7 @@ LENIENCE_MS = 500
 """Clocks and lines are not exact: so much sooner is soon enough."""
 
 
-@frozen
+@service
 class Arrivals:
     """A `homeserver.rooms.receive.ports.Opinion`, and what the policy server is asked."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.errors import Forbidden, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
@@ -28,7 +28,7 @@ from homeserver.rooms.membership import AUTHORISER, INSIDE, MEMBER, Elsewhere, M
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 
 
-@frozen
+@service
 class Attendance:
     """Moves people in and out of the guilds of this server's steward."""
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.errors import NotFound
 from homeserver.guilds.model import OWN_TYPES, Guild, guild_of
 from homeserver.guilds.steward import is_guild_room
@@ -37,7 +38,7 @@ class _Seen(msgspec.Struct, frozen=True, gc=False):
     guild: Guild
 
 
-@frozen
+@service
 class GuildBook:
     """Hands out guilds."""
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from federation.outbound.client import FederationClient
 from federation.outbound.patience import Patience
+from federation.service import service
 from homeserver.guilds.abroad.actions import Actions
 from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.abroad.reporting import Reporting
@@ -48,7 +47,7 @@ from storage import guilds as rows
 from storage.database import Database
 
 
-@frozen(eq=False)
+@service
 class Guilds:
     """Made by `build_guilds`."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import Deferred
 
+from federation.service import service
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
 from homeserver.rooms.membership import INSIDE, MEMBER
@@ -25,7 +26,7 @@ AT_ONCE = 200
 """People who are put out in one commit."""
 
 
-@frozen
+@service
 class Closer:
     """See the module's docstring."""
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from attrs import frozen
 from twisted.internet.defer import DeferredList
 from twisted.python.failure import Failure
 
 from federation.room.versions import ROOM_VERSIONS
+from federation.service import service
 from homeserver.errors import InvalidParam, Unavailable
 from homeserver.guilds.editor import row_of
 from homeserver.guilds.model import (
@@ -60,7 +60,7 @@ def new_id() -> str:
     return secrets.token_urlsafe(9)
 
 
-@frozen
+@service
 class GuildMaker:
     """Makes them, in the steward's name."""
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.attendance import Attendance
@@ -30,7 +29,7 @@ from storage import guilds as rows
 from storage.database import Database
 
 
-@frozen
+@service
 class GuildDoors:
     """A `Warden`, a `Grant` for channels that not everybody may view, and an observer of guilds' rooms."""
 

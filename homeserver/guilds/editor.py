@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from federation.room.canonical import canonical_json
+from federation.service import service
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import GUILD_TYPE, MEMBER_TYPE, Channel, Guild
@@ -167,7 +168,7 @@ class Edit:
         return True
 
 
-@frozen
+@service
 class Editor:
     """Makes edits to the guilds of this server's steward."""
 

@@ -12,9 +12,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from attrs import frozen
-
 from federation.room.relations import ENCRYPTED
+from federation.service import service
 from homeserver.errors import Forbidden, MatrixError
 from homeserver.guilds.steward import guild_id_of
 from homeserver.http.limits import RateLimiter
@@ -31,7 +30,7 @@ LEFT_OUT: Final = frozenset(["m.relates_to", "m.new_content", "m.mentions", FORW
 """Of a content: what has a meaning only where it was said."""
 
 
-@frozen
+@service
 class Forwarder:
     """Copies messages into other rooms."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
 from storage.database import Database
 from storage.memberships import rooms_of
 
 
-@frozen
+@service
 class Heirs:
     """Listens to accounts (`homeserver.accounts.ports`), before their memberships end."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.guilds.attendance import Attendance
@@ -21,7 +20,7 @@ MOST_INVITES: Final = 500
 NO_INVITE: Final = "There is no such invitation, or it is over"
 
 
-@frozen
+@service
 class Invites:
     """Makes, shows and redeems them."""
 

@@ -4,9 +4,8 @@ roles exactly, too. It signs what the guild's rules allow (`homeserver.rooms.pol
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from federation.room.event import Event
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.guilds.arrivals import Arrivals
 from homeserver.guilds.book import GuildBook
@@ -17,7 +16,7 @@ from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
 
 
-@frozen
+@service
 class Policing:
     """A `homeserver.rooms.policy.desk.Rule` for the rooms of this server's guilds."""
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.auth import PowerLevels
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
@@ -23,7 +22,7 @@ from homeserver.rooms.live import POWER_LEVELS, LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 
 
-@frozen
+@service
 class RoomRights:
     """Judges."""
 

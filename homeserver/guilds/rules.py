@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, LimitExceeded
 from homeserver.guilds.book import GuildBook
@@ -41,7 +42,7 @@ ROLE_MENTIONS: Final = "chat.guildhall.roles"
 ABOUT_ROOM: Final = frozenset(["m.room.name", "m.room.topic", "m.room.avatar"])
 
 
-@frozen
+@service
 class GuildRules:
     """A `SendRule` for guilds and channels, wherever their steward lives."""
 

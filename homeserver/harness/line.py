@@ -36,6 +36,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from config import Tls
+from federation.service import service
 from homeserver.harness.faults import Fault, Kind, NewLine, Passage, Passages
 from homeserver.http.tls import make_tls
 from homeserver.tasks import Tasks
@@ -93,7 +94,7 @@ class Board:
         return None
 
 
-@frozen(eq=False)
+@service
 class Line(Resource):
     """Where one server is found by the others."""
 

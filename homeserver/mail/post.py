@@ -13,10 +13,10 @@ from email.utils import parseaddr
 from io import BytesIO
 from typing import Any, Protocol
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from config.email import Email
+from federation.service import service
 
 TIMEOUT_S = 30
 
@@ -36,7 +36,7 @@ class Post(Protocol):
         """To the one address in its `To`. The mail server has it when this answers. Raises Refused or NotNow."""
 
 
-@frozen
+@service
 class SmtpPost:
     """Each letter has a connection of its own: they are few."""
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from config import Settings
 from federation.outbound.client import FederationClient
 from federation.outbound.downloads import Downloads as FromPeers
 from federation.outbound.patience import Patience
 from federation.outbound.web import Web
+from federation.service import service
 from federation.threads import Hire
 from homeserver.clock import Clock
 from homeserver.media.arrivals import Arrivals
@@ -39,7 +38,7 @@ from storage.database import Database
 FILE_THREADS = 4
 
 
-@frozen(eq=False)
+@service
 class Media:
     """The content repository of this server. Made by `build_media`."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from federation.service import service
 from federation.wire.multipart import after_file, before_file
 from homeserver.errors import NotFound
 from homeserver.http.bodies import Source
@@ -88,7 +89,7 @@ def boundary_for(stored: Stored) -> str:
     return f"guildhall-{stored.etag.strip(chr(34))}"
 
 
-@frozen
+@service
 class PeerDownloads:
     """Gives files of this server to others."""
 

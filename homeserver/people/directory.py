@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.service import service
 from homeserver.people.words import fold, matches, words_for, words_in
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.events import EventCache
@@ -38,7 +37,7 @@ AT_ONCE = 100
 WORLD_READABLE = ("history_visibility", "world_readable")
 
 
-@frozen
+@service
 class PeopleDirectory:
     """Keeps it and searches it. Listens to accounts and profiles, and to the one door."""
 

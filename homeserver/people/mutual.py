@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.identifiers import InvalidIdentifier, parse_user_id
+from federation.service import service
 from homeserver.errors import InvalidParam
 from storage import people as rows
 from storage.database import Database
@@ -17,7 +16,7 @@ from storage.database import Database
 AT_ONCE = 100
 
 
-@frozen
+@service
 class MutualRooms:
     """Finds them."""
 

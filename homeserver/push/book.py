@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.push.rules import TYPE, Rules, complete, inherit
 from homeserver.userdata.account_data import GLOBAL, AccountData
 
 
-@frozen
+@service
 class RuleBook:
     """Reads and changes rules."""
 

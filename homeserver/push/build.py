@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from attrs import frozen
 
 from config import Settings
 from federation.outbound.web import Web
+from federation.service import service
 from homeserver.about import About
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
@@ -44,7 +44,7 @@ from storage.database import Database
 log = structlog.get_logger("homeserver.push")
 
 
-@frozen
+@service
 class Push:
     """The services of `homeserver.push`."""
 

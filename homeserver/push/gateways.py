@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import orjson
-from attrs import frozen
 
 from federation.outbound.web import Web
+from federation.service import service
 from homeserver.push.ports import Again, Gone, Json, Outcome, Said, Vain
 from homeserver.push.posting import post
 from storage.pushers import Pusher
 
 
-@frozen
+@service
 class Gateways:
     """A carrier (`homeserver.push.ports.Carrier`)."""
 

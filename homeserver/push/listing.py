@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.ephemeral.threads import MAIN
 from homeserver.push.ledger import Ledger, floor
 from homeserver.push.people import People
@@ -43,7 +43,7 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     """None: there is no more."""
 
 
-@frozen
+@service
 class Notifications:
     """Reads the list."""
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
-from attrs import frozen
 
 from config.email import Email
+from federation.service import service
 from homeserver.push.listing import Notifications, Told
 from homeserver.push.naming import Names, Naming
 from storage import mail as rows
@@ -53,7 +53,7 @@ class Missed(msgspec.Struct, frozen=True):
     """In so long there may be more to tell."""
 
 
-@frozen
+@service
 class Misses:
     """Finds out."""
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CANONICAL_ALIAS, NAME
 from homeserver.rooms.registry import Rooms
@@ -29,7 +29,7 @@ class Names(msgspec.Struct, frozen=True, gc=False):
     """Whether what is said in the room is the business of those who are in it."""
 
 
-@frozen
+@service
 class Naming:
     """Looks for names, in rooms of this server and in what came with invitations to others."""
 

@@ -10,9 +10,9 @@ import base64
 import hashlib
 
 import orjson
-from attrs import frozen
 
 from federation.outbound.web import Web, parse_url
+from federation.service import service
 from homeserver.push.kinds import read_base64, url_of
 from homeserver.push.ports import Again, Gone, Json, Outcome, Said, Vain
 from homeserver.push.posting import post
@@ -32,7 +32,7 @@ DISPENSABLE = ("content", "room_alias", "default_payload", "room_name", "sender_
 """What is left out, in this order, of what is too long."""
 
 
-@frozen
+@service
 class WebPush:
     """A carrier (`homeserver.push.ports.Carrier`)."""
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import frozen
-
 from federation.outbound.queries import Queries
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.identifiers import (
@@ -19,12 +17,13 @@ from federation.room.identifiers import (
     parse_server_name,
     server_of,
 )
+from federation.service import service
 from federation.wire.queries import DirectoryAnswer
 from homeserver.queries.errors import as_matrix_error, is_not_there
 from homeserver.rooms.aliases import MOST_SERVERS, ResolvedAlias
 
 
-@frozen
+@service
 class AskedAliases:
     """Implements `homeserver.rooms.aliases.RemoteAliases`."""
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from federation.outbound.queries import Queries
 from federation.outbound.transport import PeerError
 from federation.room.identifiers import InvalidIdentifier, parse_room_id
+from federation.service import service
 from federation.wire.queries import ListedRoom, RoomsAsk, RoomsFilter
 from homeserver.queries.errors import as_matrix_error
 from homeserver.rooms.directory import DEFAULT_LIMIT, MOST_ROOMS, ListAsk, Listing
 
 
-@frozen
+@service
 class AskedDirectory:
     """Implements `homeserver.rooms.directory.RemoteDirectory`."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from config import Settings
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.records.activity import Activity
 from homeserver.records.deliveries import Deliveries
@@ -16,7 +15,7 @@ from homeserver.rooms.history import History
 from storage.database import Database
 
 
-@frozen
+@service
 class Records:
     """The services of `homeserver.records`."""
 

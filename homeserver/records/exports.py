@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import orjson
-from attrs import define, field, frozen
+from attrs import define, field
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.http.bodies import PIECE
 from homeserver.records.formats import About, Format
@@ -38,7 +39,7 @@ class Period(msgspec.Struct, frozen=True):
         return self.start_ts <= ts <= self.end_ts
 
 
-@frozen
+@service
 class Exports:
     """Makes them."""
 

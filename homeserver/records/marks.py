@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 
 from federation.room.event import Event
 from federation.room.relations import THREAD, relation_of
+from federation.service import service
 from homeserver.records.deliveries import Deliveries
 from homeserver.rooms.history import History
 from storage import deliveries as rows
@@ -30,7 +30,7 @@ class Marks(msgspec.Struct, frozen=True):
     """Anybody who says so in public."""
 
 
-@frozen
+@service
 class MessageMarks:
     """Finds them."""
 

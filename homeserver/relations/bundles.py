@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.relations.summaries import Parents, Summaries
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.related import Summary, Thread
@@ -31,7 +31,7 @@ class Bundled(msgspec.Struct, frozen=True):
 NOTHING = Bundled()
 
 
-@frozen
+@service
 class Bundles:
     """Makes them."""
 

@@ -6,9 +6,9 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#relationships-api
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 
 from federation.room.relations import REPLACE, is_edit_of
+from federation.service import service
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.history import History, One
 from homeserver.rooms.live import LiveRoom
@@ -53,7 +53,7 @@ class RelationsPage(msgspec.Struct, gc=False):
     """What state events among them took the place of, by nid."""
 
 
-@frozen
+@service
 class Relations:
     """Reads what hangs on events."""
 

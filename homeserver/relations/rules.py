@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.room.relations import ANNOTATION, THREAD, Relation, may_have_thread, relation_in
+from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.rooms.compose import Template
 from homeserver.rooms.live import LiveRoom
@@ -28,7 +29,7 @@ _Annotation = tuple[int, Relation, str, str]
 """Room, what is said of what, by whom, by which type of event."""
 
 
-@frozen
+@service
 class RelationRules:
     """Holds messages against the rules before they are sent."""
 

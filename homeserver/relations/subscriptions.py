@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.room.relations import THREAD, may_have_thread, relation_of
+from federation.service import service
 from homeserver.errors import InvalidParam, MatrixError, NotFound
 from homeserver.push.book import RuleBook
 from homeserver.push.followers import Followers
@@ -71,7 +71,7 @@ class SubscriptionChanged(msgspec.Struct, eq=False):
             hub.mark_threads(one.user_id, self.position)
 
 
-@frozen
+@service
 class Subscriptions:
     """Reads and writes them; a listener of accounts."""
 

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from attrs import frozen
 
 from federation.room.relations import THREAD, is_edit_of, may_have_thread
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.related import Summary, Thread
 from homeserver.rooms.tracing import Viewer
@@ -28,7 +29,7 @@ Parents = Sequence[tuple[LiveRoom, Sequence[StoredEvent]]]
 """Events that are shown, by room."""
 
 
-@frozen
+@service
 class Summaries:
     """Knows what hangs on events."""
 

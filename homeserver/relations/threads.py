@@ -6,10 +6,10 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#querying-threads-in-a-roo
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
 
 from federation.room.redaction import redact_event
 from federation.room.relations import may_have_thread
+from federation.service import service
 from homeserver.relations.bundles import Bundles
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.live import LiveRoom
@@ -48,7 +48,7 @@ class ThreadsPage(msgspec.Struct, gc=False):
     """For `ThreadsAsk.before`; None where nothing follows."""
 
 
-@frozen
+@service
 class ThreadList:
     """Lists threads."""
 

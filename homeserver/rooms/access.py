@@ -13,8 +13,9 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#room-previews
 from __future__ import annotations
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.live import LiveRoom
@@ -41,7 +42,7 @@ class Access(msgspec.Struct, frozen=True):
         return self.room.membership_of(self.user_id) == "join"
 
 
-@frozen
+@service
 class RoomAccess:
     """Decides who may look into a room."""
 

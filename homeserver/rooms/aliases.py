@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_room_id, server_of
+from federation.service import service
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Door
@@ -53,7 +53,7 @@ class NoRemoteAliases:
         return None
 
 
-@frozen
+@service
 class Aliases:
     """See the module's docstring."""
 

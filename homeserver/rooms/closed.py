@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 
 
@@ -15,7 +16,7 @@ class Lock(Protocol):
     async def __call__(self, room: LiveRoom, user_id: str) -> bool: ...
 
 
-@frozen
+@service
 class ClosedRooms:
     """Asked about whoever is not in a room."""
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from config import Settings
 from federation.room.identifiers import InvalidIdentifier, parse_room_alias, parse_user_id, server_of
 from federation.room.versions import RoomVersion, get_room_version
+from federation.service import service
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, Unavailable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Malformed, Template
@@ -89,7 +90,7 @@ class CreateRoom(msgspec.Struct, frozen=True):
     power_level_content_override: dict[str, Any] = {}
 
 
-@frozen
+@service
 class RoomMaker:
     """Makes rooms for local users."""
 

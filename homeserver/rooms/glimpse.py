@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.room.event import Event
 from federation.room.format import BadEvent
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from federation.room.parse import parse_pdu
 from federation.room.versions import RoomVersion
+from federation.service import service
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.gather import Gatherer
@@ -44,7 +44,7 @@ class StrippedEvent(msgspec.Struct, frozen=True):
     content: dict[str, object]
 
 
-@frozen
+@service
 class Glimpses:
     """Shows rooms of this server to outsiders."""
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.event import StateKey
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
+from federation.service import service
 from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
@@ -80,7 +81,7 @@ class Context(msgspec.Struct, gc=False):
     """The state at the last event, as much of it as the filter wants."""
 
 
-@frozen
+@service
 class History:
     """Reads the past of rooms for clients."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from attrs import field, frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id, server_of
+from federation.service import service
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
@@ -167,7 +168,7 @@ def check_member(user_id: str, content: Mapping[str, Any]) -> None:
         _user(user_id)
 
 
-@frozen
+@service
 class Memberships:
     """What local users do about memberships. Each call answers when it is durable."""
 

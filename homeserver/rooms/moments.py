@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from federation.wire.rooms import TimedEvent
 from homeserver.errors import NotFound
 from homeserver.rooms.access import RoomAccess
@@ -28,7 +29,7 @@ FURTHEST = 1 << 53
 """Times beyond are as good as that one: no event can claim to be of them."""
 
 
-@frozen
+@service
 class Moments:
     """Finds events by time, for people."""
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from attrs import frozen
-
 from federation.room.auth import room_creators
+from federation.service import service
 from homeserver.errors import Forbidden, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Along, Door
@@ -29,7 +28,7 @@ AT_ONCE = 200
 """People who are put out in one commit."""
 
 
-@frozen
+@service
 class Removal:
     """See the module's docstring."""
 

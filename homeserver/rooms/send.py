@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.canonical import BadJson as NotCanonical
 from federation.room.canonical import canonical_json
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.redaction import redact_event
 from federation.room.sticky import STICKY
+from federation.service import service
 from homeserver.errors import BadJson, Forbidden, MissingParam, NotFound
 from homeserver.http.route import Requester
 from homeserver.rooms.accept import Along, Door
@@ -61,7 +62,7 @@ class MessageRules(Protocol):
         """Call `send`, which sends the message, or raise MatrixError. The sender is in the room."""
 
 
-@frozen
+@service
 class Sender:
     """Sends into rooms that the sender is in."""
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from attrs import frozen
 
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.errors import NotFound
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.events import EventCache
@@ -48,7 +48,7 @@ class MemberProfile(msgspec.Struct, frozen=True, gc=False):
     avatar_url: str | None
 
 
-@frozen
+@service
 class StateView:
     """Reads the state of rooms for clients."""
 

@@ -17,13 +17,13 @@ from functools import partial
 from typing import Any
 
 import structlog
-from attrs import frozen
 
 from federation.room.auth import PowerLevels
 from federation.room.auth.power_levels import SETTINGS
 from federation.room.identifiers import InvalidIdentifier, parse_user_id
 from federation.room.retention import RETENTION_TYPES
 from federation.room.versions import RoomVersion, get_room_version
+from federation.service import service
 from homeserver.errors import BadJson, Forbidden, MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.access import RoomAccess
@@ -68,7 +68,7 @@ BANS_AT_ONCE = 100
 log = structlog.get_logger("homeserver.rooms")
 
 
-@frozen
+@service
 class Upgrades:
     """Moves rooms."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.auth import PowerLevels
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.errors import Forbidden, MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.live import JOIN_RULES, LiveRoom
@@ -40,7 +41,7 @@ class Grant(Protocol):
     async def __call__(self, rule: Mapping[str, Any], room: LiveRoom, user_id: str) -> bool | None: ...
 
 
-@frozen
+@service
 class Vouching:
     """Finds out whether somebody may join a restricted room, and who vouches."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from federation.service import service
 from homeserver.rooms.history import History
 from homeserver.rooms.registry import Rooms
 from homeserver.search.context import Contexts
@@ -14,7 +14,7 @@ from homeserver.tasks import Tasks
 from storage.database import Database
 
 
-@frozen
+@service
 class Searching:
     """The services of `homeserver.search`."""
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.rooms.paging import PageAsk, Walk
 from homeserver.rooms.tracing import Seen, Viewer
 from homeserver.rooms.visibility import Visibility
@@ -48,7 +48,7 @@ class Around(msgspec.Struct, gc=False):
     """`displayname` and `avatar_url` by user, as they were after the last of these events."""
 
 
-@frozen
+@service
 class Contexts:
     """Reads it."""
 

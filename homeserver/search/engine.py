@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from attrs import frozen
 
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.errors import InvalidParam
 from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.events import EventCache
@@ -132,7 +132,7 @@ class Results(msgspec.Struct, frozen=True):
     """Where the next page begins; None where there is none."""
 
 
-@frozen
+@service
 class Search:
     """Searches."""
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.room.acl import ServerAcl
+from federation.service import service
 from homeserver.rooms.summary import RoomSummary, summarise
 from homeserver.spaces.children import Child, children_of
 from storage.database import Database
@@ -50,7 +50,7 @@ class Found(msgspec.Struct, frozen=True):
 UNKNOWN = Found()
 
 
-@frozen
+@service
 class LocalRooms:
     """Looks rooms up, many at a time in one crossing."""
 

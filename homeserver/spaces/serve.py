@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.errors import NotFound
 from homeserver.spaces.local import LocalRooms
 
@@ -16,7 +15,7 @@ MOST_CHILDREN = 500
 """In one answer, which has no pages."""
 
 
-@frozen
+@service
 class SpaceService:
     """Shows the rooms of this server to others."""
 

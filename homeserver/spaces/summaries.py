@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, server_of
+from federation.service import service
 from homeserver.errors import InvalidParam, NotFound
 from homeserver.rooms.aliases import Aliases
 from homeserver.spaces.elsewhere import RemoteSpaces, may_be_shown, summary_of
@@ -19,7 +18,7 @@ from homeserver.spaces.local import UNKNOWN, LocalRooms
 NO_SUCH_ROOM = "There is no such room, or it is none that you may know of"
 
 
-@frozen
+@service
 class Summaries:
     """Finds out about rooms for local users."""
 

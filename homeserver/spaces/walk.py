@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.room.identifiers import InvalidIdentifier, server_of
+from federation.service import service
 from federation.wire.spaces import SummarisedRoom
 from homeserver.errors import Forbidden, InvalidParam
 from homeserver.rooms.registry import NOT_IN_ROOM
@@ -89,7 +90,7 @@ class _Page(msgspec.Struct):
     questions: int = 0
 
 
-@frozen
+@service
 class Hierarchy:
     """Walks down the trees of spaces for local users."""
 

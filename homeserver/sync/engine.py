@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
@@ -50,7 +50,7 @@ class SyncAsk(msgspec.Struct, frozen=True):
     use_state_after: bool
 
 
-@frozen
+@service
 class Sync:
     """Answers `/sync`."""
 

@@ -10,6 +10,7 @@ import orjson
 from attrs import field, frozen
 
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.push.ledger import Ledger, Unread
 from homeserver.relations.bundles import NOTHING, Bundled, Bundles
 from homeserver.rooms.events import EventCache
@@ -155,7 +156,7 @@ class _Part(msgspec.Struct, gc=False):
     """What sticks to the room and is not in the timeline."""
 
 
-@frozen
+@service
 class RoomSections:
     """Makes the JSON of rooms."""
 

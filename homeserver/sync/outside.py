@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.rooms.closed import ClosedRooms
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.glimpse import STRIPPED
@@ -41,7 +41,7 @@ class Outside(msgspec.Struct, frozen=True):
 NOTHING = Outside()
 
 
-@frozen
+@service
 class OutsideSections:
     """Makes the sections of rooms that the reader is not in."""
 

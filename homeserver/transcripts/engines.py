@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from attrs import frozen
 
 from config import Transcription
 from federation.outbound.transport import PeerError
 from federation.outbound.web import BadUrl, Web, WebRequest
+from federation.service import service
 from federation.threads import Workers
 from homeserver.media.workshop.jobs import Failure, Heard, Transcribe, WorkFailed
 from homeserver.media.workshop.pool import Workshop
@@ -52,7 +52,7 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
-@frozen
+@service
 class Offline:
     """PocketSphinx in a process of its own. It knows English."""
 
@@ -86,7 +86,7 @@ class _Answer(msgspec.Struct):
     """In seconds."""
 
 
-@frozen
+@service
 class SpeechServer:
     """`POST /v1/audio/transcriptions` of a server: https://platform.openai.com/docs/api-reference/audio"""
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import orjson
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.registry import Rooms
 from homeserver.tasks import Tasks
@@ -31,7 +32,7 @@ class Heir(Protocol):
         """A local user who was in the one has joined the other, which says that it is its successor."""
 
 
-@frozen
+@service
 class Heirlooms:
     """An observer of the door (`homeserver.rooms.accept.Observer`)."""
 

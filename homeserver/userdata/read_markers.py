@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.threads import MAIN
@@ -67,7 +67,7 @@ class MarksMoved:
             hub.mark_account(self._user_id, self.position)
 
 
-@frozen(eq=False)
+@service
 class ReadMarkers:
     """Writes receipts and fully-read markers."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from attrs import frozen
 
+from federation.service import service
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.userdata.account_data import AccountData
 
@@ -19,7 +19,7 @@ MAX_TAGS = 100
 """On one room: many times what anybody can tell apart."""
 
 
-@frozen
+@service
 class Tags:
     """One person's tags on rooms."""
 

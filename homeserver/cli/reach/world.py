@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -15,6 +14,7 @@ from config import Settings
 from federation.discovery.ports import AddressLookup, DiscoveryFailed, Page, SrvLookup
 from federation.outbound.dial import Dialer
 from federation.outbound.transport import Transport
+from federation.service import service
 from homeserver.cli.findings import Finding, bad, warning
 
 PATIENCE_S = 10.0
@@ -28,7 +28,7 @@ class Web(Protocol):
         """A page over HTTPS, redirects followed. Raises `DiscoveryFailed`."""
 
 
-@frozen
+@service
 class World:
     """Whom to ask, and for whom."""
 

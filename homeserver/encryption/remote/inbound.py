@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.service import service
 from federation.wire.edus import read
 from federation.wire.keys import DeviceListUpdate, DirectToDevice, SigningKeyUpdate
 from homeserver.encryption.letters import Letterbox
@@ -22,7 +21,7 @@ from homeserver.encryption.remote.resync import Resyncs
 from storage.ports import Cursor
 
 
-@frozen
+@service
 class DeviceUpdatesThere:
     """`m.device_list_update`
 
@@ -51,7 +50,7 @@ class DeviceUpdatesThere:
             self.resyncs.want(update.user_id)
 
 
-@frozen
+@service
 class SigningKeysThere:
     """`m.signing_key_update`
 
@@ -69,7 +68,7 @@ class SigningKeysThere:
             await self.lists.write_remote(update.user_id, lambda cursor, position: apply_signing_update(cursor, update))
 
 
-@frozen
+@service
 class LettersThere:
     """`m.direct_to_device`
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import Rooms
 from storage import remote_devices as rows
@@ -23,7 +22,7 @@ MOST_WITNESSES = 50
 """Local members of a room who are asked how long they have been there."""
 
 
-@frozen
+@service
 class KnownLists:
     """Looks."""
 

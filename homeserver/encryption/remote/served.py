@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.service import service
 from homeserver.encryption.claims import Claimed, KeyClaims, Wanted
 from homeserver.encryption.queries import MOST_PEOPLE, Answer, Asked, read_answer
 from homeserver.encryption.rendering import read_public_keys
@@ -22,7 +21,7 @@ from storage.device_keys import MASTER, SELF_SIGNING
 from storage.ports import Cursor
 
 
-@frozen
+@service
 class ServedKeys:
     """Answers."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
+from federation.service import service
 from federation.wire.edus import BUSY_WORDS, read_presence
 from homeserver.ephemeral.inbound.rooms import speaks_for
 from homeserver.ephemeral.person import BUSY
@@ -20,7 +19,7 @@ MAX_STATUS_CHARACTERS = 1000
 """As many as people here may say."""
 
 
-@frozen
+@service
 class PresenceThere:
     """An `EduHandler`."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
+from federation.service import service
 from federation.wire.edus import Typing, read
 from homeserver.ephemeral.inbound.rooms import find_room, speaks_for_member
 from homeserver.ephemeral.typing import TypingBoard
@@ -19,7 +18,7 @@ TIMEOUT_MS = 60_000
 """COMPAT Synapse: it says again every 40 seconds that somebody is still typing."""
 
 
-@frozen
+@service
 class TypingThere:
     """An `EduHandler`."""
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
+from federation.service import service
 from homeserver.gateway.voice.memberships import Memberships
 from homeserver.http.route import Requester
 from homeserver.rooms.live import LiveRoom
@@ -79,7 +80,7 @@ class Booth:
         return iter(list(self._seats.values()))
 
 
-@frozen
+@service
 class Roll:
     """Who is in a room's call, by whatever client, and how they are heard and seen."""
 

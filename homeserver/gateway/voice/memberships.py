@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -45,7 +45,7 @@ def content(device_id: str, now_ms: int) -> dict[str, Any]:
     }
 
 
-@frozen
+@service
 class Memberships:
     """Reads them."""
 

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.guilds.abroad.errands import OWN
@@ -48,7 +48,7 @@ class Action(msgspec.Struct, frozen=True):
     """Its body; or what stands in its query."""
 
 
-@frozen
+@service
 class Actions:
     """Does what other servers' people ask for."""
 

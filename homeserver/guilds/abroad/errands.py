@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.patience import Patience
 from federation.outbound.transport import PeerError, Refused, Unreachable
 from federation.room.identifiers import InvalidIdentifier, parse_server_name, server_of
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import LimitExceeded, MatrixError, NotFound, Unavailable
 from homeserver.guilds.api.fields import API
@@ -55,7 +55,7 @@ def is_passed_on(route: Route) -> bool:
     return route.method != "GET" or route.path in STEWARDS
 
 
-@frozen
+@service
 class Errands:
     """Passes calls on."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import structlog
-from attrs import frozen
 
+from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.guilds.abroad.errands import Errands
 from homeserver.guilds.steward import guild_id_of
@@ -17,7 +17,7 @@ from storage.reports import NewReport
 log = structlog.get_logger("homeserver.guilds")
 
 
-@frozen
+@service
 class Reporting:
     """A listener of `homeserver.reports`."""
 

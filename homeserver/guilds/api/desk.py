@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from attrs import frozen
-
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.errors import NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
@@ -26,7 +25,7 @@ NO_CHANNEL = "There is no such channel in this guild"
 T = TypeVar("T")
 
 
-@frozen
+@service
 class Desk:
     """See the module's docstring."""
 

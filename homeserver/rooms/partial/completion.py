@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-from attrs import frozen
 from immutables import Map
 
 from federation.room.auth import Refused
+from federation.service import service
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import CREATE, LiveRoom
@@ -37,7 +37,7 @@ ATTEMPTS = 5
 log = structlog.get_logger("homeserver.rooms.partial")
 
 
-@frozen
+@service
 class Completion:
     """Makes rooms whole."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.event import Event
 from federation.room.format import BadEvent
@@ -16,6 +16,7 @@ from federation.room.hashing import encode_base64
 from federation.room.parse import content_hash_matches, parse_pdu
 from federation.room.policy import KEY_ID, POLICY, is_exempt, read_policy
 from federation.room.signing import SigningKey, sign_event, signature_of
+from federation.service import service
 from homeserver.errors import BadJson, MatrixError, NotFound
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -42,7 +43,7 @@ class _RoomOnly(msgspec.Struct, gc=False):
 _decode_room = msgspec.json.Decoder(_RoomOnly).decode
 
 
-@frozen
+@service
 class Desk:
     """Signs, or says why not."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from attrs import field, frozen
+from attrs import field
 
+from federation.service import service
 from homeserver.errors import Forbidden
 from homeserver.rooms.accept import Along
 from homeserver.rooms.compose import Draft
@@ -18,7 +19,7 @@ from homeserver.rooms.receive.receiver import Receiver
 from homeserver.turns import OneAtATime
 
 
-@frozen
+@service
 class PolicyEntry:
     """Implements `homeserver.rooms.accept.SideEntry`."""
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from federation.outbound.transport import PeerError, Refused, Unreachable
 from federation.room.event import Event
 from federation.room.format import BadEvent
 from federation.room.policy import POLICY, PolicyServer, is_endorsed, is_exempt, read_policy, with_endorsement
+from federation.service import service
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError, Unavailable
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -43,7 +44,7 @@ class OwnDesk(Protocol):
         """The signature. Raises MatrixError: why there is none."""
 
 
-@frozen
+@service
 class Guard:
     """Implements `homeserver.rooms.endorsing.Endorser`."""
 

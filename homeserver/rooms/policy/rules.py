@@ -9,18 +9,17 @@ Where an event cites what has not come yet, only the server ACL and bans count a
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from federation.room.auth import Refused
 from federation.room.event import Event
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.judge import Judge
 from homeserver.rooms.receive.known import KnownEvents
 from homeserver.rooms.serve.access import PeerAccess
 
 
-@frozen
+@service
 class RoomRules:
     """A `homeserver.rooms.policy.desk.Rule`: the room's server ACL, and its authorisation rules."""
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
-from attrs import frozen
 from immutables import Map
 
 from federation.room.auth import Refused
 from federation.room.event import Event, StateKey
 from federation.room.versions import RoomVersion
+from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
@@ -62,7 +62,7 @@ class _Threshold(msgspec.Struct):
     """By event id."""
 
 
-@frozen
+@service
 class Entrance:
     """Makes a live room of a handover."""
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence, Set
 
 import msgspec
-from attrs import frozen
 
 from federation.room.event import Event
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.receive.known import KnownEvents
@@ -47,7 +47,7 @@ class Gap(msgspec.Struct, frozen=True):
     """Ids of others that the peer has, from before this server was there."""
 
 
-@frozen
+@service
 class Gaps:
     """Finds out what is in them."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
@@ -20,6 +20,7 @@ from federation.room.format import BadEvent
 from federation.room.parse import Pdu, read_pdu
 from federation.room.redaction import redact_event
 from federation.room.versions import RoomVersion
+from federation.service import service
 from federation.threads import Inline, Workers
 from homeserver.rooms.receive.ports import Peers, StateIds, Verifier
 
@@ -58,7 +59,7 @@ _Checked = tuple[Pdu | str, Event | str]
 """What a peer gave, and what became of it; or twice why it is no event."""
 
 
-@frozen
+@service
 class Gatherer:
     """Asks, checks format, signatures and hashes, and gives events or nothing."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.room.auth import PowerLevels, Refused, Verdict, auth_types_of, check_auth, check_auth_events, is_plain
 from federation.room.event import Event, StateKey
 from federation.room.format import is_oversized
 from federation.room.versions import RoomVersion
+from federation.service import service
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import CREATE, POWER_LEVELS, LiveRoom, State
 from storage.ports import StoredEvent
@@ -43,7 +43,7 @@ class Docket(msgspec.Struct):
     """On plain events, by all that the rules look at."""
 
 
-@frozen
+@service
 class Judge:
     """Judges events against states."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from attrs import frozen
-
 from federation.room.auth import auth_types_of
 from federation.room.event import Event
+from federation.service import service
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from storage import events as event_rows
@@ -15,7 +14,7 @@ from storage.database import Database
 from storage.ports import Cursor, StoredEvent
 
 
-@frozen
+@service
 class KnownEvents:
     """Looks events up by id."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from attrs import frozen
-
 from federation.room.auth import Refused
 from federation.room.event import Event, StateKey
+from federation.service import service
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Advance
 from homeserver.rooms.live import LiveRoom
@@ -22,7 +21,7 @@ AT_ONCE = 1_000
 """Outliers that are written in one transaction: others wait for its end."""
 
 
-@frozen
+@service
 class Outliers:
     """Keeps them. Nothing else may come into the room from peers meanwhile (`Receiver.alone`)."""
 

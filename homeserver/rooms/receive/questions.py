@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.outbound.transport import Unreachable
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.rooms.receive.ports import Peers, StateIds, WholeState
 
@@ -34,7 +35,7 @@ class _Asked(msgspec.Struct):
     """Not again before."""
 
 
-@frozen
+@service
 class Questions:
     """`Peers`, asked with patience. Raises `Unreachable` instead of asking."""
 

@@ -10,12 +10,13 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.auth import Refused
 from federation.room.auth import Verdict as AuthVerdict
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.rooms.accept import Along, Door
 from homeserver.rooms.compose import MAX_PREV_EVENTS, Advance
 from homeserver.rooms.endorsing import Endorser, NoEndorser, may_have_policy
@@ -75,7 +76,7 @@ class _Before(msgspec.Struct, frozen=True):
     missing_prev: tuple[str, ...] = ()
 
 
-@frozen
+@service
 class Receiver:
     """Takes events into rooms. One event of a room at a time; rooms don't wait for each other."""
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from attrs import frozen
-
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.rooms.live import CREATE, LiveRoom
 from homeserver.rooms.receive.gather import Budget, Delivered, Gatherer
 from homeserver.rooms.receive.known import KnownEvents
@@ -30,7 +29,7 @@ MOST_SINGLES = 500
 """Events of one state that are fetched one by one."""
 
 
-@frozen
+@service
 class ToldStates:
     """Gets them."""
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from attrs import frozen
-
 from federation.room.auth import auth_types_of
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.rooms.live import LiveRoom, State
 from homeserver.rooms.receive.states import RoomStates, StateAt, ref_of, resolve_in
 from storage.database import Database
@@ -30,7 +29,7 @@ from storage.ports import Cursor, NewSnapshot, StateChange, StateRef, StoredEven
 MEMBER = "m.room.member"
 
 
-@frozen
+@service
 class VagueStates:
     """Makes the best of them."""
 

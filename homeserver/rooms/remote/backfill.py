@@ -10,11 +10,12 @@ from functools import partial
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import field
 
 from federation.bounded import Bounded
 from federation.outbound.transport import PeerError
 from federation.room.event import Event
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.rooms.live import LiveRoom, StillPartial
 from homeserver.rooms.past import Moment
@@ -47,7 +48,7 @@ _Place = tuple[int, int]
 """A gap: room (nid) and position."""
 
 
-@frozen
+@service
 class Backfill:
     """Implements `homeserver.rooms.past.Past`."""
 

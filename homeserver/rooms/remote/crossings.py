@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import Deferred
 
 from federation.bounded import Bounded
 from federation.room.event import Event, StateKey
 from federation.room.identifiers import server_of
+from federation.service import service
 from homeserver.rooms.accept import Accepted
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.known import KnownEvents
@@ -39,7 +40,7 @@ REMEMBERED = 10_000
 Spawn = Callable[[str, Coroutine[Deferred[Any], Any, None]], None]
 
 
-@frozen
+@service
 class Crossings:
     """Observes the door, after `Delivery`."""
 

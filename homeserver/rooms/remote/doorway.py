@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from attrs import frozen
 
 from federation.outbound.transport import BadAnswer, PeerError, Refused
 from federation.room.build import build_event
@@ -24,6 +23,7 @@ from federation.room.format import BadEvent
 from federation.room.hashing import encode_base64, reference_hash
 from federation.room.identifiers import InvalidIdentifier, parse_server_name, server_of
 from federation.room.versions import RoomVersion, get_room_version
+from federation.service import service
 from federation.wire.rooms import MakeAnswer, SendJoinAnswer
 from homeserver.errors import Forbidden, MatrixError, NotFound
 from homeserver.rooms.compose import Means
@@ -60,7 +60,7 @@ class _Outline(msgspec.Struct):
     depth: int
 
 
-@frozen
+@service
 class Doorway:
     """Goes through other servers' doors."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
-
+from federation.service import service
 from homeserver.errors import InvalidParam
 from homeserver.rooms.compose import Template
 from homeserver.rooms.membership import Check
@@ -20,7 +19,7 @@ from storage.memberships import RoomOfUser
 from storage.ports import Cursor
 
 
-@frozen
+@service
 class RemoteElsewhere:
     """For a server that federates."""
 

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import orjson
 import structlog
-from attrs import frozen
 
 from federation.outbound.transport import PeerError, Refused
 from federation.room.canonical import canonical_event
@@ -21,6 +20,7 @@ from federation.room.identifiers import InvalidIdentifier, parse_user_id, server
 from federation.room.parse import parse_pdu
 from federation.room.signing import sign_event
 from federation.room.versions import RoomVersion, get_room_version
+from federation.service import service
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError, MissingParam, Unavailable
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
@@ -58,7 +58,7 @@ class ThirdPartyInvite(msgspec.Struct, frozen=True):
     content: _ProofContent
 
 
-@frozen
+@service
 class Invitations:
     """Sends and receives them."""
 

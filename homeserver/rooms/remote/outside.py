@@ -13,11 +13,12 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.event import Event
 from federation.room.identifiers import server_of
 from federation.room.versions import RoomVersion, get_room_version
+from federation.service import service
 from homeserver.rooms.accept import Door
 from homeserver.rooms.receive.gather import Gatherer
 from homeserver.rooms.registry import Rooms
@@ -68,7 +69,7 @@ class _Told(msgspec.Struct, frozen=True):
         hub.mark_membership(self.user_id, self.stored.room_nid, self.position, joined=False, was_joined=False)
 
 
-@frozen
+@service
 class OutsideRooms:
     """Keeps them."""
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-from attrs import frozen
 
 from federation.outbound.client import FederationClient, path_to
 from federation.outbound.parcels import Parcel
 from federation.outbound.transactions import write_transaction
 from federation.outbound.transport import BadAnswer, Refused
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
+from federation.service import service
 from federation.wire.rooms import (
     InviteAnswer,
     MakeAnswer,
@@ -44,7 +44,7 @@ V2 = "/_matrix/federation/v2"
 Membership = Literal["join", "leave", "knock"]
 
 
-@frozen
+@service
 class RemotePeers:
     """Implements `homeserver.rooms.receive.ports.Peers`, and the other half of the handshakes."""
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
 from federation.room.auth import Refused
 from federation.room.event import Event
+from federation.service import service
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.gather import Budget
@@ -54,7 +54,7 @@ class _Placed(msgspec.Struct, frozen=True):
                 room.forget_window(hub.position)
 
 
-@frozen
+@service
 class Placer:
     """Judges and places."""
 

@@ -5,9 +5,10 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lis
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.acl import ServerAcl
+from federation.service import service
 from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.live import LiveRoom
@@ -30,7 +31,7 @@ class Blurred(Forbidden):
         )
 
 
-@frozen
+@service
 class PeerAccess:
     """Decides which rooms a peer may ask about."""
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import structlog
-from attrs import field, frozen
+from attrs import field
+
+from federation.service import service
 
 log = structlog.get_logger("homeserver.rooms.serve")
 
@@ -20,7 +22,7 @@ class EduHandler(Protocol):
     async def __call__(self, origin: str, content: Mapping[str, Any]) -> None: ...
 
 
-@frozen
+@service
 class Edus:
     """Hands them on. Unknown types are dropped."""
 

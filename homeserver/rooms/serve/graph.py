@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import orjson
-from attrs import frozen
 
 from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
+from federation.service import service
 from federation.wire.rooms import TimedEvent
 from homeserver.clock import Clock
 from homeserver.errors import Forbidden, InvalidParam, NotFound
@@ -33,7 +33,7 @@ MOST_MISSING = 20
 Pdus = list[orjson.Fragment]
 
 
-@frozen
+@service
 class Graph:
     """Answers peers' questions about rooms that both servers are in."""
 

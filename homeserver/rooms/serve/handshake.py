@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
-from attrs import frozen
 
 from federation.room.auth import Refused, auth_types_for, check_auth
 from federation.room.canonical import canonical_event
@@ -22,6 +21,7 @@ from federation.room.hashing import encode_base64, reference_hash
 from federation.room.identifiers import InvalidIdentifier, parse_user_id, server_of
 from federation.room.parse import parse_pdu
 from federation.room.signing import sign_event
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
 from homeserver.rooms.compose import MAX_PREV_EVENTS, Identity
@@ -41,7 +41,7 @@ from storage.database import Database
 Membership = Literal["join", "leave", "knock"]
 
 
-@frozen
+@service
 class Handshake:
     """Lets other servers' people in and out."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
@@ -27,6 +27,7 @@ from federation.room.format import BadEvent
 from federation.room.hashing import event_id_of
 from federation.room.parse import parse_pdu
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
+from federation.service import service
 from homeserver.errors import BadJson, MatrixError, Unavailable
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.receive.receiver import Receiver
@@ -93,7 +94,7 @@ class _Sender(msgspec.Struct, eq=False):
     """Transactions that are being taken, and who sent them again meanwhile."""
 
 
-@frozen
+@service
 class Inbox:
     """Takes transactions."""
 

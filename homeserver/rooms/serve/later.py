@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from attrs import field, frozen
+from attrs import field
 from twisted.internet.task import deferLater
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.rooms.receive.receiver import Receiver
 from homeserver.rooms.registry import Rooms
@@ -32,7 +33,7 @@ Key = tuple[str, str]
 """A server and a room."""
 
 
-@frozen
+@service
 class Later:
     """Keeps them, on disk and at hand, and tries again."""
 

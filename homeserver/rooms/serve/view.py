@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
+from attrs import field
 
 from federation.room.event import Event
 from federation.room.redaction import redact_event
+from federation.service import service
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.serve.access import Blurred
 from homeserver.rooms.tracing import INVITED, SHARED, WORLD_READABLE, setting_in, setting_of
@@ -23,7 +24,7 @@ from storage.shared import Memory
 from storage.visibility import memberships_of_server, setting_at
 
 
-@frozen
+@service
 class PeerView:
     """Filters events for servers, remembering what it read: snapshots never change."""
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.clock import Clock
 from homeserver.http.route import Requester
 from homeserver.records.deliveries import Deliveries
@@ -92,7 +92,7 @@ class _Look(msgspec.Struct):
                 yield from window.nids()
 
 
-@frozen
+@service
 class SlidingSync:
     """Answers."""
 

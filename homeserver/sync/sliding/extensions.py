@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-from attrs import frozen
 
+from federation.service import service
 from homeserver.encryption.letters import Letterbox
 from homeserver.encryption.news import DeviceNews
 from homeserver.encryption.states import DeviceStates
@@ -85,7 +85,7 @@ class Round(msgspec.Struct):
     """The events of the timelines, by nid, where that matters."""
 
 
-@frozen
+@service
 class ExtensionSections:
     """Makes them."""
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import orjson
-from attrs import frozen
 
 from federation.room.event import StateKey
+from federation.service import service
 from homeserver.push.ledger import Ledger, Unread
 from homeserver.relations.bundles import Bundles
 from homeserver.rooms.events import EventCache
@@ -80,7 +80,7 @@ class _Part(msgspec.Struct, gc=False):
         return 0 if ref is None else ref.nid
 
 
-@frozen
+@service
 class RoomResults:
     """Makes them."""
 
