@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -113,7 +113,10 @@ class Channel(HTTPChannel):
 
     def tap(self, most: int) -> Tap | None:
         """The connection for a thread to read so much of a body from, where it is one without TLS."""
-        make: Callable[[int], Tap | None] | None = getattr(self.transport, "tap", None)
+        transport: Any = self.transport
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            return None  # it hands on what it does not know to what is below it, where the bytes mean nothing
+        make: Callable[[int], Tap | None] | None = getattr(transport, "tap", None)
         return None if make is None else make(most)
 
     def drawn(self, size: int) -> None:

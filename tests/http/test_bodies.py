@@ -11,6 +11,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from homeserver.errors import Forbidden
 from homeserver.http.bodies import HOLD, PIECE, IncomingBody
@@ -18,6 +19,7 @@ from homeserver.http.exchange import SMALL_BODY
 from homeserver.http.route import FEDERATION, NONE, USER, Reply, Requester, route
 from homeserver.http.site import IDLE_SECONDS, LEAST_BYTES_A_SECOND, REQUEST_SECONDS, STALLED_SECONDS
 from homeserver.http.table import BadRoute, RouteTable
+from homeserver.http.tap import Tap
 from tests.http.wire import Connection, Wire, one_a_minute, request
 
 LIMIT = 10 * PIECE
@@ -273,6 +275,18 @@ def test_malformed_chunks(wire: Wire, desk: Desk) -> None:
     assert connection.responses()[0].status == 400
     connection.hang_up()
     assert desk.outcome == "gone"
+
+
+def test_no_thread_reads_from_below_tls(wire: Wire) -> None:
+    connection = wire.connect()
+    tap = Tap(-1, 5)
+    connection.tap = lambda most: tap  # type: ignore[attr-defined]
+    assert connection.channel.tap(5) is tap
+    tls = TLSMemoryBIOProtocol(None, connection.channel)
+    tls.transport = connection
+    connection.channel.transport = tls
+    assert tls.tap(5) is tap, "it passes on what it is asked for"
+    assert connection.channel.tap(5) is None
 
 
 # Patience with who uploads
