@@ -304,4 +304,6 @@ async def test_what_a_thread_still_draws_ends_the_connection() -> None:
         assert tap is not None
         assert tap.unwanted and tap.fill(memoryview(bytearray(10))) == 0
         tap.close()
+    while served.wire.site.channels:
+        await _meanwhile(int)
     await served.port.stopListening()
