@@ -56,6 +56,9 @@ class Seen:
     known: dict[str, dict[str, Any]] = field(factory=dict)
     """The events of the timeline."""
     state: dict[tuple[str, str], dict[str, Any]] = field(factory=dict)
+    first_look: int = 0
+    """How many events were there when the room was first shown: as the graph has them, not as they came."""
+    first_prev_batch: str = ""
     told: set[str] = field(factory=set)
     """State events that the client was ever told of."""
 
@@ -221,6 +224,9 @@ class Person:
             seen.add(event)
             if not self.use_state_after:
                 seen.set(event)
+        if is_new:
+            seen.first_look = len(seen.timeline)
+            seen.first_prev_batch = timeline.get("prev_batch", "")
         if timeline.get("limited") and not is_new and place:
             return seen, place, timeline["prev_batch"]
         return None
