@@ -200,7 +200,7 @@ class PostgresConnection:
     def send(self, text: bytes) -> None:
         try:
             self.raw_cursor.execute(text)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except psycopg2.Error as error:  # a server that dies in the midst of it makes a plain DatabaseError
             if self._connection.closed:
                 raise ConnectionLost(str(error).strip()) from error
             raise
