@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from federation.room.redaction import redact_event
-from federation.room.versions import ROOM_VERSIONS
 from federation.service import service
 from homeserver.errors import MatrixError
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.membership import Memberships
+from homeserver.rooms.pruning import prune
 from homeserver.rooms.registry import Rooms
 from homeserver.rooms.send import Sender
 from homeserver.rooms.transactions import TransactionLog
 from homeserver.streams.hub import Hub
 from storage import events as event_rows
 from storage.database import Database
-from storage.ports import Cursor, StoredEvent
+from storage.ports import StoredEvent
 
 PAGE = 200
 
@@ -79,9 +78,7 @@ class Departures:
                 return
             except MatrixError:
                 pass  # the room does not let the person speak any more
-        await self.database.write(_prune, room.version.identifier, targets)
-        self.events.forget(stored.nid for stored in targets)
-        room.forget_window(self.hub.position)
+        await prune(self.database, self.events, self.hub, room, targets, redacted_by=0)
 
 
 def _is_personal(stored: StoredEvent, user_id: str) -> bool:
@@ -89,9 +86,3 @@ def _is_personal(stored: StoredEvent, user_id: str) -> bool:
     if event.state_key is None:
         return event.type != "m.room.redaction"
     return event.state_key == user_id  # its memberships, where it is, what it calls itself there
-
-
-def _prune(cursor: Cursor, version: str, targets: Sequence[StoredEvent]) -> None:
-    for stored in targets:
-        event = redact_event(ROOM_VERSIONS[version], stored.event)
-        event_rows.apply_redaction(cursor, stored.nid, event.raw, redacted_by=0)

@@ -60,10 +60,10 @@ class SubscriptionChanged(msgspec.Struct, eq=False):
     position: int
     changed: Subscription | None = None
 
-    def settle(self, changed: Subscription | None, position: int) -> None:
+    def settle(self, changed: Subscription | None) -> None:
         """Called where it is written. A position that nothing was written at must not be seen."""
         self.changed = changed
-        self.position = 0 if changed is None else position
+        self.position = 0 if changed is None else changed.position
 
     def publish(self, hub: Hub) -> None:
         if (one := self.changed) is not None:
@@ -156,18 +156,18 @@ def _subscribe(cursor: Cursor, notice: SubscriptionChanged, wanted: Subscription
     came out of the past (its place is negative) is old, too.
     """
     before = rows.get(cursor, wanted.user_id, wanted.room_nid, wanted.root_id)
-    notice.settle(None, 0)
+    notice.settle(None)
     if before is not None and before.kind == ENDED and cause is not None and cause <= before.position:
         return False
     if before is None or before.kind < wanted.kind:
         rows.put(cursor, wanted)
-        notice.settle(wanted, wanted.position)
+        notice.settle(wanted)
     return True
 
 
 def _unsubscribe(cursor: Cursor, notice: SubscriptionChanged, wanted: Subscription) -> None:
     before = rows.get(cursor, wanted.user_id, wanted.room_nid, wanted.root_id)
-    notice.settle(None, 0)
+    notice.settle(None)
     if before is not None and before.kind != ENDED:
         rows.put(cursor, wanted)
-        notice.settle(wanted, wanted.position)
+        notice.settle(wanted)

@@ -296,8 +296,7 @@ class Memberships:
             await self.invitees.check(sender, target)
         if await self._is_taken(Act("invite", room_id, sender, target, reason)):
             return
-        more = {**(besides or {}), **_with_reason(reason)}
-        content = await member_content(self.profiles, target, "invite", more)
+        content = await member_content(self.profiles, target, "invite", _with_reason(reason, besides))
         template = _member(sender, target, content)
         if is_local:
             await self.door.send(room_id, [template], check=in_room(sender))
@@ -317,7 +316,7 @@ class Memberships:
         membership = None if room is None else room.membership_of(user_id)
         if membership == "leave":
             return
-        if membership not in ("join", "invite", "knock"):
+        if membership not in INSIDE:
             raise Forbidden(NOT_IN_ROOM)
         await self.door.send(room_id, [_member(user_id, user_id, content)])
 
@@ -337,10 +336,10 @@ class Memberships:
         def check(draft: Draft) -> None:
             in_room(sender)(draft)
             draft.check_whole()
-            if draft.membership_of(target) not in ("join", "invite", "knock"):
+            if draft.membership_of(target) not in INSIDE:
                 raise Forbidden(f"{target} is not in this room")
 
-        content = {"membership": "leave", **(besides or {}), **_with_reason(reason)}
+        content = {"membership": "leave", **_with_reason(reason, besides)}
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=check)
 
     async def ban(
@@ -355,11 +354,7 @@ class Memberships:
         """Put somebody out for good. `besides` goes into the member event."""
         if await self._is_taken(Act("ban", room_id, sender, _user(target), reason)):
             return
-        content = {
-            "membership": "ban",
-            **(besides or {}),
-            **_with_reason(reason),
-        }  # no place to show somebody's new name
+        content = {"membership": "ban", **_with_reason(reason, besides)}  # no place to show somebody's new name
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=in_room(sender))
 
     async def unban(self, room_id: str, sender: str, target: str, reason: str | None = None) -> None:
@@ -424,7 +419,7 @@ class Memberships:
     async def leave_all(self, user_id: str) -> None:
         """Leave every room and decline every invitation: for accounts that end."""
         for found in await self.database.run(membership_rows.rooms_of, user_id):
-            if found.membership in ("join", "invite", "knock"):
+            if found.membership in INSIDE:
                 try:
                     await self.leave(found.room_id, user_id)
                 except MatrixError:
@@ -493,8 +488,8 @@ def _member(sender: str, target: str, content: dict[str, Any]) -> Template:
     return Template(MEMBER, sender, content, target)
 
 
-def _with_reason(reason: str | None) -> dict[str, Any]:
-    return {} if reason is None else {"reason": reason}
+def _with_reason(reason: str | None, besides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {**(besides or {}), **({} if reason is None else {"reason": reason})}
 
 
 def _user(user_id: str) -> str:

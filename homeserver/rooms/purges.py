@@ -12,16 +12,15 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from federation.room.redaction import redact_event
-from federation.room.versions import ROOM_VERSIONS
 from homeserver.rooms.accept import Accepted, Door
 from homeserver.rooms.live import LiveRoom
+from homeserver.rooms.pruning import prune
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
 from storage import events as event_rows
 from storage.database import Database
 from storage.memberships import MembershipChange, membership_history
-from storage.ports import Cursor, StoredEvent
+from storage.ports import StoredEvent
 
 FLAG = "org.matrix.msc4293.redact_events"
 """In the content of a member event."""
@@ -65,9 +64,7 @@ class Purges:
             found = (await self.door.events.get_many([nid for nid, _, _ in page])).values()
             targets = [stored for stored in found if _is_said(stored) and start < stored.position < banishment.position]
             if targets:
-                await self.database.write(_prune, room.version.identifier, targets, banishment.nid)
-                self.door.events.forget(stored.nid for stored in targets)
-                room.forget_window(self.hub.position)
+                await prune(self.database, self.door.events, self.hub, room, targets, banishment.nid)
 
 
 def stay_before(history: Sequence[MembershipChange], end_nid: int) -> int | None:
@@ -97,9 +94,3 @@ def _asks(stored: StoredEvent) -> bool:
 def _is_said(stored: StoredEvent) -> bool:
     """Messages; state stays, as what a room is does not go with who set it."""
     return stored.event.state_key is None and stored.event.type != REDACTION
-
-
-def _prune(cursor: Cursor, version: str, targets: Sequence[StoredEvent], redacted_by: int) -> None:
-    for stored in targets:
-        event = redact_event(ROOM_VERSIONS[version], stored.event)
-        event_rows.apply_redaction(cursor, stored.nid, event.raw, redacted_by)
