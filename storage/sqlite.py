@@ -17,8 +17,9 @@ _UNIQUE_ERRORS = frozenset(
     {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID}
 )
 
-WRITER_CACHE_KIB = 8_000
-READER_CACHE_KIB = 2_000
+WRITER_CACHE_KIB = 4_000
+READER_CACHE_KIB = 1_000
+"""Of pages, for each connection; what is not in there is mostly in the system's own cache."""
 
 
 class SqliteCursor:

@@ -47,6 +47,15 @@ def canonical_json(value: object) -> bytes:
         raise BadJson(str(error)) from None
 
 
+def compact(written: bytes) -> bytes:
+    """A copy of what was just written, for whoever keeps it.
+
+    orjson writes into 8 KiB that it doesn't give back where the text is shorter: an event of 700 bytes took six times
+    as many.
+    """
+    return bytes(memoryview(written))
+
+
 def canonical_json_loose(value: object) -> bytes:
     """The canonical form of any JSON value, floats and huge integers included, as room versions 1 to 5 need it.
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from federation.room.canonical import compact
 from federation.room.identifiers import InvalidIdentifier, parse_event_id
 from federation.room.versions import RoomVersion
 
@@ -95,7 +96,7 @@ def event_from_fields(version: RoomVersion, event_id: str, fields: Mapping[str, 
         prev_events=tuple([pair[0] for pair in prev_events] if version.cites_with_hashes else prev_events),
         auth_events=tuple([pair[0] for pair in auth_events] if version.cites_with_hashes else auth_events),
         redacts=read_redacts(event_type, (content if version.redacts_in_content else fields).get("redacts")),
-        raw=raw,
+        raw=compact(raw),
         parsed_content=content,
     )
 

@@ -99,6 +99,7 @@ class PresenceBoard:
         """How many tellings are under way: nobody may be forgotten meanwhile."""
         self._strangers: set[str] = set()
         """Those among the people who belong to other servers: of them nothing is written down."""
+        self._reading = False
         self._tell_timer: IDelayedCall | None = None
         self._look_timer: IDelayedCall | None = None
         self._next_save = 0.0
@@ -291,7 +292,22 @@ class PresenceBoard:
     def _meet(self, user_id: str) -> Person:
         person = self._people[user_id] = Person(user_id)
         self._unread.add(user_id)
+        if not self._reading:
+            self._reading = True
+            self._tasks.spawn("presence.read", self._read_moods())
         return person
+
+    async def _read_moods(self) -> None:
+        """Find out how those want to be seen who are met for the first time, so that newcomers to a room see them."""
+        try:
+            while unread := list(self._unread):
+                self._learn(unread, await self._database.run(rows.read, unread))
+                for user_id in unread:
+                    # That somebody invisible is back is nobody's to know.
+                    if (person := self._pending.get(user_id)) and person.mood == INVISIBLE and not person.has_chosen:
+                        del self._pending[user_id]
+        finally:
+            self._reading = False
 
     def _differs(self, person: Person) -> None:
         self._pending[person.user_id] = person

@@ -30,7 +30,8 @@ class Threads:
     async def require_in_thread(self, room_nid: int, event_id: str, thread_id: str) -> None:
         """Raises NotFound where the room has no such event, InvalidParam where it is not in the thread.
 
-        A root counts as in its own thread too, where clients show it. Of a redacted event nothing is left
+        A root counts as in its own thread too, where clients show it, and so does what relates to the root
+        (COMPAT Synapse, Complement), though it is in the main timeline. Of a redacted event nothing is left
         that could tell, so it may be in any.
         """
         stored = await self._find(room_nid, event_id)
@@ -38,23 +39,26 @@ class Threads:
             raise NotFound("There is no such event in this room")
         if thread_id == event_id or stored.redacted_by:
             return
-        if await self._thread_of(room_nid, stored) != thread_id:
+        if thread_id not in await self._threads_of(room_nid, stored):
             raise InvalidParam("The event is not in the thread that `thread_id` names")
 
-    async def _thread_of(self, room_nid: int, stored: StoredEvent) -> str:
+    async def _threads_of(self, room_nid: int, stored: StoredEvent) -> set[str]:
+        """The event's own thread, or `MAIN` and all that it relates to, any of which may be a root."""
         current = stored
+        passed = {MAIN}
         for _ in range(MAX_HOPS + 1):
             relation = relation_of(current.event)
             if relation is None:
                 break
             rel_type, parent_id = relation
             if rel_type == "m.thread":
-                return parent_id
+                return {parent_id}
+            passed.add(parent_id)
             parent = await self._find(room_nid, parent_id)
             if parent is None:
                 break
             current = parent
-        return MAIN
+        return passed
 
     async def _find(self, room_nid: int, event_id: str) -> StoredEvent | None:
         nid = (await self.database.run(event_rows.find_nids, [event_id])).get(event_id)

@@ -128,7 +128,7 @@ def test_who_comes_into_a_room_is_told_of(household: Household) -> None:
     nid = household.nid(room_id)
     assert set(by_sender(household.presence.present(bob, [nid]))) == {"@bob"}
     household.presence.seen(user("ann"), None, "PHONE", 600_000)
-    household.advance(0.5)  # how she wants to be seen is read first
+    household.settle()  # how she wants to be seen is read first, and that is not put off
     assert set(by_sender(household.presence.present(bob, [nid]))) == {"@ann", "@bob"}
 
 

@@ -56,7 +56,7 @@ def test_threads_of_events(household: Household) -> None:
         "D": {"B"},
         "reaction": {"A"},
         "edit of reaction": {"A"},
-        "reaction to a root": {MAIN},
+        "reaction to a root": {MAIN, "A"},
         "of nothing": {MAIN},
     }
 
