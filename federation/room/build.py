@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from federation.room.canonical import BadJson, canonical_json, check_strict
+from federation.room.canonical import BadJson, canonical_json, check_strict, compact
 from federation.room.event import Event, room_id_of_create
 from federation.room.format import BadEvent, check_format, check_size, max_depth_of
 from federation.room.hashing import encode_base64, hashed_event_id
@@ -118,7 +118,7 @@ def _seal(version: RoomVersion, fields: dict[str, Any], server_name: str, key: S
     fields["hashes"] = {"sha256": encode_base64(sha256(canonical_json(fields)).digest())}
     essential = canonical_json(redact(version, {**fields, "content": content}))
     fields["signatures"] = {server_name: {key.key_id: encode_base64(key.sign(essential))}}
-    raw = canonical_json(fields)
+    raw = compact(canonical_json(fields))
     check_size(raw)
     return raw, sha256(essential).digest()
 
