@@ -1,13 +1,16 @@
-"""Verifying a large answer's events while the rest of it is still taken apart.
+"""Verifying a large answer's events: its keys are asked for while the rest of it is still taken apart.
 
-add ── keys at hand? ──> verified in a thread at once
-          │ no
-          └── waits for the first piece's keys, and then for all that are missing, which are asked for together
+first piece ──> its signers' keys, mostly those of all the others' too
+all pieces ──> keys that are missing still, asked for together ──> verified in threads
+
+Not piece by piece beside the reading: two threads that verify wait for the interpreter at each signature as long as a
+third one takes events apart, and a join of 3,000 events took a twentieth longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 from attrs import define, field
@@ -33,9 +36,6 @@ Claims = Sequence[Claim | Forged]
 class Judge(Protocol):
     """What a batch needs of the key ring."""
 
-    def at_hand(self, wanted: Mapping[KeyName, int]) -> Mapping[KeyName, ServerKey] | None:
-        """These keys, if memory has all of them, valid for as long as they must be."""
-
     async def find(self, wanted: Mapping[KeyName, int]) -> Mapping[KeyName, ServerKey]:
         """What can be had of them."""
 
@@ -52,47 +52,25 @@ class Batch:
     _judge: Judge
     _version: RoomVersion
     _pieces: list[Claims] = field(factory=list)
-    _under_way: dict[int, Deferred[list[SignatureVerdict]]] = field(factory=dict)
-    """By the number of the piece."""
-    _asking: Deferred[None] | None = None
+    _asking: Deferred[object] | None = None
 
     def add(self, pdus: Sequence[Pdu]) -> None:
         """Give one more piece."""
         self._pieces.append([read_claim(self._version, pdu) for pdu in pdus])
         if self._asking is None:
-            # Whoever signed these has mostly signed the others, too.
-            self._asking = Deferred.fromCoroutine(self._ask())
-        else:
-            self._begin(len(self._pieces) - 1)
+            self._asking = Deferred.fromCoroutine(self._find(self._pieces[0]))
 
     async def faults(self) -> list[list[str | None]]:
         """For each piece, and each of its events, why it is not validly signed; None where it is."""
         if self._asking is not None:
             await self._asking
-        late = [number for number in range(len(self._pieces)) if number not in self._under_way]
-        keys = await self._judge.find(self._wanted(late))
-        for number in late:
-            self._begin_with(number, keys)
-        return [faults(await self._under_way[number]) for number in range(len(self._pieces))]
+        claims = [claim for piece in self._pieces for claim in piece]
+        verdicts = await self._judge.judge(self._version, claims, await self._find(claims))
+        found = iter(faults(verdicts))
+        return [list(islice(found, len(piece))) for piece in self._pieces]
 
-    async def _ask(self) -> None:
-        await self._judge.find(self._wanted([0]))
-        for number in range(len(self._pieces)):
-            self._begin(number)
-
-    def _begin(self, number: int) -> None:
-        """Judge a piece if its keys are there, and it has not been begun before."""
-        keys = None if number in self._under_way else self._judge.at_hand(self._wanted([number]))
-        if keys is not None:
-            self._begin_with(number, keys)
-
-    def _begin_with(self, number: int, keys: Mapping[KeyName, ServerKey]) -> None:
-        judging = self._judge.judge(self._version, self._pieces[number], keys)
-        self._under_way[number] = Deferred.fromCoroutine(judging)
-
-    def _wanted(self, numbers: Iterable[int]) -> dict[KeyName, int]:
-        claims = (claim for number in numbers for claim in self._pieces[number])
-        return wanted_keys(self._version, readable(claims))
+    async def _find(self, claims: Claims) -> Mapping[KeyName, ServerKey]:
+        return await self._judge.find(wanted_keys(self._version, readable(claims)))
 
 
 def faults(verdicts: Sequence[SignatureVerdict]) -> list[str | None]:

@@ -131,12 +131,6 @@ class KeyRing:
                 found[name] = known
         return found
 
-    def at_hand(self, wanted: Mapping[KeyName, int]) -> dict[KeyName, ServerKey] | None:
-        """Keys from memory; None if it does not have all of them, as long valid as they must be."""
-        if self._unsatisfied(wanted):
-            return None
-        return {name: key for name in wanted if (key := self._known.get(name)) is not None}
-
     async def judge(
         self, version: RoomVersion, claims: Claims, keys: Mapping[KeyName, ServerKey]
     ) -> list[SignatureVerdict]:

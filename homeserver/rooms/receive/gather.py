@@ -153,8 +153,7 @@ class Gatherer:
     ) -> list[_Checked]:
         """Take them apart, leave out what is not wanted, check the rest.
 
-        One thread at a time takes events apart: what keeps the interpreter busy gains nothing from others. What it has
-        done is verified beside it.
+        One thread at a time takes events apart: what keeps the interpreter busy gains nothing from others.
         """
         if len(raws) <= AT_ONCE:
             lot = _Lot.of(_read_pdus(version, raws), is_wanted)
