@@ -44,6 +44,7 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc3881": True,  # pushers that are switched off, also those of other devices
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4143": True,  # what carries conferences
+    "org.matrix.msc3912": True,  # redactions that take along what hangs on an event
     "org.matrix.msc4155": True,  # invitations by lists of people and servers
     "org.matrix.msc4354": True,  # sticky events
     "org.matrix.simplified_msc3575": True,  # sliding sync

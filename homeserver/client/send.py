@@ -6,17 +6,24 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from federation.room.sticky import LONGEST_MS
 from homeserver.delayed.clockwork import Clockwork
+from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.send import Sender
 
 DELAY = "org.matrix.msc4140.delay"
 STICKY_MS = "org.matrix.msc4354.sticky_duration_ms"
+
+WITH_RELATIONS = ("org.matrix.msc3912.with_relations", "with_rel_types")
+"""What names the kinds of events to redact with the one they hang on: today, and as it will be called."""
+MOST_RELATIONS = 20
+"""Kinds that a request may name."""
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -109,7 +116,24 @@ async def set_state(sender: Sender, clockwork: Clockwork, who: Requester, ask: S
     body="content",
 )
 async def redact(sender: Sender, who: Requester, ask: Redact) -> dict[str, str]:
-    return {"event_id": await sender.redact(who, ask.room_id, ask.event_id, ask.content, ask.txn_id)}
+    rel_types = _rel_types(ask.content)
+    content = {key: value for key, value in ask.content.items() if key not in WITH_RELATIONS}
+    event_id = await sender.redact(who, ask.room_id, ask.event_id, content, ask.txn_id)
+    await sender.redact_related(who.user_id, ask.room_id, ask.event_id, content, rel_types)
+    return {"event_id": event_id}
+
+
+def _rel_types(content: Mapping[str, Any]) -> list[str]:
+    """MSC3912: https://github.com/matrix-org/matrix-spec-proposals/pull/3912"""
+    for name in WITH_RELATIONS:
+        given = content.get(name)
+        if given is not None:
+            if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+                raise BadJson(f"`{name}` must be a list of strings")
+            if len(given) > MOST_RELATIONS:
+                raise InvalidParam(f"`{name}` has more than {MOST_RELATIONS} entries")
+            return given
+    return []
 
 
 def _bounded(sticky_ms: int | None) -> int | None:

@@ -5,7 +5,7 @@ Spec: https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -30,10 +30,16 @@ from storage import events as event_rows
 from storage import redactions as redaction_rows
 from storage.database import Database
 from storage.ports import Cursor, StoredEvent, Transaction
+from storage.relations import Wanted, list_children
 
 REDACTION = "m.room.redaction"
 SERVER_ACL = "m.room.server_acl"
 """Redacted, it allows nobody (https://spec.matrix.org/v1.19/client-server-api/#mroomserver_acl)."""
+ANY_TYPE = "*"
+MOST_RELATED = 1_000
+"""Events that one request redacts with the one that they hang on."""
+RELATED_AT_ONCE = 50
+"""Of those, in one commit."""
 NO_SUCH_EVENT = "There is no such event in this room"
 
 T = TypeVar("T")
@@ -161,6 +167,32 @@ class Sender:
         if able:
             await self._redact(sender, room_id, able, {}, None)
 
+    async def redact_related(
+        self, sender: str, room_id: str, event_id: str, content: dict[str, Any], rel_types: Collection[str]
+    ) -> None:
+        """Redact what hangs on an event by relations of some types ("*": of any), the newest first: all of it that the
+        sender may redact, up to `MOST_RELATED`. Doing it again goes on where the last time ended.
+
+        MSC3912: https://github.com/matrix-org/matrix-spec-proposals/pull/3912
+        """
+        room = await self.rooms.require(room_id)
+        if not rel_types or room.membership_of(sender) != "join":
+            return
+        wanted = None if ANY_TYPE in rel_types else sorted(set(rel_types))
+        nids = await self.database.run(_related, room.nid, event_id, wanted)
+        found = await self.door.events.get_many(nids)
+        levels = await self.door.power_levels(room)
+        is_able = levels.user(sender) >= levels.redact
+        targets = [
+            stored
+            for nid in nids
+            if (stored := found.get(nid)) is not None
+            and (is_able or stored.event.sender == sender)
+            and stored.event.type != SERVER_ACL
+        ]
+        for start in range(0, len(targets), RELATED_AT_ONCE):
+            await self._redact(sender, room_id, targets[start : start + RELATED_AT_ONCE], content, None)
+
     async def _redact_once(
         self, sender: str, room_id: str, event_id: str, content: dict[str, Any], transaction: Transaction
     ) -> str:
@@ -256,6 +288,16 @@ class Sender:
             if check is not None:
                 found.append(check)
         return found
+
+
+def _related(cursor: Cursor, room_nid: int, event_id: str, rel_types: Sequence[str] | None) -> list[int]:
+    """The nids of what hangs on an event, and is not redacted yet; None: by relations of any type."""
+    kinds: Sequence[str | None] = (None,) if rel_types is None else rel_types
+    found: list[int] = []
+    for kind in kinds:
+        wanted = Wanted(room_nid, event_id, -(2**62), 2**62, kind)
+        found += [child.nid for child in list_children(cursor, wanted, MOST_RELATED - len(found))]
+    return found
 
 
 def _all_of(*checks: Check | None) -> Check:
