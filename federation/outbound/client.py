@@ -159,4 +159,12 @@ def read_answer(destination: str, response: Response, into: type[T]) -> T:
 
 def _refusal(destination: str, response: Response) -> Refused:
     error = read_error(response.body, response.headers.get("retry-after"))
-    return Refused(destination, response.status, error.errcode, error.error, error.retry_after_ms)
+    return Refused(
+        destination,
+        response.status,
+        error.errcode,
+        error.error,
+        error.retry_after_ms,
+        harms=error.harms,
+        expiry=error.expiry,
+    )

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -89,7 +89,15 @@ class Refused(PeerError):
     """The peer answered with an error."""
 
     def __init__(
-        self, destination: str, status: int, errcode: str = "", error: str = "", retry_after_ms: int | None = None
+        self,
+        destination: str,
+        status: int,
+        errcode: str = "",
+        error: str = "",
+        retry_after_ms: int | None = None,
+        *,
+        harms: Sequence[str] = (),
+        expiry: int | None = None,
     ) -> None:
         super().__init__(destination, f"{status} {errcode} {error}".rstrip())
         self.status = status
@@ -98,6 +106,10 @@ class Refused(PeerError):
         self.error = error
         self.retry_after_ms = retry_after_ms
         """How long the peer asks to be left alone, if it does."""
+        self.harms = harms
+        """What it says that it refused something for (MSC4387)."""
+        self.expiry = expiry
+        """From when on that may be otherwise, in ms since 1970; None: it is not said."""
         self.retryable = status == 429 or status >= 500
 
 

@@ -9,12 +9,15 @@ import msgspec
 
 MAX_TEXT = 500
 """Characters of a peer's text that are worth keeping in our logs."""
+MOST_HARMS = 20
 
 
 class _Body(msgspec.Struct, frozen=True):
     errcode: object = None
     error: object = None
     retry_after_ms: object = None
+    harms: object = None
+    expiry: object = None
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -23,6 +26,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
     errcode: str = ""
     error: str = ""
     retry_after_ms: int | None = None
+    harms: tuple[str, ...] = ()
+    """What something was refused for (MSC4387)."""
+    expiry: int | None = None
+    """From when on that may be otherwise, in ms since 1970."""
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -41,4 +48,12 @@ def read_error(body: bytes, retry_after: str | None = None) -> ErrorBody:
         found.errcode[:MAX_TEXT] if isinstance(found.errcode, str) else "",
         found.error[:MAX_TEXT] if isinstance(found.error, str) else "",
         max(0, milliseconds) if milliseconds is not None else None,
+        _harms(found.harms),
+        found.expiry if type(found.expiry) is int and 0 < found.expiry < 2**53 else None,
     )
+
+
+def _harms(given: object) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        return ()
+    return tuple(one for one in given[:MOST_HARMS] if isinstance(one, str) and len(one) <= MAX_TEXT)

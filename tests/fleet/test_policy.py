@@ -15,6 +15,7 @@ from homeserver.errors import MatrixError
 from homeserver.http.route import Requester
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.policy.desk import Desk
+from homeserver.rooms.policy.guard import SAFETY
 from homeserver.rooms.send import Sender
 from storage.events import load_by_ids
 from tests.fixtures_fleet import Fleet, Member
@@ -210,6 +211,18 @@ ANSWERS: list[tuple[Response, int, str]] = [
     (Response(200, {}, b'{"p.example": {"ed25519:policy_server": "%b"}}' % (b"A" * 86)), 403, "M_FORBIDDEN"),
     (Response(200, {}, b'{"p.example": {"ed25519:policy_server": "%b"}}' % (b"A" * 60_000)), 403, "M_FORBIDDEN"),
 ]
+
+
+@pytest.mark.parametrize("code", sorted(SAFETY))
+def test_the_harm_that_it_names_is_told(fleet: Fleet, code: str) -> None:
+    room_id, (a, *_) = meet(fleet, "a", "p")
+    told: dict[str, Any] = {"harms": ["m.spam", 1], "expiry": 1_765_312_137_979}
+    answer = Response(400, {}, orjson.dumps({"errcode": code, "error": "spam", "soft_logout": True, **told}))
+    fleet.meddler = lambda origin, request: answer if request.path == SIGN else request
+    with pytest.raises(MatrixError) as caught:
+        a.say("ann", room_id, "buy")
+    assert (caught.value.status, caught.value.errcode, caught.value.error) == (400, code, "spam")
+    assert caught.value.more == {**told, "harms": ["m.spam"]}
 
 
 @pytest.mark.parametrize(("answer", "status", "errcode"), ANSWERS)

@@ -27,6 +27,9 @@ _TOLD = frozenset({"M_FORBIDDEN", "M_NOT_FOUND", "M_BAD_JSON", "M_NOT_JSON", "M_
 """What a policy server's refusal may be called towards our clients: other codes would tell them something about their
 session here, which is not its business."""
 
+SAFETY = frozenset({"M_SAFETY", "ORG.MATRIX.MSC4387_SAFETY"})
+"""That something would do harm. MSC4387: https://github.com/matrix-org/matrix-spec-proposals/pull/4387"""
+
 log = structlog.get_logger("homeserver.rooms.policy")
 
 
@@ -117,6 +120,10 @@ def _passed_on(server: PolicyServer, error: Refused) -> MatrixError:
         return LimitExceeded(min(error.retry_after_ms or 1_000, 60_000))
     if error.status in (400, 403, 404) and error.errcode in _TOLD:
         return MatrixError(error.status, error.errcode, error.error or f"{server.via} refused")
+    if error.status == 400 and error.errcode in SAFETY:
+        until = {} if error.expiry is None else {"expiry": error.expiry}
+        more = {"harms": list(error.harms), **until}
+        return MatrixError(400, error.errcode, error.error or f"{server.via} refused", more)
     if error.status < 500:
         return Forbidden(error.error or f"{server.via} refused")
     return MatrixError(502, "M_UNKNOWN", f"{server.via} answered with an error: {error.why}")
