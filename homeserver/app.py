@@ -220,6 +220,7 @@ class House:
         self.tasks.spawn("retention.start", self.expiry.start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("friends.start", self.friends.start())
+        self.tasks.spawn("purges.start", self.part(Purges).start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         self.tasks.spawn("accounts.resume", self.accounts.changes.resume())
         if self.federation is not None:
@@ -497,7 +498,8 @@ def build(
     expiry = Expiry(database, rooms, events, hub, clock, tasks, settings.retention)
     door.observers.append(expiry)
     receipts.listeners.append(expiry.timers)
-    door.observers.append(Purges(door, database, hub, tasks))
+    purges = Purges(door, rooms, database, hub, tasks)
+    door.observers.append(purges)
     timelines = Timelines(database, visibility)
     sections = RoomSections(database, events, timelines, door.means.lineage, relating.bundles, sticky, push.ledger)
     feeds = FeedLoader(hub, database, clock)
@@ -616,7 +618,8 @@ def build(
         memberships, sender, aliases, directory, maker,
         access, history, Moments(database, access, visibility, ignoring, past), state_view,
         sync, sliding, peeks, OlderSync(sync), filters, presence, typing, receipts, account_data, profiles,
-        Tags(account_data), markers, Threads(database, events), Upgrades(door, database, access, maker, directory),
+        Tags(account_data), markers, purges, Threads(database, events),
+        Upgrades(door, database, access, maker, directory),
         Reports(database, history, clock, listeners=[guilds.reporting.reported]),
         clockwork, expiry, subscriptions, Relays(settings.voip, clock),
         Forwarder(relating.listing, rooms, sender, limits), scribe,

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from storage import auth_chains, media_refs, relations, retention, search, state, sticky, strings
+from storage import auth_chains, media_refs, purges, relations, retention, search, state, sticky, strings
 from storage.memberships import NUMBERS
 from storage.ports import Cursor, EventAppend, NewEvent, StateChange, StateRef, StoredEvent
 from storage.sql import among, to_blob
@@ -70,6 +70,7 @@ def append(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     search.note_past(cursor, appends)
     sticky.write(cursor, appends)
     retention.write(cursor, appends)
+    purges.write(cursor, appends)
     _write_gaps(cursor, appends)
     cursor.insert_many(
         "transactions",

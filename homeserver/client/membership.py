@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from federation.room.identifiers import InvalidIdentifier, parse_server_name
+from federation.room.purging import FLAG
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.http.route import GUEST, USER, Requester, route
 from homeserver.rooms.aliases import Aliases
 from homeserver.rooms.membership import Memberships
-from homeserver.rooms.purges import FLAG
 
 MOST_VIA = 20
 """Servers that a client may name."""

@@ -12,12 +12,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from federation.room.identifiers import server_of
+from federation.room.purging import FLAG
 from federation.service import service
 from homeserver.errors import Forbidden, NotFound
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.editor import Edit, Editor
 from homeserver.guilds.model import MEMBER_TYPE, Guild
-from homeserver.guilds.permissions import BAN_MEMBERS, CREATE_INVITE, KICK_MEMBERS, VIEW_CHANNEL
+from homeserver.guilds.permissions import BAN_MEMBERS, CREATE_INVITE, KICK_MEMBERS, MANAGE_MESSAGES, VIEW_CHANNEL
 from homeserver.guilds.ranks import check_above, check_permission
 from homeserver.guilds.steward import ON_BEHALF_OF
 from homeserver.guilds.viewers import channels_for, is_lazy
@@ -100,8 +101,13 @@ class Attendance:
 
         await self.door.settle_together([guild_id, *inside], work)
 
-    async def kick(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
-        """Put somebody out of the guild and its channels."""
+    async def kick(
+        self, guild_id: str, actor: str, target: str, reason: str | None = None, *, purge: bool = False
+    ) -> None:
+        """Put somebody out of the guild and its channels.
+
+        `purge`: with all that they said there, if the actor may delete others' messages.
+        """
 
         def work(edit: Edit) -> None:
             check_inside(edit, actor)
@@ -110,19 +116,21 @@ class Attendance:
             check_above(edit.guild, actor, target)
             if edit.membership_of(target) not in INSIDE:
                 raise NotFound(f"{target} is not in this guild")
-            self._put_out(edit, "member.kick", target, "leave", reason)
+            self._put_out(edit, "member.kick", target, "leave", reason, purge)
 
         await self.editor.edit(guild_id, actor, work)
 
-    async def ban(self, guild_id: str, actor: str, target: str, reason: str | None = None) -> None:
-        """Put somebody out, if they are in, and don't let them in again."""
+    async def ban(
+        self, guild_id: str, actor: str, target: str, reason: str | None = None, *, purge: bool = False
+    ) -> None:
+        """Put somebody out, if they are in, and don't let them in again. `purge`: as in `kick`."""
 
         def work(edit: Edit) -> None:
             check_inside(edit, actor)
             check_permission(edit.guild, actor, BAN_MEMBERS)
             edit.check_not_steward(target)
             check_above(edit.guild, actor, target)
-            self._put_out(edit, "member.ban", target, "ban", reason)
+            self._put_out(edit, "member.ban", target, "ban", reason, purge)
 
         await self.editor.edit(guild_id, actor, work)
 
@@ -175,8 +183,12 @@ class Attendance:
             if any(room.membership_of(user_id) in INSIDE for room in rooms):
                 await self.departed(guild_id, user_id)
 
-    def _put_out(self, edit: Edit, action: str, target: str, membership: str, reason: str | None) -> None:
+    def _put_out(
+        self, edit: Edit, action: str, target: str, membership: str, reason: str | None, purge: bool = False
+    ) -> None:
         content: dict[str, Any] = {"membership": membership, **({} if reason is None else {"reason": reason})}
+        if purge and edit.guild.permissions(edit.actor) & MANAGE_MESSAGES:
+            content[FLAG] = True  # the channels say it again: `homeserver.guilds.reconcile`
         edit.set(MEMBER_TYPE, f"_{target}", {})
         edit.send(Template(MEMBER, self.steward, {**content, **edit.signature}, target))
         edit.touched.add(target)

@@ -67,9 +67,9 @@ class GuildDoors:
                     return False
                 await self.attendance.leave(guild_id, act.actor, act.reason)
             case "kick":
-                await self.attendance.kick(guild_id, act.actor, act.target, act.reason)
+                await self.attendance.kick(guild_id, act.actor, act.target, act.reason, purge=act.purge)
             case "ban":
-                await self.attendance.ban(guild_id, act.actor, act.target, act.reason)
+                await self.attendance.ban(guild_id, act.actor, act.target, act.reason, purge=act.purge)
             case "unban":
                 await self.attendance.unban(guild_id, act.actor, act.target, act.reason)
             case "invite":
@@ -90,7 +90,9 @@ class GuildDoors:
         if act.kind not in ("kick", "ban", "unban"):
             return False
         action = f"POST guilds/{quote(guild_id, safe='')}/members/{quote(act.target, safe='')}/{act.kind}"
-        params = {} if act.reason is None else {"reason": act.reason}
+        params: dict[str, Any] = {} if act.reason is None else {"reason": act.reason}
+        if act.purge:
+            params["purge"] = True
         await self.errands.run(server, guild_id, act.actor, action, params)
         return True
 

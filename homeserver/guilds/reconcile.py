@@ -19,6 +19,7 @@ import structlog
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from federation.room.purging import FLAG, asks_for_purge
 from homeserver.errors import MatrixError
 from homeserver.guilds.book import GuildBook
 from homeserver.guilds.model import Channel, Guild
@@ -138,17 +139,24 @@ class Reconciler:
         in_guild = await self.rooms.require(guild.room_id)
         arriving = {room_id: self._arriving(in_guild, guild, channel, pending) for room_id, channel in rooms}
         contents = await self._joins(in_guild, {user_id for some in arriving.values() for user_id in some})
+        purged = await self._purged(in_guild, list(by_id), pending)
 
         def work(drafts: Mapping[str, Draft]) -> tuple[None, list[Deferred[None]]]:
             for room_id, draft in drafts.items():
-                self._correct(draft, in_guild, guild, by_id[room_id], pending)
+                self._correct(draft, in_guild, guild, by_id[room_id], pending, purged)
                 self._let_in(draft, [(user_id, contents[user_id]) for user_id in arriving[room_id]])
             return None, [self.door.append(draft) for draft in drafts.values() if draft.new]
 
         await self.door.settle_together(list(by_id), work)
 
     def _correct(
-        self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel | None, pending: _Pending
+        self,
+        draft: Draft,
+        in_guild: LiveRoom,
+        guild: Guild,
+        channel: Channel | None,
+        pending: _Pending,
+        purged: Collection[str],
     ) -> None:
         wanted = (
             wanted_in_guild(guild, self.policy) if channel is None else wanted_in_channel(guild, channel, self.policy)
@@ -158,10 +166,18 @@ class Reconciler:
             if not is_as_wanted(current, content):
                 draft.add(state(self.steward, event_type, content, state_key))
         if channel is not None:
-            self._put_out(draft, in_guild, guild, channel, pending)
+            self._put_out(draft, in_guild, guild, channel, pending, purged)
             self._hang_up(draft, guild, channel)
 
-    def _put_out(self, draft: Draft, in_guild: LiveRoom, guild: Guild, channel: Channel, pending: _Pending) -> None:
+    def _put_out(
+        self,
+        draft: Draft,
+        in_guild: LiveRoom,
+        guild: Guild,
+        channel: Channel,
+        pending: _Pending,
+        purged: Collection[str],
+    ) -> None:
         """Let a channel follow the guild in who is banned, and put out who may not view it."""
         viewers, leaving = Viewers(guild, channel), dict[str, str]()
         for user_id in self._candidates(draft.room, in_guild, guild, channel, pending):
@@ -179,7 +195,22 @@ class Reconciler:
                 leaving[user_id] = wanted
         draft.need_members(leaving)
         for user_id, wanted in leaving.items():
-            draft.add(Template(MEMBER, self.steward, {"membership": wanted}, user_id))
+            flag = {FLAG: True} if user_id in purged else {}
+            draft.add(Template(MEMBER, self.steward, {"membership": wanted, **flag}, user_id))
+
+    async def _purged(self, in_guild: LiveRoom, room_ids: Sequence[str], pending: _Pending) -> set[str]:
+        """Who was put out of the guild with all that they said."""
+        people = set(pending.touched)
+        if pending.before is None:
+            rooms = [room for room_id in room_ids if (room := self.rooms.peek(room_id)) is not None]
+            people.update(user_id for room in rooms for user_id, ref in room.members() if ref.membership in INSIDE)
+        refs = [
+            ref
+            for user_id in sorted(people)
+            if (ref := in_guild.visible.state.get((MEMBER, user_id))) is not None and ref.membership in ("leave", "ban")
+        ]
+        events = await self.door.events.get_many([ref.nid for ref in refs])
+        return {str(one.event.state_key) for one in events.values() if asks_for_purge(one.event)}
 
     def _hang_up(self, draft: Draft, guild: Guild, channel: Channel) -> None:
         """End the call memberships of those who may not connect any more: the levels keep them from doing so."""

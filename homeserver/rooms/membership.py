@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from attrs import field, frozen
 
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id, server_of
+from federation.room.purging import FLAG
 from federation.service import service
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.rooms.accept import Door
@@ -83,6 +84,8 @@ class Act:
     target: str
     reason: str | None = None
     via: Sequence[str] = ()
+    purge: bool = False
+    """Whether all that the target said is to go too (`federation.room.purging`)."""
 
 
 class Warden(Protocol):
@@ -273,7 +276,8 @@ class Memberships:
         if kind == "invite" and not self.is_invitation_afar(target, content):
             await self.invitees.check(sender, target)
         reason = content.get("reason")
-        act = Act(kind, room.room_id, sender, target, reason if isinstance(reason, str) else None)
+        reason = reason if isinstance(reason, str) else None
+        act = Act(kind, room.room_id, sender, target, reason, purge=content.get(FLAG) is True)
         return await self._is_taken(act)
 
     def is_invitation_afar(self, target: str, content: Mapping[str, Any]) -> bool:
@@ -330,7 +334,7 @@ class Memberships:
         besides: Mapping[str, Any] | None = None,
     ) -> None:
         """Put somebody out. `besides` goes into the member event."""
-        if await self._is_taken(Act("kick", room_id, sender, _user(target), reason)):
+        if await self._is_taken(_put_out("kick", room_id, sender, target, reason, besides)):
             return
 
         def check(draft: Draft) -> None:
@@ -352,7 +356,7 @@ class Memberships:
         besides: Mapping[str, Any] | None = None,
     ) -> None:
         """Put somebody out for good. `besides` goes into the member event."""
-        if await self._is_taken(Act("ban", room_id, sender, _user(target), reason)):
+        if await self._is_taken(_put_out("ban", room_id, sender, target, reason, besides)):
             return
         content = {"membership": "ban", **_with_reason(reason, besides)}  # no place to show somebody's new name
         await self.door.send(room_id, [_member(sender, _user(target), content)], check=in_room(sender))
@@ -486,6 +490,12 @@ def _kind_of(membership: object, before: str | None, *, is_own: bool) -> Kind | 
 
 def _member(sender: str, target: str, content: dict[str, Any]) -> Template:
     return Template(MEMBER, sender, content, target)
+
+
+def _put_out(
+    kind: Kind, room_id: str, sender: str, target: str, reason: str | None, besides: Mapping[str, Any] | None
+) -> Act:
+    return Act(kind, room_id, sender, _user(target), reason, purge=(besides or {}).get(FLAG) is True)
 
 
 def _with_reason(reason: str | None, besides: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 As if each of these messages had been redacted by the kick or ban itself, on every server for itself: there are no
 redactions to send, and nobody need know what there is to redact.
 
+the member event ── a note of it ──► commit ──► what was said goes, a page at a time ──► the note goes
+
 MSC4293: https://github.com/matrix-org/matrix-spec-proposals/pull/4293
 """
 
@@ -10,41 +12,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
+from federation.room.purging import asks_for_purge
+from federation.service import service
 from homeserver.rooms.accept import Accepted, Door
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.pruning import prune
+from homeserver.rooms.registry import Rooms
 from homeserver.streams.hub import Hub
 from homeserver.tasks import Tasks
 from storage import events as event_rows
+from storage import purges as rows
 from storage.database import Database
 from storage.memberships import MembershipChange, membership_history
 from storage.ports import StoredEvent
-
-FLAG = "org.matrix.msc4293.redact_events"
-"""In the content of a member event."""
 
 REDACTION = "m.room.redaction"
 PAGE = 200
 
 
-@frozen
+@service
 class Purges:
     """An observer of the door (`homeserver.rooms.accept.Observer`)."""
 
     door: Door
+    rooms: Rooms
     database: Database
     hub: Hub
     tasks: Tasks
 
+    async def start(self) -> None:
+        """Take up what a crash left undone."""
+        for room_id, nid in await self.database.run(rows.under_way):
+            room, banishment = await self.rooms.get(room_id), await self.door.events.get(nid)
+            if room is not None and banishment is not None:
+                await self.purge(room, banishment)
+
     def accepted(self, accepted: Accepted) -> None:
         for new in accepted.events:
-            if _asks(new.stored) and new.changes:
-                self.tasks.spawn("purge", self.purge(accepted.room, new.stored))
+            stored = new.stored
+            if new.changes and not (stored.rejected or stored.soft_failed) and asks_for_purge(stored.event):
+                self.tasks.spawn("purge", self.purge(accepted.room, stored))
 
     async def purge(self, room: LiveRoom, banishment: StoredEvent) -> None:
-        """Take away what was said in the stay that a kick or ban ended, where its sender may redact it."""
+        """Take away what was said in the stay that a kick or ban ended, where its sender may redact it. Doing it twice
+        is no mistake.
+        """
+        await self._purge(room, banishment)
+        await self.database.write(rows.done, banishment.nid)
+
+    async def _purge(self, room: LiveRoom, banishment: StoredEvent) -> None:
         levels = await self.door.power_levels(room)
         level = levels.user(banishment.event.sender)
         if level < max(levels.redact, levels.events.get(REDACTION, levels.redact)):
@@ -80,17 +96,6 @@ def stay_before(history: Sequence[MembershipChange], end_nid: int) -> int | None
     return None
 
 
-def _asks(stored: StoredEvent) -> bool:
-    event = stored.event
-    return (
-        event.type == "m.room.member"
-        and event.state_key != event.sender
-        and event.content.get(FLAG) is True
-        and event.content.get("membership") in ("leave", "ban")
-        and not (stored.rejected or stored.soft_failed)
-    )
-
-
 def _is_said(stored: StoredEvent) -> bool:
-    """Messages; state stays, as what a room is does not go with who set it."""
-    return stored.event.state_key is None and stored.event.type != REDACTION
+    """Messages that still say something; state stays, as what a room is does not go with who set it."""
+    return stored.event.state_key is None and stored.event.type != REDACTION and not stored.redacted_by

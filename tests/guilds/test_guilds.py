@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from federation.room.purging import FLAG
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError
 from homeserver.guilds.projection import project
 from homeserver.rooms.compose import Template
 from homeserver.rooms.send import Sender
 from tests.guilds.fixtures import GuildHouse, town
+from tests.retention.test_expiry import bodies, settle
 
 __all__ = ["town"]
 
@@ -142,6 +144,29 @@ def test_kicks_and_bans_stand_in_all_rooms(town: GuildHouse) -> None:
     assert town.guild(guild_id).member(town.user("cat")).roles == ()
     town.wait(town.memberships.unban(guild_id, town.user("ann"), town.user("cat")))
     assert town.membership("cat", guild_id) == town.membership("cat", general) == "leave"
+
+
+def test_who_is_put_out_takes_along_what_they_said(town: GuildHouse) -> None:
+    guild_id = town.make_guild()
+    rooms = sorted(town.guild(guild_id).channels)
+    assert len(rooms) > 1
+    town.set(guild_id, "chat.guildhall.role", "mods", MODS)
+    town.set(guild_id, "chat.guildhall.role", "bouncers", {**MODS, "permissions": ["ban_members"], "position": 4})
+    for name in ("bob", "cat", "mod", "bouncer"):
+        town.enter(guild_id, name)
+    town.give(guild_id, "mod", "mods")
+    town.give(guild_id, "bouncer", "bouncers")
+    for name in ("bob", "cat"):
+        for room_id in rooms:
+            town.say(name, room_id, f"spam of {name}")
+    purge = {FLAG: True}
+    town.wait(town.memberships.ban(guild_id, town.user("bouncer"), town.user("cat"), besides=purge))
+    town.wait(town.memberships.kick(rooms[0], town.user("mod"), town.user("bob"), besides=purge))
+    settle(town)
+    for room_id in rooms:
+        assert town.membership("cat", room_id) == "ban" and town.membership("bob", room_id) == "leave"
+        # Who may put out but not delete takes nothing away.
+        assert bodies(town, "ann", room_id) == [None, "spam of cat"]
 
 
 def test_what_only_the_steward_may_set(town: GuildHouse) -> None:

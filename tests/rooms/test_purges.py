@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from federation.room.purging import FLAG
 from homeserver.client.membership import PutOut, ban, kick
 from homeserver.http.answer import encode_json
 from homeserver.http.asks import AskReader
-from homeserver.rooms.purges import FLAG
+from homeserver.rooms.purges import Purges
+from storage import purges as purge_rows
 from tests.fixtures_fleet import Fleet
 from tests.fixtures_house import LivedInHouse
 from tests.relations.talk import bundle, event, messages, relate
@@ -66,6 +68,22 @@ def test_a_kick_does_so_and_whoever_may_not_redact_does_not(house: LivedInHouse)
     house.leave("mallory", room_id)
     put_out(house, ban, "alice", room_id, "mallory")
     assert bodies(house, "alice", room_id)[-1] == "bye"
+
+
+def test_a_crash_in_between_is_made_up_for(house: LivedInHouse) -> None:
+    room_id = house.create("alice", preset="public_chat")
+    house.join("mallory", room_id)
+    house.say("mallory", room_id, "spam")
+    purges = house.house.part(Purges)
+    observers = purges.door.observers
+    observers.remove(purges)  # as if the server went down with the ban's commit
+    put_out(house, ban, "alice", room_id, "mallory")
+    assert bodies(house, "alice", room_id) == ["spam"]
+    observers.append(purges)
+    for _ in range(2):
+        house.wait(purges.start())
+        assert bodies(house, "alice", room_id) == [None]
+    assert house.wait(purges.database.run(purge_rows.under_way)) == []
 
 
 def test_on_every_server(fleet: Fleet) -> None:

@@ -53,6 +53,7 @@ from storage import (
     presence,
     previews,
     profiles,
+    purges,
     push,
     pushers,
     receipts,
@@ -139,6 +140,7 @@ WHOLE_TABLES = (
     "SELECT user_id, app_id, pushkey, device_id, told, enabled, set_ts, sent_upto, activated, token FROM",  # at start
     "SELECT d.user_id, d.other_id, d.room_id, d.relation FROM direct_rooms d JOIN rooms",  # at start
     "SELECT user_id, room_nid, root_id FROM thread_subscriptions WHERE kind",  # at start
+    "SELECT r.room_id, p.event_nid FROM purges",  # at start
     "SELECT DISTINCT room_nid FROM read_timers",  # at start
     "SET LOCAL",  # no query
 )
@@ -427,6 +429,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: presence.delete(cursor, ALICE),
         lambda cursor: memberships.joined_rooms(cursor, [ALICE, BOB]),
         lambda cursor: memberships.share_a_room(cursor, ALICE, BOB),
+        lambda cursor: purges.under_way(cursor),
+        lambda cursor: purges.done(cursor, 5),
         lambda cursor: filters.add(cursor, ALICE, b"{}"),
         lambda cursor: filters.get(cursor, ALICE, 0),
         lambda cursor: filters.delete_all(cursor, ALICE),

@@ -25,6 +25,10 @@ class Somebody(msgspec.Struct, frozen=True):
     reason: Reason | None = None
 
 
+class PutOut(Somebody, frozen=True):
+    purge: bool = False
+
+
 class NewOwner(msgspec.Struct, frozen=True):
     guild_id: str
     user_id: Id
@@ -83,19 +87,25 @@ async def leave_guild(
 
 
 @route("POST", f"{ONE}/members/{{user_id}}/kick", auth=VISITOR, rate="write")
-async def kick_member(attendance: Attendance, desk: Desk, who: Requester, ask: Somebody) -> None:
-    """Put somebody out of the guild and its channels. Needs `kick_members`, and to stand above them."""
+async def kick_member(attendance: Attendance, desk: Desk, who: Requester, ask: PutOut) -> None:
+    """Put somebody out of the guild and its channels. Needs `kick_members`, and to stand above them.
+
+    With `purge`, and `manage_messages`, all that they said since they came is redacted.
+    """
     await desk.guild(ask.guild_id, who.user_id)
-    await attendance.kick(ask.guild_id, who.user_id, ask.user_id, ask.reason)
+    await attendance.kick(ask.guild_id, who.user_id, ask.user_id, ask.reason, purge=ask.purge)
 
 
 @route("POST", f"{ONE}/members/{{user_id}}/ban", auth=VISITOR, rate="write")
-async def ban_member(attendance: Attendance, desk: Desk, who: Requester, ask: Somebody) -> None:
+async def ban_member(attendance: Attendance, desk: Desk, who: Requester, ask: PutOut) -> None:
     """Put somebody out, whether they are in or not, and don't let them in again. Needs `ban_members`, and to stand
-    above them."""
+    above them.
+
+    With `purge`, and `manage_messages`, all that they said since they came is redacted.
+    """
     await desk.guild(ask.guild_id, who.user_id)
     check_invitable(ask.user_id)
-    await attendance.ban(ask.guild_id, who.user_id, ask.user_id, ask.reason)
+    await attendance.ban(ask.guild_id, who.user_id, ask.user_id, ask.reason, purge=ask.purge)
 
 
 @route("POST", f"{ONE}/members/{{user_id}}/unban", auth=VISITOR, rate="write")

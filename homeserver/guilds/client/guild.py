@@ -57,17 +57,20 @@ class GuildClient(msgspec.Struct, frozen=True):
     def edit_member(self, user_id: str, **changes: Any) -> None:
         self._call("PATCH", "members", user_id, body=changes)
 
-    def kick(self, user_id: str, reason: str | None = None) -> None:
-        self._put_out("kick", user_id, reason)
+    def kick(self, user_id: str, reason: str | None = None, *, purge: bool = False) -> None:
+        """Put somebody out. `purge`: with all that they said since they came."""
+        self._put_out("kick", user_id, reason, purge)
 
-    def ban(self, user_id: str, reason: str | None = None) -> None:
-        self._put_out("ban", user_id, reason)
+    def ban(self, user_id: str, reason: str | None = None, *, purge: bool = False) -> None:
+        """Put somebody out for good. `purge`: as in `kick`."""
+        self._put_out("ban", user_id, reason, purge)
 
     def unban(self, user_id: str, reason: str | None = None) -> None:
         self._put_out("unban", user_id, reason)
 
-    def _put_out(self, how: str, user_id: str, reason: str | None) -> None:
-        self._call("POST", "members", user_id, how, body={} if reason is None else {"reason": reason})
+    def _put_out(self, how: str, user_id: str, reason: str | None, purge: bool = False) -> None:
+        body: Json = {} if reason is None else {"reason": reason}
+        self._call("POST", "members", user_id, how, body={**body, "purge": True} if purge else body)
 
     def bans(self) -> list[Json]:
         return list(self._call("GET", "bans")["bans"])
