@@ -21,6 +21,9 @@ from homeserver.voip import transports
 USER_AGENT = f"Guildhall/{homeserver.__version__}"
 """Of its own requests."""
 
+SOFTWARE: Mapping[str, str] = {"name": "Guildhall", "version": homeserver.__version__}
+"""Which program this is, for those who read crash reports."""
+
 SPEC_VERSIONS = (
     "r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1",
     "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13",
@@ -41,10 +44,10 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # v1.19
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "org.matrix.msc3916.stable": True,  # files with a token only, v1.11
+    "org.matrix.msc3912": True,  # redactions that take along what hangs on an event
     "org.matrix.msc3881": True,  # pushers that are switched off, also those of other devices
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4143": True,  # what carries conferences
-    "org.matrix.msc3912": True,  # redactions that take along what hangs on an event
     "org.matrix.msc4155": True,  # invitations by lists of people and servers
     "org.matrix.msc4354": True,  # sticky events
     "org.matrix.simplified_msc3575": True,  # sliding sync
@@ -52,6 +55,9 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
     "org.matrix.msc3030": True,  # events by time, v1.6
     "org.matrix.msc4306": True,  # subscriptions of threads
     "org.matrix.msc4308": True,  # and what sliding sync says of them
+    "org.matrix.msc4262": True,  # changes of profiles in sliding sync
+    "org.matrix.msc4429": True,  # and in /sync
+    "net.zemos.msc4383": True,  # what server this is, beside these
 }
 
 
@@ -93,7 +99,12 @@ class About:
 
     def versions(self) -> Mapping[str, Any]:
         """Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions"""
-        return {"versions": SPEC_VERSIONS, "unstable_features": self.unstable_features}
+        return {
+            "versions": SPEC_VERSIONS,
+            "unstable_features": self.unstable_features,
+            # MSC4383: https://github.com/matrix-org/matrix-spec-proposals/pull/4383
+            "net.zemos.msc4383.server": SOFTWARE,
+        }
 
     def capabilities(self) -> Mapping[str, Any]:
         """Spec: https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation"""

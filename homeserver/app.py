@@ -33,6 +33,7 @@ from homeserver.clock import Clock
 from homeserver.delayed.clockwork import Clockwork
 from homeserver.departures import Departures
 from homeserver.encryption.build import Encryption, build_devices, build_encryption
+from homeserver.encryption.whereabouts import Whereabouts
 from homeserver.ephemeral.inbound.build import listen_to_others
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
@@ -110,6 +111,7 @@ from homeserver.sync.older import OlderSync
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.peeks import Peeks
 from homeserver.sync.polls import Polls
+from homeserver.sync.profiles import ProfileNews
 from homeserver.sync.sliding.build import build_sliding
 from homeserver.sync.timeline import Timelines
 from homeserver.tasks import Tasks
@@ -218,9 +220,9 @@ class House:
         self.tasks.spawn("sticky.start", self.sticky.start())
         self.tasks.spawn("delayed.start", self.clockwork.start())
         self.tasks.spawn("retention.start", self.expiry.start())
+        self.tasks.spawn("purges.start", self.part(Purges).start())
         self.tasks.spawn("guilds.start", self.guilds.start())
         self.tasks.spawn("friends.start", self.friends.start())
-        self.tasks.spawn("purges.start", self.part(Purges).start())
         self.tasks.spawn("encryption.start", self.encryption.start())
         self.tasks.spawn("accounts.resume", self.accounts.changes.resume())
         if self.federation is not None:
@@ -356,7 +358,9 @@ def build(
     ignoring = Ignoring(database, [steward_of(server_name)])
     invite_filter = InviteFilter(database, ignoring, [steward_of(server_name)])
     account_data.listeners += [ignoring.data_changed, invite_filter.data_changed]
-    profiles = Profiles(database, NoRemoteProfiles() if asking is None else asking.profiles)
+    whereabouts = Whereabouts(database)
+    door.observers.append(whereabouts)
+    profiles = Profiles(database, whereabouts, NoRemoteProfiles() if asking is None else asking.profiles)
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     about = About(settings)
@@ -390,6 +394,7 @@ def build(
         door=door,
         rooms=rooms,
         transactions=transactions,
+        whereabouts=whereabouts,
         federation=None if federation is None or asking is None else (federation.client, asking.patience),
     )
     if federation is not None and encryption.remote is not None:
@@ -518,6 +523,7 @@ def build(
         account_data=account_data,
         ignoring=ignoring,
         contributors=[encryption.sections],
+        profiles=ProfileNews(server_name, database, encryption.news),
         polls=Polls(hub),
         deliveries=deliveries,
         max_timeout_ms=settings.limits.max_sync_timeout_ms,

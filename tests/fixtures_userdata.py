@@ -18,6 +18,7 @@ from twisted.internet.task import Clock as FakeTimers
 
 from config import Presence
 from homeserver.clock import Clock
+from homeserver.encryption.whereabouts import Whereabouts
 from homeserver.ephemeral.presence import PresenceBoard
 from homeserver.ephemeral.receipts import ReceiptBoard
 from homeserver.ephemeral.room_watch import RoomWatch
@@ -92,7 +93,7 @@ def parsed(events: Sequence[bytes]) -> list[Any]:
 def build_household(town: Town, timers: FakeTimers, settings: Presence) -> Household:
     clock = Clock(timers, lambda: START_MS + round(timers.seconds() * 1000))
     database, hub, tasks = town.database, town.hub, Tasks()
-    profiles = Profiles(database)
+    profiles = Profiles(database, Whereabouts(database))
     typing = TypingBoard(hub, clock)
     receipts = ReceiptBoard(hub, database)
     account_data = AccountData(hub, database)

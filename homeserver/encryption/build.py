@@ -132,12 +132,11 @@ def build_encryption(
     door: Door,
     rooms: Rooms,
     transactions: TransactionLog,
+    whereabouts: Whereabouts,
     federation: tuple[FederationClient, Patience] | None,
 ) -> Encryption:
     """Put everything together, and have it see who moves where."""
     server_name = settings.server.name
-    whereabouts = Whereabouts(database)
-    door.observers.append(whereabouts)
     letterbox = Letterbox(database, devices.states, transactions, clock, tasks, server_name)
     news = DeviceNews(database, rooms, devices.log, whereabouts)
     claims = KeyClaims(database, devices.states, clock)

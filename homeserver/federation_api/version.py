@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import homeserver
+from homeserver.about import SOFTWARE
 from homeserver.http.route import NONE, route
 
 
 # No limit: it is a constant.
 @route("GET", "/_matrix/federation/v1/version", auth=NONE, rate=None)
 async def get_version() -> Mapping[str, Mapping[str, str]]:
-    return {"server": {"name": "Guildhall", "version": homeserver.__version__}}
+    return {"server": SOFTWARE}

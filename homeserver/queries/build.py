@@ -2,7 +2,7 @@
 
 asking = build_asking(settings.server.name, federation.client, clock)
 federation.gate.observers.append(asking.patience.heard_of)
-Aliases(..., asking.aliases), Directory(..., asking.directory), Profiles(database, asking.profiles)
+Aliases(..., asking.aliases), Directory(..., asking.directory), Profiles(database, whereabouts, asking.profiles)
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ class Feed(msgspec.Struct, eq=False, weakref=True):
     """Newest position of something to be told of friends and direct rooms."""
     threads: int = 0
     """Newest position of a change to what threads the user follows."""
+    profiles: int = 0
+    """Newest position of a change to a profile, of those whom the user is in a room with, or the user's own."""
     devices: int = 0
     """Newest position of a change to somebody's list of devices, of those that the user may ask for."""
     presence: int = 0
@@ -189,11 +191,14 @@ class Hub:
 
     def mark_devices(self, user_id: str, room_nids: Iterable[int], position: int) -> None:
         """Somebody's list of devices changed: the person's own readers and those in these rooms are to know."""
-        feeds = {feed for room_nid in room_nids for feed in self._by_room.get(room_nid, ())}
-        if (own := self._feeds.get(user_id)) is not None:
-            feeds.add(own)
-        for feed in feeds:
+        for feed in self._around(user_id, room_nids):
             feed.devices = position
+            self.wake(feed)
+
+    def mark_profile(self, user_id: str, room_nids: Iterable[int], position: int) -> None:
+        """Somebody's profile changed: the same are to know."""
+        for feed in self._around(user_id, room_nids):
+            feed.profiles = position
             self.wake(feed)
 
     def wake_user(self, user_id: str) -> int:
@@ -326,6 +331,13 @@ class Hub:
             del self._feeds[feed.user_id]
         for room_nid in feed.joined:
             self._drop_from_room(feed, room_nid)
+
+    def _around(self, user_id: str, room_nids: Iterable[int]) -> set[Feed]:
+        """The feeds of somebody and of those who are in any of the rooms."""
+        feeds = {feed for room_nid in room_nids for feed in self._by_room.get(room_nid, ())}
+        if (own := self._feeds.get(user_id)) is not None:
+            feeds.add(own)
+        return feeds
 
     def _drop_from_room(self, feed: Feed, room_nid: int) -> None:
         feeds = self._by_room.get(room_nid)

@@ -33,6 +33,7 @@ from homeserver.sync.joined import Manner, RoomSections, Want
 from homeserver.sync.outside import OutsideSections
 from homeserver.sync.polls import Polls
 from homeserver.sync.ports import Contribution, Contributor
+from homeserver.sync.profiles import ProfileNews, users_section
 from homeserver.sync.timeline import Span
 from homeserver.userdata.account_data import AccountData
 from homeserver.userdata.ignoring import Ignorance, without_ignored
@@ -68,6 +69,7 @@ class Sync:
     account_data: AccountData
     ignoring: Ignorance
     contributors: Sequence[Contributor]
+    profiles: ProfileNews
     polls: Polls
     deliveries: Deliveries
     max_timeout_ms: int
@@ -122,8 +124,11 @@ class Sync:
         await self._add_ephemeral(feed, wants, START, upto, {want.room.nid: 0 for want in wants}, ())
         rooms = await self._rooms(feed, manner, wants, after, upto, first=since is None)
         people = self.presence.changes(feed, 0)
+        fields = manner.filter.profile_fields
+        profiles = await self.profiles.everything(feed, fields) if fields else {}
         return {
             **rooms,
+            **users_section(profiles, manner.ignored),
             **_events("account_data", manner.filter.account_data, data.global_events),
             **_events("presence", manner.filter.presence, without_ignored(people, manner.ignored)),
         }
@@ -156,6 +161,9 @@ class Sync:
         if entered := self._entered(feed, since):
             people += self.presence.present(feed, entered)
         answer.update(_events("presence", manner.filter.presence, without_ignored(people, manner.ignored)))
+        if fields := manner.filter.profile_fields:
+            profiles = await self.profiles.changes(feed, fields, since.position, upto.position)
+            answer.update(users_section(profiles, manner.ignored))
         return answer
 
     async def _changed_sections(

@@ -18,6 +18,7 @@ import orjson
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id
 from homeserver.errors import BadJson
 from homeserver.sync.globs import Names
+from homeserver.userdata.profiles import is_key
 
 DEFAULT_LIMIT = 10
 """Events in a room's timeline where the client does not say how many."""
@@ -25,6 +26,8 @@ MAX_LIMIT = 100
 """And at most: a first sync of a hundred rooms is made of this many events each."""
 MAX_CACHED_TEXT = 4096
 """Inline filters longer than this (in characters) are parsed each time, so that nobody can fill the cache."""
+
+PROFILE_FIELDS = "org.matrix.msc4429.profile_fields"
 
 FieldPath = tuple[str, ...]
 Shape = TypeVar("Shape")
@@ -87,6 +90,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account_data: EventFilter
     event_fields: tuple[FieldPath, ...] | None = None
     """None: whole events. See `keep_fields`."""
+    profile_fields: tuple[str, ...] = ()
+    """Of whose changes the client wants to be told (`homeserver.sync.profiles`)."""
     event_format: Literal["client", "federation"] = "client"
 
     @property
@@ -116,6 +121,7 @@ def parse_filter(json: object) -> Filter:
         account_data=_compile(shape.account_data, "account_data"),
         event_fields=None if shape.event_fields is None else tuple(map(parse_field_path, shape.event_fields)),
         event_format=shape.event_format or "client",
+        profile_fields=_fields(shape.profile_fields),
     )
 
 
@@ -211,12 +217,17 @@ class _RoomShape(msgspec.Struct, gc=False):
     include_leave: bool | None = None
 
 
-class _FilterShape(msgspec.Struct, gc=False):
+class _ProfileFieldsShape(msgspec.Struct, gc=False):
+    ids: list[str] | None = None
+
+
+class _FilterShape(msgspec.Struct, gc=False, rename={"profile_fields": PROFILE_FIELDS}):
     room: _RoomShape | None = None
     presence: _EventFilterShape | None = None
     account_data: _EventFilterShape | None = None
     event_fields: list[str] | None = None
     event_format: Literal["client", "federation"] | None = None
+    profile_fields: _ProfileFieldsShape | None = None
 
 
 def _compile(shape: _EventFilterShape | None, where: str) -> EventFilter:
@@ -247,6 +258,11 @@ def _compile(shape: _EventFilterShape | None, where: str) -> EventFilter:
         related_by_rel_types=None if shape.related_by_rel_types is None else tuple(shape.related_by_rel_types),
         is_open=types.is_open and senders.is_open and shape.contains_url is None,
     )
+
+
+def _fields(shape: _ProfileFieldsShape | None) -> tuple[str, ...]:
+    """Each once, and none that no profile can have."""
+    return tuple(filter(is_key, dict.fromkeys((shape and shape.ids) or ())))
 
 
 def _rooms(rooms: list[str] | None, not_rooms: list[str] | None, where: str) -> Names:

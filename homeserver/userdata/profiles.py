@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import orjson
 
 from homeserver.errors import BadJson, InvalidParam, MatrixError, NotFound
+from homeserver.streams.hub import Hub
+from homeserver.streams.positions import take_position
 from storage import profiles as rows
 from storage.accounts import get_account
 from storage.database import Database
@@ -47,6 +50,12 @@ class ProfileListener(Protocol):
         """A field was set, changed or removed; awaited before the client is answered."""
 
 
+class Whereabouts(Protocol):
+    """Knows the rooms that people are in."""
+
+    async def of(self, user_ids: Collection[str]) -> Mapping[str, frozenset[int]]: ...
+
+
 class RemoteProfiles(Protocol):
     """Asks other servers for their people's profiles."""
 
@@ -64,11 +73,30 @@ class NoRemoteProfiles:
         return None
 
 
+class ProfileChanged:
+    """The notice of a change, for the readers of those who share a room with the person."""
+
+    def __init__(self, user_id: str, room_nids: Collection[int], position: int) -> None:
+        self.position = position
+        self._user_id = user_id
+        self._room_nids = room_nids
+        self._taken = position
+
+    def settle(self, is_written: bool) -> None:
+        """Called where it is written, perhaps twice: a position that nothing was written at must not be seen."""
+        self.position = self._taken if is_written else 0
+
+    def publish(self, hub: Hub) -> None:
+        if self.position:
+            hub.mark_profile(self._user_id, self._room_nids, self.position)
+
+
 class Profiles:
     """Reads the profiles of everybody, and writes those of local users."""
 
-    def __init__(self, database: Database, remote: RemoteProfiles | None = None) -> None:
+    def __init__(self, database: Database, whereabouts: Whereabouts, remote: RemoteProfiles | None = None) -> None:
         self._database = database
+        self._whereabouts = whereabouts
         self._remote = remote or NoRemoteProfiles()
         self._held: OrderedDict[str, Names] = OrderedDict()
         self._writes = 0
@@ -128,23 +156,14 @@ class Profiles:
             await self.delete_field(user_id, key)
             return
         json = orjson.dumps(value)
-        self._begin(user_id)
-        try:
-            fits = await self._database.write(rows.put, user_id, key, json, MAX_PROFILE_BYTES)
-        finally:
-            self._begin(user_id)
-        if not fits:
+        if not await self._change(user_id, key, lambda cursor: rows.put(cursor, user_id, key, json, MAX_PROFILE_BYTES)):
             raise MatrixError(400, "M_PROFILE_TOO_LARGE", f"A profile has at most {MAX_PROFILE_BYTES} bytes")
         await self._tell(user_id, key)
 
     async def delete_field(self, user_id: str, key: str) -> None:
         """Remove a field, if it is there."""
         check_key(key)
-        self._begin(user_id)
-        try:
-            await self._database.write(rows.delete, user_id, key)
-        finally:
-            self._begin(user_id)
+        await self._change(user_id, key, lambda cursor: rows.delete(cursor, user_id, key))
         await self._tell(user_id, key)
 
     async def account_registered(self, user_id: str, displayname: str | None) -> None:
@@ -166,6 +185,17 @@ class Profiles:
             finally:
                 self._begin(user_id)
 
+    async def _change(self, user_id: str, key: str, write: Callable[[Cursor], bool]) -> bool:
+        """Call `write` in the writer's thread, and note that the field changed unless it says False."""
+        where = await self._whereabouts.of([user_id])
+        position = take_position(self._database.counters)
+        notice = ProfileChanged(user_id, where[user_id], position)
+        self._begin(user_id)
+        try:
+            return await self._database.write_and_tell(notice, _write, notice, write, user_id, key, position)
+        finally:
+            self._begin(user_id)
+
     def _begin(self, user_id: str) -> None:
         """A write begins or has ended: forget what it may have made old, and what others are reading."""
         self._writes += 1
@@ -185,6 +215,11 @@ def check_key(key: str) -> None:
         raise InvalidParam(f"A profile field's name has at most {MAX_KEY_BYTES} bytes", "M_KEY_TOO_LARGE")
     if not _KEY.fullmatch(key):
         raise InvalidParam("A profile field's name begins with a-z and holds only a-z, 0-9, `_`, `-` and `.`")
+
+
+def is_key(key: str) -> bool:
+    """Whether there can be a field of that name."""
+    return len(key) <= MAX_KEY_BYTES and _KEY.fullmatch(key) is not None
 
 
 def is_value(key: str, value: Any) -> bool:
@@ -220,6 +255,16 @@ def _text(key: str, value: Any, most: int) -> str:
     if len(value) > most:
         raise InvalidParam(f"`{key}` has at most {most} characters")
     return value
+
+
+def _write(
+    cursor: Cursor, notice: ProfileChanged, write: Callable[[Cursor], bool], user_id: str, key: str, position: int
+) -> bool:
+    is_written = write(cursor)
+    if is_written:
+        rows.mark(cursor, user_id, key, position)
+    notice.settle(is_written)
+    return is_written
 
 
 def _read_of_account(cursor: Cursor, user_id: str) -> dict[str, bytes] | None:

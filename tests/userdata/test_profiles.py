@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from homeserver.encryption.whereabouts import Whereabouts
 from homeserver.errors import MatrixError, NotFound
 from homeserver.userdata.profiles import MAX_PROFILE_BYTES, Profiles
 from storage.accounts import Account, add_account, deactivate_account
@@ -19,7 +20,7 @@ class Scene:
     def __init__(self, household: Household) -> None:
         self.household = household
         self.told: list[tuple[str, str]] = []
-        self.profiles = Profiles(household.town.database)
+        self.profiles = Profiles(household.town.database, Whereabouts(household.town.database))
         self.profiles.listeners.append(self)
         household.wait(household.town.database.write(add_account, Account(ANN, None, 0)))
 

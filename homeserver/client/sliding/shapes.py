@@ -12,8 +12,9 @@ from homeserver.client.thread_subscriptions import DEFAULT_LIMIT, MOST_CHANGES, 
 from homeserver.errors import InvalidParam
 from homeserver.push.ledger import Count as Tally
 from homeserver.sync.filters import MAX_LIMIT
-from homeserver.sync.sliding.asks import Extensions, Filters, Scope, StickyAsk, ToDeviceAsk
+from homeserver.sync.sliding.asks import Extensions, Filters, ProfilesAsk, Scope, StickyAsk, ToDeviceAsk
 from homeserver.sync.sliding.results import Hero, RoomResult, Told
+from homeserver.userdata.profiles import is_key
 
 MOST_LISTS = 100
 """And as many subscriptions."""
@@ -28,6 +29,7 @@ THREADS = "io.element.msc4308.thread_subscriptions"
 MOST_STICKY = 100
 """Sticky events in one answer."""
 STICKY = "org.matrix.msc4354.sticky_events"
+PROFILES = "org.matrix.msc4262.profiles"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Presence = Literal["online", "offline", "unavailable"]
@@ -90,6 +92,16 @@ class ThreadsShape(msgspec.Struct, frozen=True):
         return min(self.limit, MOST_CHANGES) if self.enabled else None
 
 
+class ProfilesShape(msgspec.Struct, frozen=True):
+    enabled: bool = False
+    fields: list[str] | None = None
+
+    def read(self) -> ProfilesAsk | None:
+        if not self.enabled:
+            return None
+        return ProfilesAsk(None if self.fields is None else tuple(filter(is_key, dict.fromkeys(self.fields))))
+
+
 class ExtensionsShape(msgspec.Struct, frozen=True):
     to_device: ToDeviceShape | None = None
     e2ee: E2eeShape | None = None
@@ -98,6 +110,7 @@ class ExtensionsShape(msgspec.Struct, frozen=True):
     typing: ScopeShape | None = None
     threads: ThreadsShape | None = msgspec.field(default=None, name=THREADS)
     sticky: StickyShape | None = msgspec.field(name=STICKY, default=None)
+    profiles: ProfilesShape | None = msgspec.field(name=PROFILES, default=None)
 
     def read(self) -> Extensions:
         """Raises InvalidParam."""
@@ -109,6 +122,7 @@ class ExtensionsShape(msgspec.Struct, frozen=True):
             None if self.typing is None else self.typing.read(),
             None if self.threads is None else self.threads.read(),
             None if self.sticky is None else self.sticky.read(),
+            None if self.profiles is None else self.profiles.read(),
         )
 
 
@@ -247,4 +261,14 @@ def write_told(told: Told) -> bytes:
         sections = {room_id: b'{"events":%b}' % write_list(events) for room_id, events in sticking.items()}
         stuck = write_object([(b"next_batch", orjson.dumps(next_batch)), (b"rooms", write_by_name(sections))])
         members.append((STICKY.encode(), stuck))
+    if told.profiles is not None:
+        users = {user_id: None if fields is None else _profile(fields) for user_id, fields in told.profiles.items()}
+        members.append((PROFILES.encode(), orjson.dumps({"users": users})))
     return write_object(members)
+
+
+def _profile(fields: Mapping[str, bytes | None]) -> dict[str, object]:
+    """What is new of somebody's profile."""
+    updated = {key: orjson.Fragment(value) for key, value in fields.items() if value is not None}
+    removed = [key for key, value in fields.items() if value is None]
+    return {**({"updated": updated} if updated else {}), **({"removed": removed} if removed else {})}

@@ -117,6 +117,16 @@ class StickyAsk(msgspec.Struct, frozen=True):
     """Events in one answer, but for those of rooms that are new to the client."""
 
 
+class ProfilesAsk(msgspec.Struct, frozen=True):
+    fields: tuple[str, ...] | None
+    """Which fields of profiles; None: any."""
+
+    @property
+    def name(self) -> str:
+        """Who asks for other fields than before begins anew."""
+        return " ".join(("profiles", *sorted(self.fields or ("*",))))
+
+
 class Extensions(msgspec.Struct, frozen=True):
     """What else is asked for; None: not."""
 
@@ -128,13 +138,13 @@ class Extensions(msgspec.Struct, frozen=True):
     threads: int | None = None
     """Changes of what threads the reader follows: how many at most."""
     sticky: StickyAsk | None = None
+    profiles: ProfilesAsk | None = None
 
     @property
     def names(self) -> frozenset[str]:
         """Those that go on from what was told before."""
-        return frozenset(
-            name for name in ("account_data", "receipts", "typing", "threads") if getattr(self, name) is not None
-        )
+        names = [name for name in ("account_data", "receipts", "typing", "threads") if getattr(self, name) is not None]
+        return frozenset(names if self.profiles is None else [*names, self.profiles.name])
 
 
 class SlidingAsk(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ def build_sliding(
             sync.typing,
             subscriptions,
             sync.sections.sticky,
+            sync.profiles,
         ),
         account_data=account_data,
         ignoring=sync.ignoring,

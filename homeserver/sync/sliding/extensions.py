@@ -1,5 +1,5 @@
 """What goes with the rooms in sliding sync: messages for the device, keys, account data, receipts, who is typing, what
-threads one follows, and what sticks to rooms.
+threads one follows, what sticks to rooms, and profiles.
 
 The same that `/sync` tells, by the same parts of the house; here a client asks for each apart, and for the rooms that
 it looks at.
@@ -24,7 +24,8 @@ from homeserver.rooms.sticky import StickyBoard
 from homeserver.rooms.visibility import is_ignored
 from homeserver.streams.hub import Feed, newer
 from homeserver.streams.tokens import StreamToken
-from homeserver.sync.sliding.asks import Extensions, Scope, StickyAsk, ToDeviceAsk
+from homeserver.sync.profiles import ProfileNews, merge
+from homeserver.sync.sliding.asks import Extensions, ProfilesAsk, Scope, StickyAsk, ToDeviceAsk
 from homeserver.sync.sliding.connections import State
 from homeserver.sync.sliding.results import Told
 from homeserver.sync.sliding.views import Row, Window
@@ -97,6 +98,7 @@ class ExtensionSections:
     typing: TypingBoard
     subscriptions: Subscriptions
     sticky: StickyBoard
+    profiles: ProfileNews
 
     async def tell(self, who: Requester, feed: Feed, ask: Extensions, now: Round) -> Told:
         told = Told()
@@ -114,6 +116,8 @@ class ExtensionSections:
             await self._threads(feed, ask.threads, now, told)
         if ask.sticky is not None:
             await self._sticky(feed, ask.sticky, now, told)
+        if ask.profiles is not None:
+            await self._profiles(feed, ask.profiles, now, told)
         return told
 
     async def _letters(self, who: Requester, ask: ToDeviceAsk, now: Round, told: Told) -> None:
@@ -234,6 +238,23 @@ class ExtensionSections:
                 by_room.setdefault(stored.event.room_id, []).append(copy)
         told.sticky = (str(upto), by_room)
         told.is_news |= bool(by_room)
+
+    async def _profiles(self, feed: Feed, ask: ProfilesAsk, now: Round, told: Told) -> None:
+        """All of who is in a room that is new to the client, and changes of whoever shares a room with the reader.
+
+        MSC4262: https://github.com/matrix-org/matrix-spec-proposals/pull/4262
+        """
+        is_new, scene = _is_new(ask.name, now), now.scene
+        rooms = scene.all_shown(Scope()) if is_new else [nid for nid, after in now.told.items() if not after]
+        rooms = [nid for nid in rooms if scene.joined(nid)]
+        found = await self.profiles.everything(feed, ask.fields, rooms) if is_new or rooms else {}
+        if not is_new:
+            assert now.state is not None
+            merge(found, await self.profiles.changes(feed, ask.fields, now.state.position, now.upto.position))
+        users = {user_id: fields for user_id, fields in found.items() if fields is None or user_id not in now.ignored}
+        if users:
+            told.profiles = users
+            told.is_news = True
 
 
 def _is_new(name: str, now: Round) -> bool:

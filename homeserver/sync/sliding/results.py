@@ -9,6 +9,7 @@ import msgspec
 from federation.room.event import StateKey
 from homeserver.push.ledger import Unread
 from homeserver.relations.subscriptions import Page
+from homeserver.sync.profiles import Updates
 from homeserver.sync.sliding.connections import Sent
 
 
@@ -73,6 +74,7 @@ class Told(msgspec.Struct):
     """What threads the reader follows, and follows no more."""
     sticky: tuple[str, Mapping[str, Sequence[bytes]]] | None = None
     """The next `since`, and events by room."""
+    profiles: Updates | None = None
     is_news: bool = False
 
 

@@ -189,7 +189,11 @@ STABLE = f"{API.removesuffix('/v3')}/v4/sync"
 def look_at_all(room: Room) -> dict[str, Any]:
     """A sliding sync that asks for whatever there is."""
     wanted = {"timeline_limit": 100, "required_state": [["*", "*"]]}
-    more = ("io.element.msc4308.thread_subscriptions", "org.matrix.msc4354.sticky_events")
+    more = (
+        "io.element.msc4308.thread_subscriptions",
+        "org.matrix.msc4354.sticky_events",
+        "org.matrix.msc4262.profiles",
+    )
     names = ("to_device", "e2ee", "account_data", "receipts", "typing", *more)
     return {
         "lists": {"all": {**wanted, "ranges": [[0, 99]]}},
