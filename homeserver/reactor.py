@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,14 @@ from twisted.logger import Logger
 
 
 class LoopReactor(AsyncioSelectorReactor):
-    """Twisted's, with a shorter way for what comes from threads: it makes a timer for each call."""
+    """Twisted's, with a shorter way for what comes from threads (it makes a timer for each call), and an eye on
+    descriptors that uvloop lets go of.
+
+    COMPAT uvloop 0.23: of a descriptor with an error pending, as when the peer has reset the connection, it calls the
+    reader once more and then never again, and refuses whatever is asked about it. Where that one call finds data that
+    came before the reset, nobody would ever hear that the connection is lost. So such a one is given to it anew, until
+    reading brings the error to light. (https://github.com/MagicStack/uvloop/issues/552)
+    """
 
     _log = Logger()
 
@@ -30,6 +38,38 @@ class LoopReactor(AsyncioSelectorReactor):
     def loop(self) -> asyncio.AbstractEventLoop:
         loop: asyncio.AbstractEventLoop = self._asyncioEventloop
         return loop
+
+    def _readOrWrite(self, selectable: Any, read: bool) -> None:
+        super()._readOrWrite(selectable, read)
+        if read and _has_error(self._readers.get(selectable, self._writers.get(selectable))):
+            self.loop.call_soon(self._watch_anew, selectable)  # not at once: uvloop is still at it
+
+    def addReader(self, reader: Any) -> None:
+        try:
+            super().addReader(reader)
+        except RuntimeError:  # let go of a moment ago
+            self._watch_anew(reader)
+            super().addReader(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        try:
+            super().addWriter(writer)
+        except RuntimeError:
+            self._watch_anew(writer)
+            super().addWriter(writer)
+
+    def _watch_anew(self, selectable: Any) -> None:
+        fd = selectable.fileno()
+        if fd == -1:  # closed meanwhile
+            return
+        is_read = self._readers.pop(selectable, None) is not None
+        is_written = self._writers.pop(selectable, None) is not None
+        self.loop.remove_reader(fd)
+        self.loop.remove_writer(fd)
+        if is_read:
+            super().addReader(selectable)
+        if is_written:
+            super().addWriter(selectable)
 
     def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:  # type: ignore[override]
         self.loop.call_soon_threadsafe(partial(self._call, callable, args, kwargs))
@@ -39,6 +79,15 @@ class LoopReactor(AsyncioSelectorReactor):
             function(*args, **kwargs)
         except Exception:
             self._log.failure("while calling from thread")
+
+
+def _has_error(fd: int | None) -> bool:
+    """Whether an error is pending at a descriptor, which stays so until it is read."""
+    if fd is None:
+        return False
+    look = select.poll()
+    look.register(fd, 0)
+    return any(found & select.POLLERR for _, found in look.poll(0))
 
 
 def install_reactor() -> bool:
