@@ -24,6 +24,7 @@ _LIMITS = (
     "user_directory", "profile",
 )  # fmt: skip
 _ERROR = re.compile(r"^\S+ \S+ \S+ (ERROR|CRITICAL) ")
+_DROPPED = re.compile(r" WARNING Error handling PDU (\S+): .* isn't divulging details about prev_events")
 
 
 @define(eq=False)
@@ -40,6 +41,16 @@ class Synapse(Server):
 
     def errors(self) -> list[str]:
         return [line for line in self.log_path.read_text("utf-8", "replace").splitlines() if _ERROR.match(line)]
+
+    def dropped(self) -> set[str]:
+        """Ids of events that it answered with 200 and dropped since, as it had not what they follow from.
+
+        It asks for that once, only the server that sent the event, and not at all while it leaves that server alone
+        after a failure; then the event is gone until something cites it. (synapse/handlers/federation_event.py:
+        on_receive_pdu, _get_missing_events_for_pdu; synapse/federation/federation_server.py:
+        _process_incoming_pdus_in_room_inner.)
+        """
+        return set(_DROPPED.findall(self.log_path.read_text("utf-8", "replace")))
 
 
 def make_synapse(
