@@ -39,6 +39,7 @@ class Medium(msgspec.Struct, frozen=True, gc=False):
     type: str
     name: str | None
     sha256: bytes | None
+    """Of its bytes, where it was ever asked for: see Quarantine below."""
     file: str | None
     """What the store calls it; None until it is here."""
     is_open: bool
@@ -67,6 +68,7 @@ class Added(Enum):
     UNKNOWN = "nobody made a place for it, or too long ago"
     NOT_YOURS = "somebody else made the place for it"
     OVER_QUOTA = "the user has too much already"
+    ALIKE = "something in quarantine is as long: its SHA-256 must be known first"
 
 
 _COLUMNS = (
@@ -115,14 +117,8 @@ def add(cursor: Cursor, medium: Medium, quota: Quota | None = None) -> Added:
         if place.file is not None or place.expires_ts is not None:
             return Added.KNOWN
         # Only something about it was known: thumbnails of it, or that nobody may have it.
-        cursor.later("DELETE FROM media WHERE origin = ? AND media_id = ?", medium.key)
         medium = replace(medium, quarantined_by=place.quarantined_by)
-    if not _fits(cursor, medium, quota):
-        return Added.OVER_QUOTA
-    assert medium.file is not None
-    _insert(cursor, _judged(cursor, medium))
-    loose_files.take(cursor, medium.file)
-    return Added.DONE
+    return _enter(cursor, medium, quota, has_place=place is not None)
 
 
 def fill(cursor: Cursor, medium: Medium, quota: Quota | None = None) -> Added:
@@ -130,13 +126,7 @@ def fill(cursor: Cursor, medium: Medium, quota: Quota | None = None) -> Added:
     verdict = may_fill(cursor, medium.key, medium.user_id, medium.created_ts)
     if verdict is not Added.DONE:
         return verdict
-    if not _fits(cursor, medium, quota):
-        return Added.OVER_QUOTA
-    assert medium.file is not None
-    cursor.later("DELETE FROM media WHERE origin = ? AND media_id = ?", medium.key)
-    _insert(cursor, _judged(cursor, medium))
-    loose_files.take(cursor, medium.file)
-    return Added.DONE
+    return _enter(cursor, medium, quota, has_place=True)
 
 
 def may_fill(cursor: Cursor, key: MediaKey, user_id: str | None, now: int) -> Added:
@@ -240,7 +230,8 @@ def unused_local(cursor: Cursor, before_ts: int, limit: int = 1000) -> list[Medi
     return [_medium(row) for row in rows]
 
 
-# Quarantine
+# Quarantine. What has the bytes of something there goes there too. Only of what is as long to the byte as something in
+# quarantine is that asked; only of those, and of what they are held against, is a digest ever made.
 
 
 def quarantine(cursor: Cursor, keys: Sequence[MediaKey], by: str | None) -> int:
@@ -252,12 +243,54 @@ def quarantine(cursor: Cursor, keys: Sequence[MediaKey], by: str | None) -> int:
     return found
 
 
-def who_quarantined(cursor: Cursor, sha256: bytes) -> str | None:
+def is_alike(cursor: Cursor, size_bytes: int) -> bool:
+    """Whether a file of this length is in quarantine."""
+    row = cursor.execute(
+        "SELECT 1 FROM media WHERE size_bytes = ? AND quarantined_by IS NOT NULL AND file IS NOT NULL LIMIT 1",
+        (size_bytes,),
+    ).fetchone()
+    return row is not None
+
+
+def undigested(cursor: Cursor, size_bytes: int) -> list[Medium]:
+    """Files of this length in quarantine whose digest nobody has asked for yet."""
+    rows = cursor.execute(
+        f"SELECT {_ALL} FROM media WHERE size_bytes = ? AND quarantined_by IS NOT NULL AND file IS NOT NULL"
+        " AND sha256 IS NULL",
+        (size_bytes,),
+    ).fetchall()
+    return [_medium(row) for row in rows]
+
+
+def set_digest(cursor: Cursor, key: MediaKey, sha256: bytes) -> None:
+    """What the SHA-256 of a file's bytes is."""
+    cursor.later("UPDATE media SET sha256 = ? WHERE origin = ? AND media_id = ?", (sha256, *key))
+
+
+def who_quarantined(cursor: Cursor, size_bytes: int, sha256: bytes) -> str | None:
     """Whether a file of the same bytes is in quarantine, and who put it there."""
     row = cursor.execute(
-        "SELECT quarantined_by FROM media WHERE sha256 = ? AND quarantined_by IS NOT NULL LIMIT 1", (sha256,)
+        "SELECT quarantined_by FROM media WHERE size_bytes = ? AND sha256 = ? AND quarantined_by IS NOT NULL LIMIT 1",
+        (size_bytes, sha256),
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def _enter(cursor: Cursor, medium: Medium, quota: Quota | None, *, has_place: bool) -> Added:
+    if not _fits(cursor, medium, quota):
+        return Added.OVER_QUOTA
+    if medium.quarantined_by is None:
+        if medium.sha256 is not None:
+            by = who_quarantined(cursor, medium.size_bytes, medium.sha256)
+            medium = replace(medium, quarantined_by=by)
+        elif is_alike(cursor, medium.size_bytes):
+            return Added.ALIKE
+    assert medium.file is not None
+    if has_place:
+        cursor.later("DELETE FROM media WHERE origin = ? AND media_id = ?", medium.key)
+    _insert(cursor, medium)
+    loose_files.take(cursor, medium.file)
+    return Added.DONE
 
 
 def _fits(cursor: Cursor, medium: Medium, quota: Quota | None) -> bool:
@@ -267,14 +300,6 @@ def _fits(cursor: Cursor, medium: Medium, quota: Quota | None) -> bool:
     if quota.most_files is not None and files >= quota.most_files:
         return False
     return quota.most_bytes is None or size_bytes + medium.size_bytes <= quota.most_bytes
-
-
-def _judged(cursor: Cursor, medium: Medium) -> Medium:
-    """What has the bytes of something in quarantine goes there too."""
-    if medium.quarantined_by is None and medium.sha256 is not None:
-        by = who_quarantined(cursor, medium.sha256)
-        return medium if by is None else replace(medium, quarantined_by=by)
-    return medium
 
 
 def _insert(cursor: Cursor, medium: Medium) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import secrets
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from attrs import define, field
 
@@ -34,7 +32,6 @@ class Draft:
     """How it begins: the first `HEAD_BYTES`."""
     shelved: bool = field(default=False, init=False)
     """A store has it: it is gone from its path."""
-    _digest: Any = field(factory=hashlib.sha256, init=False)
     _descriptor: int | None = field(default=None, init=False)
     _block: memoryview | None = field(default=None, init=False)
     _finished: bool = field(default=False, init=False)
@@ -44,11 +41,6 @@ class Draft:
     @classmethod
     def new(cls, folder: Path) -> Draft:
         return cls(folder / secrets.token_hex(16))
-
-    @property
-    def sha256(self) -> bytes:
-        digest: bytes = self._digest.digest()
-        return digest
 
     def draw(self, pieces: Sequence[bytes], tap: Tap) -> None:
         """Add these pieces, and what comes by the tap as long as it comes. Raises OSError."""
@@ -71,11 +63,10 @@ class Draft:
                 return
             if self._descriptor is None:
                 self._descriptor = self._open()
-            # In one: each digest and each write lets go of the interpreter, and waits to have it back.
+            # In one: each write lets go of the interpreter, and waits to have it back.
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if len(self.head) < HEAD_BYTES:
                 self.head += data[: HEAD_BYTES - len(self.head)]
-            self._digest.update(data)
             self.size_bytes += len(data)
             _write_all(self._descriptor, data)
 

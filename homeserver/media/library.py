@@ -9,13 +9,15 @@ Between the steps a crash may come: then a file is loose, and `tidy` finds it (`
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
 from attrs import Factory, define, field
+from msgspec.structs import replace
 
 from federation.threads import Workers
 from homeserver.clock import Clock
@@ -109,11 +111,21 @@ class Library:
             raise _full(error) from None
         return name
 
-    async def enter(self, name: str, enter: Callable[[Cursor], Added]) -> Added:
-        """Enter what was shelved, in the writer's transaction. What `enter` does not call DONE is not kept."""
-        verdict = await self.database.write(enter)
+    async def enter(self, medium: Medium, enter: Callable[[Cursor, Medium], Added]) -> Added:
+        """Enter what was shelved, in the writer's transaction. What `enter` does not call DONE is not kept.
+
+        Raises Unavailable.
+        """
+        assert medium.file is not None
+        verdict = await self.database.write(enter, medium)
+        if verdict is Added.ALIKE:
+            for other in await self.database.run(rows.undigested, medium.size_bytes):
+                assert other.file is not None
+                with suppress(NotStored):
+                    await self.database.write(rows.set_digest, other.key, await self._digest(other.file))
+            verdict = await self.database.write(enter, replace(medium, sha256=await self._digest(medium.file)))
         if verdict is not Added.DONE:
-            await self.database.write(loose_files.put, [name], 0)
+            await self.database.write(loose_files.put, [medium.file], 0)
         return verdict
 
     # Out
@@ -145,6 +157,10 @@ class Library:
             yield path
         finally:
             self.workers.run(opened.close)
+
+    async def _digest(self, file: str) -> bytes:
+        async with self.as_file(file) as path:
+            return await self.workers.run(_sha256, path)
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:
@@ -191,6 +207,12 @@ def _shelve(store: Store, name: str, draft: Draft, last: Sequence[bytes]) -> Non
     draft.finish()
     store.put(name, draft.path)
     draft.shelved = True
+
+
+def _sha256(path: Path) -> bytes:
+    """In a thread."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _silent(error: StoreFailed) -> Unavailable:

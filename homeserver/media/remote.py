@@ -104,7 +104,7 @@ class RemoteMedia:
             medium = self._medium(origin, media_id, sink)
             file = await self._library.shelve(draft, "remote")
         medium = _filled(medium, draft, file)
-        verdict = await self._library.enter(file, lambda cursor: rows.add(cursor, medium))
+        verdict = await self._library.enter(medium, rows.add)
         if verdict is Added.DONE:
             self.fetched_files += 1
             self.fetched_bytes += medium.size_bytes
@@ -199,7 +199,7 @@ class RemoteMedia:
 
 def _filled(medium: Medium, draft: Draft, file: str) -> Medium:
     kind = served_type(medium.type, sniff(draft.head))
-    return replace(medium, size_bytes=draft.size_bytes, sha256=draft.sha256, type=kind, file=file)
+    return replace(medium, size_bytes=draft.size_bytes, type=kind, file=file)
 
 
 def _enter(cursor: Cursor, key: MediaKey, made: Thumbnail, now: int) -> None:

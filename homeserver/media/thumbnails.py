@@ -20,7 +20,7 @@ from config import Media as Settings
 from federation.flight import SingleFlight
 from homeserver.errors import InvalidParam, LimitExceeded, MatrixError, NotFound
 from homeserver.http.route import Reply
-from homeserver.media.downloads import Downloads, Manner, Stored, Wanted
+from homeserver.media.downloads import Downloads, Manner, Stored, Wanted, etag_of
 from homeserver.media.facts import Facts, Fault, facts_of, is_recent, learn
 from homeserver.media.headers import headers_of_file
 from homeserver.media.library import Library
@@ -214,7 +214,7 @@ def _will_do(picture: Picture, size: Size) -> bool:
 
 
 def _stored(found: Thumbnail) -> Stored:
-    etag = f'"{found.file.rpartition("/")[2]}"'
+    etag = etag_of(found.file)
     headers = headers_of_file(found.type, f"thumbnail.{ENDINGS[found.type]}", etag=etag, inline=True)
     return Stored(found.file, found.size_bytes, etag, headers)
 

@@ -105,7 +105,7 @@ class Uploads:
                 last = await self._receive(draft, body)
                 file = await self._library.shelve(draft, "local", last)
                 filled = _of_draft(medium, draft, file)
-                verdict = await self._library.enter(file, lambda cursor: enter(cursor, filled, quota))
+                verdict = await self._library.enter(filled, lambda cursor, it: enter(cursor, it, quota))
         if verdict is Added.DONE:
             self.uploaded_files += 1
             self.uploaded_bytes += filled.size_bytes
@@ -171,7 +171,7 @@ class Uploads:
 
 def _of_draft(medium: Medium, draft: Draft, file: str) -> Medium:
     kind = served_type(medium.type, sniff(draft.head))
-    return replace(medium, size_bytes=draft.size_bytes, sha256=draft.sha256, type=kind, file=file)
+    return replace(medium, size_bytes=draft.size_bytes, type=kind, file=file)
 
 
 def _refusal(verdict: Added) -> MatrixError:

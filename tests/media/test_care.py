@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -348,6 +348,36 @@ def test_quarantine_and_release(house: LivedInHouse) -> None:
     assert len([name for name in files(house) if name.startswith("local/")]) == 3, "evidence is kept"
     assert house.wait(care.release([key_of(uri), key_of(again)])) == 2
     assert is_there(house, uri) and is_there(house, again)
+
+
+def test_what_is_as_long_as_something_in_quarantine_is_looked_at(house: LivedInHouse) -> None:
+    """Only that: no other file's bytes are gone through for it."""
+    care, library = house.house.media.care, house.house.media.library
+    bad = picture("PNG", 200, 200)
+    fine = bad[:-1] + b"\0"
+    uris = [upload(house, ALICE, data) for data in (bad, fine)]
+    assert digests(house, uris) == [None, None]
+    assert house.wait(care.quarantine([key_of(uris[0])], ADMIN)) == 1
+    uris += [upload(house, BOB, data) for data in (bad + b"\0", fine, bad)]
+    assert [is_there(house, uri) for uri in uris] == [False, True, True, True, False]
+    known = digests(house, uris)
+    assert [digest is not None for digest in known] == [True, False, False, True, True]
+    assert known[0] == known[4] != known[3]
+    # One that has a digest already, as all have from before they were made on demand.
+    assert house.wait(care.quarantine([key_of(uris[3])], ADMIN)) == 1
+    assert not is_there(house, upload(house, ALICE, fine))
+    # Where the evidence is lost nothing can be held against it; others' files come all the same.
+    lost = upload(house, ALICE, bad * 2)
+    assert house.wait(care.quarantine([key_of(lost)], ADMIN)) == 1
+    medium = house.wait(library.find(*key_of(lost)))
+    assert medium is not None and medium.file is not None
+    library.store.delete([medium.file])
+    assert is_there(house, upload(house, BOB, bad * 2))
+
+
+def digests(house: LivedInHouse, uris: Sequence[str]) -> list[bytes | None]:
+    found = [house.wait(house.house.media.library.find(*key_of(uri))) for uri in uris]
+    return [medium.sha256 for medium in found if medium is not None]
 
 
 def test_quarantine_of_a_person_and_a_room(house: LivedInHouse, room: str) -> None:

@@ -94,11 +94,11 @@ class PreviewPictures:
             size_bytes=draft.size_bytes,
             type=kind,
             name=None,
-            sha256=draft.sha256,
+            sha256=None,
             file=file,
             is_open=not self._media.freeze,
         )
-        verdict = await self._library.enter(file, lambda cursor: rows.add(cursor, medium))
+        verdict = await self._library.enter(medium, rows.add)
         if verdict is not Added.DONE:
             return None
         properties = {
