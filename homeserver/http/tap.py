@@ -1,7 +1,7 @@
 """A connection that a thread reads from by itself, a turn at a time, while the loop looks away.
 
-What a client sends faster than it can be written to disk need not come by way of the loop: a thread that reads
-and writes a block has it in its processor's cache all the while, and nobody is woken in between.
+What a client sends faster than it can be written to disk need not come by way of the loop: a thread that reads and
+writes a block has it in its processor's cache all the while, and nobody is woken in between.
 """
 
 from __future__ import annotations
