@@ -5,13 +5,12 @@ Other features add to it while the house is built: a flag that clients look for,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from attrs import define, field
-from twisted.internet.defer import Deferred
 
 import homeserver
 from config import Settings
@@ -61,6 +60,9 @@ UNSTABLE_FEATURES: Mapping[str, bool] = {
 }
 
 
+log = structlog.get_logger("homeserver")
+
+
 @define
 class About:
     """The answers that are the same for everybody."""
@@ -69,33 +71,8 @@ class About:
     policy_key: str | None = None
     """What this server signs with as a policy server; None where it is none."""
     unstable_features: dict[str, bool] = field(factory=lambda: dict(UNSTABLE_FEATURES))
-    more_capabilities: dict[str, Mapping[str, Any]] = field(factory=dict)
-    _readers: int = field(default=0, init=False)
-    """How many parts of the house are reading what they have to say."""
-    _waiting: list[Deferred[None]] = field(factory=list, init=False)
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Around what a part of the house reads, at the start, before it can say what it has to say here. Whoever asks
-        meanwhile waits for it, and is answered without where it fails.
-        """
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            if not self._readers:
-                waiting, self._waiting = self._waiting, []
-                for waiter in waiting:
-                    if not waiter.called:
-                        waiter.callback(None)
-
-    async def whole(self) -> None:
-        """Wait until every part of the house has said what it has to say."""
-        while self._readers:
-            waiter: Deferred[None] = Deferred()
-            self._waiting.append(waiter)
-            await waiter
+    more_capabilities: dict[str, Callable[[], Awaitable[Mapping[str, Any]]]] = field(factory=dict)
+    """What parts of the house have to say, found out when somebody asks."""
 
     def versions(self) -> Mapping[str, Any]:
         """Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions"""
@@ -106,8 +83,17 @@ class About:
             "net.zemos.msc4383.server": SOFTWARE,
         }
 
-    def capabilities(self) -> Mapping[str, Any]:
-        """Spec: https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation"""
+    async def capabilities(self) -> Mapping[str, Any]:
+        """Without what can't be found out just now.
+
+        Spec: https://spec.matrix.org/v1.19/client-server-api/#capabilities-negotiation
+        """
+        more: dict[str, Mapping[str, Any]] = {}
+        for name, find_out in self.more_capabilities.items():
+            try:
+                more[name] = await find_out()
+            except Exception:
+                log.exception("a capability can't be told", name=name)
         limits = self.settings.limits
         delayed = {"max_delay_ms": limits.max_event_delay_ms, "max_scheduled": limits.max_delayed_events}
         available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
@@ -122,7 +108,7 @@ class About:
             "m.forget_forced_upon_leave": {"enabled": False},
             "m.delayed_events": delayed,
             "org.matrix.msc4140.delayed_events": delayed,
-            **self.more_capabilities,
+            **more,
         }
 
     def client_discovery(self) -> Mapping[str, Any] | None:

@@ -57,7 +57,6 @@ from homeserver.http.limits import RateLimiter
 from homeserver.http.site import Site
 from homeserver.http.sockets import listen
 from homeserver.http.table import RouteTable
-from homeserver.http.tls import ListenerTls
 from homeserver.keyfile import read_key_file
 from homeserver.media.build import Media, build_media
 from homeserver.observe.metrics import Metrics
@@ -296,6 +295,8 @@ class House:
         self._sites.append(site)
         if listener.tls is None:
             return listen(site, listener.host, listener.port, self.reactor.loop)
+        from homeserver.http.tls import ListenerTls  # OpenSSL is not needed behind a proxy
+
         tls = ListenerTls(listener.tls, self.reactor.seconds)
         port = self.reactor.listenSSL(listener.port, site, tls, backlog=1024, interface=listener.host)
         return cast(IListeningPort, port)

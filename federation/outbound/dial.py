@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field
-from OpenSSL import SSL
 from twisted.internet import error as net
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from federation.discovery.address import Address, is_ip_literal
 from federation.discovery.ports import AddressLookup, DiscoveryFailed
 from federation.discovery.private import AddressPolicy
 from federation.outbound.connection import PeerConnection
 from federation.outbound.race import Race
-from federation.outbound.tls import BadTlsName, PeerTls, TlsClient
+from federation.outbound.tls import PeerTls
 from federation.outbound.transport import Unreachable
+from federation.outbound.trust import BadTlsName
 from federation.service import service
+
+if TYPE_CHECKING:
+    from federation.outbound.handshake import TlsClient
 
 STAGGER_S = 0.3
 MOST_TRIED = 8
@@ -89,20 +94,30 @@ class Dialer:
         kind = TCP6ClientEndpoint if ":" in ip else TCP4ClientEndpoint
         endpoint = kind(self._reactor, ip, port, timeout=self._timeout_s)
         connection = PeerConnection(encrypted=tls is not None)
-        await connectProtocol(endpoint if tls is None else wrapClientTLS(tls, endpoint), connection)  # type: ignore[no-untyped-call]
+        factory = _Given(connection)
+        await endpoint.connect(factory if tls is None else tls.around(factory))
         await connection.ready
         return connection
 
     def _explain(self, error: Exception, tls: TlsClient | None) -> str:
         match error:
-            case _ if tls is not None and tls.why is not None:
-                return tls.why
+            case _ if tls is not None and (why := tls.explain(error)) is not None:
+                return why
             case DeferredTimeout() | net.TimeoutError():
                 return f"no connection within {self._timeout_s:g} s"
             case net.ConnectionRefusedError():
                 return "connection refused"
-            case SSL.Error():
-                reasons = ", ".join(entry[-1] for entry in error.args[0]) if error.args else "unknown"
-                return f"TLS failed: {reasons}"
             case _:
                 return str(error) or type(error).__name__
+
+
+class _Given(Factory):
+    """Gives the one protocol that is there already."""
+
+    noisy = False
+
+    def __init__(self, protocol: PeerConnection) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> PeerConnection:
+        return self._protocol

@@ -1,65 +1,12 @@
-"""TLS to peers: version 1.2 at least, and a certificate that a trusted authority issued for the very name.
-
-One OpenSSL context serves all connections: reading the system's authorities anew for each would cost more than all
-the rest of a request.
-"""
+"""TLS to peers, as who connects to them has it at hand: OpenSSL itself comes with the first connection."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
-from service_identity import VerificationError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from zope.interface import implementer
-
-from federation.discovery.address import is_ip_literal
-
-_REASONS = {
-    9: "it is not valid yet",
-    10: "it has expired",
-    18: "it is signed by itself",
-    19: "its authority is not trusted here",
-    20: "its authority is not trusted here",
-    21: "its authority is not trusted here, or its chain is incomplete",
-    26: "it is not made for servers",
-}
-"""OpenSSL's number of an error → what to tell. Spec: x509_vfy.h"""
-
-
-class BadAuthorities(ValueError):
-    """The file of certificate authorities cannot be used. The message names it."""
-
-
-class BadTlsName(ValueError):
-    """No certificate can be valid for such a name."""
-
-
-def _make_context(ca_path: Path | None) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_alpn_protos([b"http/1.1"])
-    if ca_path is None:
-        context.set_default_verify_paths()
-        return context
-    try:
-        context.load_verify_locations(str(ca_path).encode())
-    except SSL.Error:
-        raise BadAuthorities(f"{ca_path}: there are no certificates to be read there") from None
-    return context
-
-
-@cache
-def _system_context() -> SSL.Context:
-    return _make_context(None)
+if TYPE_CHECKING:
+    from federation.outbound.handshake import TlsClient
 
 
 class PeerTls:
@@ -67,51 +14,14 @@ class PeerTls:
 
     def __init__(self, ca_path: Path | None = None) -> None:
         """Trust the authorities in `ca_path` (PEM), or the system's. Raises `BadAuthorities`."""
-        self._context = _system_context() if ca_path is None else _make_context(ca_path)
+        self._context: Any = None
+        if ca_path is not None:
+            from federation.outbound.handshake import make_context  # few name their own
+
+            self._context = make_context(ca_path)
 
     def client(self, tls_name: str) -> TlsClient:
         """For one connection to whoever has a certificate for `tls_name`. Raises `BadTlsName`."""
-        return TlsClient(self._context, tls_name)
+        from federation.outbound.handshake import TlsClient, system_context
 
-
-@implementer(IOpenSSLClientConnectionCreator)
-@define(eq=False)
-class TlsClient:
-    """One connection's TLS. After a failure, `why` says what is wrong with the certificate."""
-
-    _context: SSL.Context
-    tls_name: str
-    why: str | None = field(default=None, init=False)
-    _is_literal: bool = field(init=False)
-    _wanted: DNS_ID | IPAddress_ID = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._is_literal = is_ip_literal(self.tls_name)
-        try:
-            self._wanted = IPAddress_ID(self.tls_name) if self._is_literal else DNS_ID(self.tls_name)
-        except ValueError as error:
-            raise BadTlsName(f"{self.tls_name!r} is no name for a certificate: {error}") from None
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_app_data(tlsProtocol)
-        if not self._is_literal:  # RFC 6066 knows no SNI of addresses
-            connection.set_tlsext_host_name(self.tls_name.encode("ascii"))
-        connection.set_verify(SSL.VERIFY_PEER, self._check)
-        return connection
-
-    def _check(self, connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
-        """Called by OpenSSL for each certificate of the chain, the peer's own last; whatever raises is lost there."""
-        try:
-            if not ok:
-                self.why = self.why or f"its certificate: {_REASONS.get(error, f'OpenSSL error {error}')}"
-                return False
-            if depth == 0:
-                verify_service_identity(extract_patterns(certificate), [self._wanted], [])
-        except VerificationError:
-            self.why = f"its certificate is not valid for {self.tls_name}"
-            return False
-        except Exception as unexpected:
-            self.why = f"its certificate cannot be read: {unexpected}"
-            return False
-        return True
+        return TlsClient(system_context() if self._context is None else self._context, tls_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import attrs
@@ -10,7 +11,7 @@ import click
 
 from config import Settings
 from homeserver.cli.common import load, settings_option
-from homeserver.lean import forget_made_up_sources
+from homeserver.lean import absent, forget_made_up_sources
 
 
 @click.command("run")
@@ -27,18 +28,20 @@ def command(path: Path, listen: str | None) -> None:
     configure_logging(settings.logging, final=True)
     capture_twisted()
 
-    from homeserver.reactor import install_reactor
+    # Twisted takes OpenSSL along for listeners and mail. Connections to others bring it with the first of them.
+    with nullcontext() if _needs_tls(settings) else absent("OpenSSL"):
+        from homeserver.reactor import install_reactor
 
-    if not install_reactor():
-        structlog.get_logger().warning("uvloop is not installed; each request will cost half as much CPU again")
+        if not install_reactor():
+            structlog.get_logger().warning("uvloop is not installed; each request will cost half as much CPU again")
 
-    from twisted.internet.error import CannotListenError
+        from twisted.internet.error import CannotListenError
 
-    from federation.outbound.tls import BadAuthorities
-    from federation.room.signing import BadSigningKey
-    from homeserver.app import run
-    from homeserver.http.tls import BadCertificate
-    from storage.errors import DatabaseUnusable
+        from federation.outbound.trust import BadAuthorities
+        from federation.room.signing import BadSigningKey
+        from homeserver.app import run
+        from homeserver.http.sockets import BadCertificate
+        from storage.errors import DatabaseUnusable
 
     try:
         run(settings)
@@ -46,6 +49,11 @@ def command(path: Path, listen: str | None) -> None:
         # What whoever runs the server can mend: a traceback would hide it.
         structlog.get_logger().error("cannot start", why=str(error))
         sys.exit(1)
+
+
+def _needs_tls(settings: Settings) -> bool:
+    """Whether Twisted's own TLS is in use from the start."""
+    return settings.email.smtp_host is not None or any(listener.tls is not None for listener in settings.listeners)
 
 
 def listen_at(settings: Settings, address: str) -> Settings:

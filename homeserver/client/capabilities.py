@@ -14,5 +14,4 @@ from homeserver.http.route import GUEST, route
 
 @route("GET", "/_matrix/client/v3/capabilities", auth=GUEST, rate="read")
 async def get_capabilities(about: About) -> Mapping[str, Any]:
-    await about.whole()
-    return {"capabilities": about.capabilities()}
+    return {"capabilities": await about.capabilities()}

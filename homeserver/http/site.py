@@ -25,7 +25,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.protocols.basic import LineReceiver
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from homeserver.errors import MatrixError
@@ -114,7 +113,7 @@ class Channel(HTTPChannel):
     def tap(self, most: int) -> Tap | None:
         """The connection for a thread to read so much of a body from, where it is one without TLS."""
         transport: Any = self.transport
-        if isinstance(transport, TLSMemoryBIOProtocol):
+        if _is_tls(transport):
             return None  # it hands on what it does not know to what is below it, where the bytes mean nothing
         make: Callable[[int], Tap | None] | None = getattr(transport, "tap", None)
         return None if make is None else make(most)
@@ -135,7 +134,7 @@ class Channel(HTTPChannel):
         self.site.channels.discard(self)
         transport.unregisterProducer()  # type: ignore[attr-defined]
         # TLS stands between a socket and its protocol, and calls it by another name.
-        where = "wrappedProtocol" if isinstance(transport, TLSMemoryBIOProtocol) else "protocol"
+        where = "wrappedProtocol" if _is_tls(transport) else "protocol"
         setattr(transport, where, upgrade.protocol)
         early = b"".join(self._dataBuffer)
         self._dataBuffer, self.requests = [], []
@@ -278,3 +277,8 @@ class Site(HTTPFactory):
             timeout.cancel()
         looking.stop()
         await DeferredList([done])
+
+
+def _is_tls(transport: object) -> bool:
+    """Whether it is Twisted's `TLSMemoryBIOProtocol`, which is there only where a listener has a certificate."""
+    return hasattr(transport, "wrappedProtocol")

@@ -36,6 +36,10 @@ NO_LINGERING = struct.pack("ii", 1, 0)
 _log = structlog.get_logger("homeserver.http")
 
 
+class BadCertificate(ValueError):
+    """A listener's certificate or key that cannot be used. The message names the file."""
+
+
 @implementer(IAddress)
 @frozen
 class Address:

@@ -20,16 +20,13 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from config import Tls
+from homeserver.http.sockets import BadCertificate
 
 LOOK_EVERY_S = 1.0
 
 _log = structlog.get_logger("homeserver.http")
 
 _Version = tuple[tuple[int, int, int, int], ...]
-
-
-class BadCertificate(ValueError):
-    """A certificate or key that cannot be used. The message names the file."""
 
 
 def make_tls(tls: Tls) -> CertificateOptions:

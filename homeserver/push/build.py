@@ -41,6 +41,8 @@ from homeserver.tasks import Tasks
 from homeserver.userdata.account_data import AccountData
 from storage.database import Database
 
+CAPABILITY = "org.matrix.msc4174.webpush"
+
 log = structlog.get_logger("homeserver.push")
 
 
@@ -48,23 +50,18 @@ log = structlog.get_logger("homeserver.push")
 class Push:
     """The services of `homeserver.push`."""
 
-    about: About
     book: RuleBook
     followers: Followers
     ledger: Ledger
     watch: Watch
     notifications: Notifications
     pushers: Pushers
-    vapid: Vapid
     delivery: Delivery
     activation: Activation
     consent: Consent
     digests: Digests
 
     async def start(self) -> None:
-        with self.about.reading():
-            public = await self.vapid.start()
-            self.about.more_capabilities["org.matrix.msc4174.webpush"] = {"enabled": True, "vapid": public}
         await self.watch.start()
         await self.pushers.start()
         await self.delivery.start()
@@ -113,6 +110,7 @@ def build_push(
     allows_plain = settings.web.allow_loopback or bool(settings.web.allowed_private_ranges)
     pushers = Pushers(database, hub, clock, allows_plain)
     vapid = Vapid(database, clock, about.contact())
+    about.more_capabilities[CAPABILITY] = vapid.capability
     web_push = WebPush(web, vapid, allows_plain)
     carriers: dict[str, Carrier] = {HTTP: Gateways(web, allows_plain), **dict.fromkeys(WEB_PUSH, web_push)}
     naming = Naming(database, rooms, door.events)
@@ -126,14 +124,12 @@ def build_push(
     digests = Digests(settings.email, pushers, misses, post, letters, database, clock, tasks)
     watch.listeners.append(digests)
     return Push(
-        about=about,
         book=RuleBook(account_data),
         followers=followers,
         ledger=ledger,
         watch=watch,
         notifications=notifications,
         pushers=pushers,
-        vapid=vapid,
         delivery=delivery,
         activation=activation,
         consent=consent,

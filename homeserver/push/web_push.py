@@ -55,15 +55,13 @@ class WebPush:
         """Any message to the browser."""
         from homeserver.push.sealing import seal  # few need it
 
-        if not self.vapid.is_ready:
-            return Again("this server is about to start")
         url = parse_url(url_of(told["data"]))
         body = seal(_fit(message), read_base64(pusher.pushkey), read_base64(told["data"]["auth"]))
         sealed = {
             "Content-Type": "application/octet-stream",
             "Content-Encoding": "aes128gcm",
             "TTL": str(TTL_S),
-            "Authorization": self.vapid.header(url),
+            "Authorization": await self.vapid.header(url),
             **headers,
         }
         answer = await post(self.web, url.text, sealed, body, allows_plain=self.allows_plain)

@@ -189,18 +189,20 @@ def test_the_shell_knows_when_a_command_is_complete(source: str, complete: bool)
 PLAIN_START = """
 import linecache, os, sys
 from pathlib import Path
-from homeserver.cli.run import forget_made_up_sources, load
+from homeserver.cli.run import absent, forget_made_up_sources, load
 forget_made_up_sources()
-import homeserver.observe.log, homeserver.reactor
-homeserver.reactor.install_reactor()
-from homeserver.app import build
+with absent("OpenSSL"):
+    import homeserver.observe.log, homeserver.reactor
+    homeserver.reactor.install_reactor()
+    from homeserver.app import build
 from twisted.internet import reactor
 build(load(Path(sys.argv[1])), reactor)
 print(*sys.modules, *linecache.cache, sep="\\n", flush=True)
 os._exit(0)
 """
 LATE = {
-    "PIL", "aiortc", "autobahn", "av", "boto3", "difflib", "h2", "jinja2", "lxml", "numpy", "pocketsphinx",
+    "OpenSSL", "PIL", "aiortc", "autobahn", "av", "boto3", "cryptography", "difflib", "h2", "jinja2", "lxml", "numpy",
+    "pocketsphinx",
     "prometheus_client", "psycopg2", "py_vapid", "pygments", "rich",
 }  # fmt: skip
 """Imported when they are first needed, or by verbs that talk to people."""

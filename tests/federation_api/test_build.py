@@ -11,8 +11,8 @@ from federation.keys.keyring import KeyUnavailable
 from federation.keys.notary import Notary
 from federation.keys.own import OwnKeys
 from federation.outbound.https import HttpsTransport
-from federation.outbound.tls import BadAuthorities
 from federation.outbound.transport import Request, Unreachable
+from federation.outbound.trust import BadAuthorities
 from federation.room.signing import SigningKey
 from federation.threads import inline
 from homeserver.clock import Clock

@@ -16,7 +16,8 @@ from cryptography import x509
 from twisted.internet.task import Clock as Timers
 
 from config import Tls
-from homeserver.http.tls import LOOK_EVERY_S, BadCertificate, ListenerTls, make_tls
+from homeserver.http.sockets import BadCertificate
+from homeserver.http.tls import LOOK_EVERY_S, ListenerTls, make_tls
 from tests.fixtures_tls import Authority, https_server
 
 

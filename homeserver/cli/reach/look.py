@@ -20,7 +20,7 @@ def look_around(settings: Settings, key_ids: Sequence[str], is_running: bool) ->
     install_reactor()
     from twisted.internet import reactor
 
-    from federation.outbound.tls import BadAuthorities
+    from federation.outbound.trust import BadAuthorities
 
     outcome: list[list[Finding] | Failure] = []
 

@@ -24,8 +24,9 @@ from federation.gather import gather
 from federation.outbound.dial import Dialer
 from federation.outbound.https import HttpsTransport
 from federation.outbound.pool import IDLE_S
-from federation.outbound.tls import BadAuthorities, PeerTls
+from federation.outbound.tls import PeerTls
 from federation.outbound.transport import BadAnswer, Request, Response, Unreachable
+from federation.outbound.trust import BadAuthorities
 from federation.outbound.turns import AT_ONCE, MOST_WAITING
 from homeserver.http.tls import make_tls
 from tests.federation.outbound.peers import OK, Basin, Heard, Names, Peer
