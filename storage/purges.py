@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from federation.room.purging import asks_for_purge
-from storage.ports import Cursor, EventAppend
+from storage.ports import Cursor, EventAppend, NewEvent
+
+
+def is_due(new: NewEvent) -> bool:
+    """Whether it is one of those, and holds."""
+    stored = new.stored
+    return bool(new.changes) and not (stored.rejected or stored.soft_failed) and asks_for_purge(stored.event)
 
 
 def write(cursor: Cursor, appends: Sequence[EventAppend]) -> None:
     """Note those of the new events that do. For the writer only."""
-    rows = [
-        (new.stored.nid, new.stored.room_nid)
-        for entry in appends
-        for new in entry.events
-        if new.changes and not (new.stored.rejected or new.stored.soft_failed) and asks_for_purge(new.stored.event)
-    ]
+    rows = [(new.stored.nid, new.stored.room_nid) for entry in appends for new in entry.events if is_due(new)]
     cursor.insert_many("purges", ("event_nid", "room_nid"), rows)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from federation.room.purging import asks_for_purge
 from federation.service import service
 from homeserver.rooms.accept import Accepted, Door
 from homeserver.rooms.live import LiveRoom
@@ -49,9 +48,8 @@ class Purges:
 
     def accepted(self, accepted: Accepted) -> None:
         for new in accepted.events:
-            stored = new.stored
-            if new.changes and not (stored.rejected or stored.soft_failed) and asks_for_purge(stored.event):
-                self.tasks.spawn("purge", self.purge(accepted.room, stored))
+            if rows.is_due(new):
+                self.tasks.spawn("purge", self.purge(accepted.room, new.stored))
 
     async def purge(self, room: LiveRoom, banishment: StoredEvent) -> None:
         """Take away what was said in the stay that a kick or ban ended, where its sender may redact it. Doing it twice

@@ -18,7 +18,7 @@ import orjson
 from federation.room.identifiers import InvalidIdentifier, parse_room_id, parse_user_id
 from homeserver.errors import BadJson
 from homeserver.sync.globs import Names
-from homeserver.userdata.profiles import is_key
+from homeserver.userdata.profiles import keys_among
 
 DEFAULT_LIMIT = 10
 """Events in a room's timeline where the client does not say how many."""
@@ -121,7 +121,7 @@ def parse_filter(json: object) -> Filter:
         account_data=_compile(shape.account_data, "account_data"),
         event_fields=None if shape.event_fields is None else tuple(map(parse_field_path, shape.event_fields)),
         event_format=shape.event_format or "client",
-        profile_fields=_fields(shape.profile_fields),
+        profile_fields=keys_among((shape.profile_fields and shape.profile_fields.ids) or ()),
     )
 
 
@@ -258,11 +258,6 @@ def _compile(shape: _EventFilterShape | None, where: str) -> EventFilter:
         related_by_rel_types=None if shape.related_by_rel_types is None else tuple(shape.related_by_rel_types),
         is_open=types.is_open and senders.is_open and shape.contains_url is None,
     )
-
-
-def _fields(shape: _ProfileFieldsShape | None) -> tuple[str, ...]:
-    """Each once, and none that no profile can have."""
-    return tuple(filter(is_key, dict.fromkeys((shape and shape.ids) or ())))
 
 
 def _rooms(rooms: list[str] | None, not_rooms: list[str] | None, where: str) -> Names:

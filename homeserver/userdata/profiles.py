@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -217,9 +217,9 @@ def check_key(key: str) -> None:
         raise InvalidParam("A profile field's name begins with a-z and holds only a-z, 0-9, `_`, `-` and `.`")
 
 
-def is_key(key: str) -> bool:
-    """Whether there can be a field of that name."""
-    return len(key) <= MAX_KEY_BYTES and _KEY.fullmatch(key) is not None
+def keys_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Each once of those by which there can be a field."""
+    return tuple(name for name in dict.fromkeys(names) if len(name) <= MAX_KEY_BYTES and _KEY.fullmatch(name))
 
 
 def is_value(key: str, value: Any) -> bool:

@@ -202,8 +202,7 @@ os._exit(0)
 """
 LATE = {
     "OpenSSL", "PIL", "aiortc", "autobahn", "av", "boto3", "cryptography", "difflib", "h2", "jinja2", "lxml", "numpy",
-    "pocketsphinx",
-    "prometheus_client", "psycopg2", "py_vapid", "pygments", "rich",
+    "pocketsphinx", "prometheus_client", "psycopg2", "py_vapid", "pygments", "rich",
 }  # fmt: skip
 """Imported when they are first needed, or by verbs that talk to people."""
 

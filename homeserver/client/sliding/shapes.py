@@ -14,7 +14,7 @@ from homeserver.push.ledger import Count as Tally
 from homeserver.sync.filters import MAX_LIMIT
 from homeserver.sync.sliding.asks import Extensions, Filters, ProfilesAsk, Scope, StickyAsk, ToDeviceAsk
 from homeserver.sync.sliding.results import Hero, RoomResult, Told
-from homeserver.userdata.profiles import is_key
+from homeserver.userdata.profiles import keys_among
 
 MOST_LISTS = 100
 """And as many subscriptions."""
@@ -99,7 +99,7 @@ class ProfilesShape(msgspec.Struct, frozen=True):
     def read(self) -> ProfilesAsk | None:
         if not self.enabled:
             return None
-        return ProfilesAsk(None if self.fields is None else tuple(filter(is_key, dict.fromkeys(self.fields))))
+        return ProfilesAsk(None if self.fields is None else keys_among(self.fields))
 
 
 class ExtensionsShape(msgspec.Struct, frozen=True):
