@@ -242,6 +242,8 @@ class Destination:
         now_s = self._means.timers.seconds()
         soon_s = now_s if self._attempted_s is None else max(now_s, self._attempted_s + self._means.limits.quiet_s)
         if self._retry_at_s <= soon_s:
+            if self.state is State.RESTING:
+                self.failures = 0  # no attempt is to come that would do it
             return
         self.failures = 0
         self._is_prompted = True

@@ -150,6 +150,18 @@ def test_a_sign_of_life_puts_no_attempt_off(world: World) -> None:
     assert world.told() == ["a.org: 1"]
 
 
+def test_a_sign_of_life_of_a_server_that_nothing_waits_for_lets_it_rest(world: World) -> None:
+    """Found by the simulation's seed 772."""
+    world.courier.manners[A] = "down"
+    world.sender.send_edu("m.typing", {"n": 1}, [A], key="k")
+    world.run(120)
+    assert world.sender.states() and world.sender.queued_pdus == 0  # given up after five attempts
+    world.run(600)
+    world.sender.peer_is_alive(A)
+    world.run(11)
+    assert world.disk.pauses == {} and world.sender.destination_count == 0
+
+
 def test_signs_of_life_of_a_server_that_takes_nothing_cost_an_attempt_in_ten_seconds(world: World) -> None:
     world.courier.manners[A] = "down"
     world.say("r", A)
