@@ -119,7 +119,7 @@ class IncomingBody:
     @contextmanager
     def tap(self) -> Iterator[Tap | None]:
         """For after a `read`: what comes next, for a thread to take by itself meanwhile. None where there is no such
-        way; then it is read. Whoever gets one closes it when they are done."""
+        way, or nothing to come but the end; then it is read. Whoever gets one closes it when they are done."""
         tap = self._open_tap()
         try:
             yield tap
@@ -172,7 +172,9 @@ class IncomingBody:
     def _open_tap(self) -> Tap | None:
         if self._complete or self._failure is not None or self._held or self.length is None:
             return None
-        tap = self._inlet.tap(self.length - self.received)
+        left = self.length - self.received
+        # With the last piece a reader may be woken before the end is told: no thread waits for nothing.
+        tap = self._inlet.tap(left) if left else None
         if tap is not None:
             self._paused = True
             self._inlet.pause()

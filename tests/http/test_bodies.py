@@ -289,6 +289,45 @@ def test_no_thread_reads_from_below_tls(wire: Wire) -> None:
     assert connection.channel.tap(5) is None
 
 
+@define
+class Spout:
+    """An `Inlet` that any number of threads could read from."""
+
+    taps: list[int] = field(factory=list)
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def welcome(self) -> None: ...
+
+    def tap(self, most: int) -> Tap:
+        self.taps.append(most)
+        return Tap(-1, most)
+
+    def drawn(self, size: int) -> None: ...
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_thread_waits_for_what_is_there_already(left: int) -> None:
+    """The reader is woken by the last piece, before the end is told."""
+    spout = Spout()
+    body = IncomingBody(10, spout, LIMIT)
+
+    async def take() -> Tap | None:
+        await body.read(1)
+        assert not body.complete
+        with body.tap() as tap:
+            if tap is not None:
+                tap.closed = True
+            return tap
+
+    taken = Deferred.fromCoroutine(take())
+    body.add(bytes(10 - left))
+    assert spout.taps == [1] * left
+    assert (taken.result is None) is (left == 0)
+
+
 # Patience with who uploads
 
 

@@ -99,10 +99,10 @@ class House:
         try:
             while not body.complete:
                 with body.tap() as tap:
-                    assert tap is not None
-                    await deferToThread(_drain, tap, digest)
-                log.drawn += tap.drawn
-                if tap.dry:
+                    if tap is not None:
+                        await deferToThread(_drain, tap, digest)
+                        log.drawn += tap.drawn
+                if tap is None or tap.dry:
                     digest.update(b"".join(await body.read(1)))
         except CancelledError:
             log.ended.callback(None)
