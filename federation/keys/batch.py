@@ -27,7 +27,7 @@ from federation.keys.signatures import (
     readable,
     wanted_keys,
 )
-from federation.room.parse import Pdu
+from federation.room.pdu import Pdu
 from federation.room.versions import RoomVersion
 
 Claims = Sequence[Claim | Forged]

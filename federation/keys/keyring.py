@@ -34,7 +34,7 @@ from federation.keys.signatures import (
     wanted_keys,
 )
 from federation.keys.sources import KeySources
-from federation.room.parse import Pdu
+from federation.room.pdu import Pdu
 from federation.room.signing import verify_signed_json
 from federation.room.versions import RoomVersion
 from federation.threads import Workers

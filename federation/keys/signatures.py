@@ -15,7 +15,7 @@ from federation.keys.ports import KeyName
 from federation.keys.response import ServerKey, is_key_id
 from federation.room.event import Event
 from federation.room.identifiers import InvalidIdentifier, ServerName
-from federation.room.parse import Pdu
+from federation.room.pdu import Pdu
 from federation.room.signing import signatures_needed, verify_signature
 from federation.room.versions import RoomVersion
 

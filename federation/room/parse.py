@@ -8,7 +8,6 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-recei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -18,23 +17,10 @@ import orjson
 from federation.room.canonical import BadJson, canonical_event, canonical_json, check_depth, check_strict, parse_json
 from federation.room.event import Event, event_from_fields, read_redacts, room_id_of_create
 from federation.room.format import BadEvent, check_format, check_seal, check_size
-from federation.room.hashing import decode_base64, encode_base64, hashed_event_id, signed_bytes
+from federation.room.hashing import hashed_event_id, signed_bytes
+from federation.room.pdu import Pdu, is_hash_of
+from federation.room.usual import read_usual
 from federation.room.versions import EventIdFormat, RoomVersion
-
-
-class Pdu(msgspec.Struct, frozen=True, gc=False):
-    """An event that a peer sent, with what is to be known of its signatures and its content hash.
-
-    Not with its fields: of a large room's state they would take more memory than all the rest.
-    """
-
-    event: Event
-    signatures: Mapping[str, Mapping[str, Any]]
-    """By server and key id. What should be signatures may be anything."""
-    signed: bytes
-    """What they cover: `hashing.signed_bytes`."""
-    is_whole: bool
-    """Whether its content hash is the one in `hashes`. If not, only its redacted form counts."""
 
 
 def read_pdu(version: RoomVersion, data: object) -> Pdu:
@@ -46,6 +32,8 @@ def read_pdu(version: RoomVersion, data: object) -> Pdu:
     """
     try:
         if isinstance(data, bytes):
+            if version.strict_json and (usual := read_usual(version, data)) is not None:
+                return usual
             data = parse_json(data, exact=not version.strict_json)
         if not isinstance(data, dict):
             raise BadEvent("an event must be an object")
@@ -159,7 +147,7 @@ def content_hash_matches(event: Event) -> bool:
         covered = b"{%b}" % b",".join([b'"%b":%b' % (name.encode(), value) for name, value in fields.items()])
     else:
         covered = canonical_json({name: orjson.Fragment(bytes(value)) for name, value in fields.items()})
-    return _is_hash_of(claimed, covered)
+    return is_hash_of(claimed, covered)
 
 
 def _is_whole(version: RoomVersion, event: Event, fields: dict[str, Any]) -> bool:
@@ -168,12 +156,4 @@ def _is_whole(version: RoomVersion, event: Event, fields: dict[str, Any]) -> boo
         return content_hash_matches(event)
     claimed = fields.pop("hashes")["sha256"]
     del fields["signatures"]
-    return _is_hash_of(claimed, canonical_json(fields))
-
-
-def _is_hash_of(claimed: str, covered: bytes) -> bool:
-    digest = sha256(covered).digest()
-    try:
-        return claimed == encode_base64(digest) or decode_base64(claimed) == digest
-    except ValueError:
-        return False
+    return is_hash_of(claimed, canonical_json(fields))

@@ -13,7 +13,7 @@ from federation.outbound.transport import Unreachable
 from federation.room.auth import auth_types_for
 from federation.room.build import build_event
 from federation.room.event import Event
-from federation.room.parse import Pdu
+from federation.room.pdu import Pdu
 from federation.room.signing import SigningKey, verify_event_signature
 from federation.room.versions import RoomVersion
 from homeserver.client.messages import Messages, get_messages

@@ -17,7 +17,8 @@ from attrs import field
 from federation.outbound.transport import BadAnswer, PeerError
 from federation.room.event import Event
 from federation.room.format import BadEvent
-from federation.room.parse import Pdu, read_pdu
+from federation.room.parse import read_pdu
+from federation.room.pdu import Pdu
 from federation.room.redaction import redact_event
 from federation.room.versions import RoomVersion
 from federation.service import service

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from federation.room.event import Event
-from federation.room.parse import Pdu
+from federation.room.pdu import Pdu
 from federation.room.versions import RoomVersion
 from homeserver.rooms.live import LiveRoom
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from federation.keys.signatures import Forged, Genuine, KeyMissing
 from federation.room.event import Event
-from federation.room.parse import Pdu, parse_pdu, read_pdu
+from federation.room.parse import parse_pdu, read_pdu
+from federation.room.pdu import Pdu
 from federation.room.redaction import redact_event
 from federation.room.signing import SigningKey
 from federation.room.versions import ROOM_VERSIONS, RoomVersion
