@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -118,12 +118,17 @@ class Library:
         """
         assert medium.file is not None
         verdict = await self.database.write(enter, medium)
-        if verdict is Added.ALIKE:
+        lost: set[MediaKey] = set()
+        while verdict is Added.ALIKE:
             for other in await self.database.run(rows.undigested, medium.size_bytes):
                 assert other.file is not None
-                with suppress(NotStored):
+                try:
                     await self.database.write(rows.set_digest, other.key, await self._digest(other.file))
-            verdict = await self.database.write(enter, replace(medium, sha256=await self._digest(medium.file)))
+                except NotStored:
+                    lost.add(other.key)
+            if medium.sha256 is None:
+                medium = replace(medium, sha256=await self._digest(medium.file))
+            verdict = await self.database.write(_enter_known, medium, enter, lost)
         if verdict is not Added.DONE:
             await self.database.write(loose_files.put, [medium.file], 0)
         return verdict
@@ -199,6 +204,15 @@ class Library:
                 _log.error("files could not be deleted; it is tried again", why=str(error))
                 return
             await self.database.write(loose_files.drop, names)
+
+
+def _enter_known(
+    cursor: Cursor, medium: Medium, enter: Callable[[Cursor, Medium], Added], lost: Collection[MediaKey]
+) -> Added:
+    """Enter a file with its digest, unless another of its length came into quarantine while it was made."""
+    if any(other.key not in lost for other in rows.undigested(cursor, medium.size_bytes)):
+        return Added.ALIKE
+    return enter(cursor, medium)
 
 
 def _shelve(store: Store, name: str, draft: Draft, last: Sequence[bytes]) -> None:

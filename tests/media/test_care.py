@@ -375,6 +375,24 @@ def test_what_is_as_long_as_something_in_quarantine_is_looked_at(house: LivedInH
     assert is_there(house, upload(house, BOB, bad * 2))
 
 
+def test_what_comes_into_quarantine_while_a_file_is_looked_at_counts(
+    house: LivedInHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    care = house.house.media.care
+    bad = picture("PNG", 200, 200)
+    other = bad[:-1] + b"\0"
+    uris = [upload(house, ALICE, data) for data in (other, bad)]
+    assert house.wait(care.quarantine([key_of(uris[0])], ADMIN)) == 1
+    digest = Library._digest
+
+    async def quarantine_meanwhile(library: Library, file: str) -> bytes:
+        await care.quarantine([key_of(uris[1])], ADMIN)
+        return await digest(library, file)
+
+    monkeypatch.setattr(Library, "_digest", quarantine_meanwhile)
+    assert not is_there(house, upload(house, BOB, bad))
+
+
 def digests(house: LivedInHouse, uris: Sequence[str]) -> list[bytes | None]:
     found = [house.wait(house.house.media.library.find(*key_of(uri))) for uri in uris]
     return [medium.sha256 for medium in found if medium is not None]
