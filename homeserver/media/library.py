@@ -116,7 +116,8 @@ class Library:
 
         Raises Unavailable.
         """
-        assert medium.file is not None
+        file = medium.file
+        assert file is not None
         verdict = await self.database.write(enter, medium)
         lost: set[MediaKey] = set()
         while verdict is Added.ALIKE:
@@ -127,10 +128,10 @@ class Library:
                 except NotStored:
                     lost.add(other.key)
             if medium.sha256 is None:
-                medium = replace(medium, sha256=await self._digest(medium.file))
+                medium = replace(medium, sha256=await self._digest(file))
             verdict = await self.database.write(_enter_known, medium, enter, lost)
         if verdict is not Added.DONE:
-            await self.database.write(loose_files.put, [medium.file], 0)
+            await self.database.write(loose_files.put, [file], 0)
         return verdict
 
     # Out

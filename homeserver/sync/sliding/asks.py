@@ -124,7 +124,7 @@ class ProfilesAsk(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Who asks for other fields than before begins anew."""
-        return " ".join(("profiles", *sorted(self.fields or ("*",))))
+        return " ".join(("profiles", *sorted(("*",) if self.fields is None else self.fields)))
 
 
 class Extensions(msgspec.Struct, frozen=True):
