@@ -80,6 +80,7 @@ from homeserver.rooms.create import RoomMaker
 from homeserver.rooms.directory import Directory, DirectoryPolicy, NoRemoteDirectory
 from homeserver.rooms.events import EventCache
 from homeserver.rooms.founding import Founder
+from homeserver.rooms.guests import GuestWatch
 from homeserver.rooms.history import History
 from homeserver.rooms.membership import Elsewhere, Memberships, NoElsewhere
 from homeserver.rooms.moments import Moments
@@ -574,6 +575,7 @@ def build(
     profiles.listeners.append(people.directory)
     maker = RoomMaker(door, database, settings, profiles, elsewhere, founder, invite_filter)
     door.observers.append(Heirlooms(rooms, database, account_data, tasks, server_name, [push.book]))
+    door.observers.append(GuestWatch(memberships, events, database, tasks))
     befriending = build_friends(
         maker,
         memberships,

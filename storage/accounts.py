@@ -70,6 +70,24 @@ def set_password_hash(cursor: Cursor, user_id: str, password_hash: str | None, *
         )
 
 
+def promote_guest(cursor: Cursor, user_id: str, password_hash: str) -> bool:
+    """Make a guest's account one like others'. False, and nothing written, where it is none, or closed."""
+    cursor.execute(
+        "UPDATE users SET is_guest = 0, password_hash = ? WHERE user_id = ? AND is_guest = 1 AND deactivated = 0",
+        (password_hash, user_id),
+    )
+    return cursor.rowcount == 1
+
+
+def guests_among(cursor: Cursor, user_ids: Sequence[str]) -> list[str]:
+    """Those of some people who are guests here."""
+    if not user_ids:
+        return []
+    condition, parameters = among(cursor, "user_id", user_ids)
+    rows = cursor.execute(f"SELECT user_id FROM users WHERE {condition} AND is_guest = 1", parameters).fetchall()
+    return sorted(user_id for (user_id,) in rows)
+
+
 def deactivate_account(cursor: Cursor, user_id: str, *, erase: bool) -> None:
     """Close an account for good, and remember that what goes with it has to be taken down. Its sessions are a matter of
     `storage.sessions`.

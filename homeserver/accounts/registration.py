@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from attrs import define
@@ -19,7 +19,7 @@ from homeserver.clock import Clock
 from homeserver.errors import Forbidden, MatrixError
 from homeserver.http.limits import RateLimiter, address_key
 from storage import registration_tokens as stored_tokens
-from storage.accounts import Account, add_account, get_account
+from storage.accounts import Account, add_account, get_account, promote_guest
 from storage.database import Database
 from storage.ports import Cursor
 
@@ -88,17 +88,22 @@ class Registration:
             self._passwords.check_strength(password)
             password_hash = await self._passwords.hash(password)
         account = Account(user_id, password_hash, self._clock.now_ms(), is_admin=is_admin)
-        token = (proofs or {}).get(REGISTRATION_TOKEN)
-        counted = token if token is not None and not self._tokens.is_from_settings(token) else None
-        await self._add(account, counted)
+        await self._write(add_account, account, proofs or {})
         await self._listeners.account_registered(user_id, displayname)
         return user_id
 
     async def make_guest(self) -> UserId:
         """Make an account for a guest: no password, and no way back after logout."""
         user_id = self._parse_name(f"guest-{_random_name()}")
-        await self._add(Account(user_id, None, self._clock.now_ms(), is_guest=True), None)
+        await self._write(add_account, Account(user_id, None, self._clock.now_ms(), is_guest=True), {})
         await self._listeners.account_registered(user_id, None)
+        return user_id
+
+    async def promote_guest(self, user_id: UserId, password: str, proofs: Mapping[str, str]) -> UserId:
+        """Make of a guest somebody with an account: devices, rooms and all stay. Raises as `make` does."""
+        self._passwords.check_strength(password)
+        account = Account(user_id, await self._passwords.hash(password), self._clock.now_ms())
+        await self._write(_promote, account, proofs)
         return user_id
 
     def check_limit(self, address: str) -> None:
@@ -109,8 +114,12 @@ class Registration:
         """Count one registration from this address."""
         self._limits.charge("registration", address_key(address))
 
-    async def _add(self, account: Account, token: str | None) -> None:
-        outcome = await self._database.write(_add_with_token, account, token, self._clock.now_ms())
+    async def _write(
+        self, write: Callable[[Cursor, Account], bool], account: Account, proofs: Mapping[str, str]
+    ) -> None:
+        token = proofs.get(REGISTRATION_TOKEN)
+        counted = token if token is not None and not self._tokens.is_from_settings(token) else None
+        outcome = await self._database.write(_write_with_token, write, account, counted, self._clock.now_ms())
         if outcome == "name":
             raise _name_in_use()
         if outcome == "token":
@@ -128,14 +137,22 @@ class Registration:
             raise MatrixError(400, "M_INVALID_USERNAME", str(error)) from None
 
 
-def _add_with_token(cursor: Cursor, account: Account, token: str | None, now: int) -> str:
+def _write_with_token(
+    cursor: Cursor, write: Callable[[Cursor, Account], bool], account: Account, token: str | None, now: int
+) -> str:
     """Write the account and count the token's use, or neither: then says which of the two was the trouble."""
-    if get_account(cursor, account.user_id) is not None:
-        return "name"
-    if token is not None and not stored_tokens.use_token(cursor, token, now):
+    if token is not None and not stored_tokens.is_valid(cursor, token, now):
         return "token"
-    add_account(cursor, account)
+    if not write(cursor, account):
+        return "name"
+    if token is not None:
+        stored_tokens.use_token(cursor, token, now)
     return ""
+
+
+def _promote(cursor: Cursor, account: Account) -> bool:
+    assert account.password_hash is not None
+    return promote_guest(cursor, account.user_id, account.password_hash)
 
 
 def _name_in_use() -> MatrixError:

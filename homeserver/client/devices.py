@@ -11,7 +11,7 @@ import msgspec
 
 from homeserver.accounts.changes import AccountChanges
 from homeserver.accounts.devices import Devices
-from homeserver.http.route import USER, Requester, RequestInfo, route
+from homeserver.http.route import GUEST, USER, Requester, RequestInfo, route
 from storage.sessions import Device
 
 
@@ -34,17 +34,17 @@ class DeleteDevices(msgspec.Struct, frozen=True):
     auth: dict[str, Any] | None = None
 
 
-@route("GET", "/_matrix/client/v3/devices", auth=USER, rate="read")
+@route("GET", "/_matrix/client/v3/devices", auth=GUEST, rate="read")
 async def list_devices(devices: Devices, who: Requester) -> dict[str, Any]:
     return {"devices": [_to_json(device) for device in await devices.all_of(who.user_id)]}
 
 
-@route("GET", "/_matrix/client/v3/devices/{device_id}", auth=USER, rate="read")
+@route("GET", "/_matrix/client/v3/devices/{device_id}", auth=GUEST, rate="read")
 async def get_device(devices: Devices, who: Requester, ask: OneDevice) -> dict[str, Any]:
     return _to_json(await devices.require(who.user_id, ask.device_id))
 
 
-@route("PUT", "/_matrix/client/v3/devices/{device_id}", auth=USER, rate="write")
+@route("PUT", "/_matrix/client/v3/devices/{device_id}", auth=GUEST, rate="write")
 async def rename_device(devices: Devices, who: Requester, ask: RenameDevice) -> None:
     await devices.rename(who.user_id, ask.device_id, ask.display_name)
 

@@ -19,6 +19,7 @@ from federation.service import service
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.rooms.accept import Door
 from homeserver.rooms.compose import Draft, Template
+from homeserver.rooms.guests import is_open_to_guests
 from homeserver.rooms.live import LiveRoom
 from homeserver.rooms.registry import NOT_IN_ROOM, Rooms
 from homeserver.rooms.vouching import UnableToAuthorise, UnableToGrant, Vouching
@@ -445,9 +446,7 @@ class Memberships:
         return {} if authoriser is None else {AUTHORISER: authoriser}
 
     async def _check_guest(self, room: LiveRoom) -> None:
-        ref = room.visible.state.get(("m.room.guest_access", ""))
-        stored = None if ref is None else await self.door.events.get(ref.nid)
-        if stored is None or stored.event.content.get("guest_access") != "can_join":
+        if not await is_open_to_guests(room, self.door.events):
             raise Forbidden("Guests may not join this room", "M_GUEST_ACCESS_FORBIDDEN")
 
     async def _is_elsewhere(self, room: LiveRoom, user_id: str) -> bool:

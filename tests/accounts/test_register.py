@@ -141,7 +141,34 @@ def test_guests(database: Database, pump: Pump) -> None:
     assert response.json["device_id"] != "MINE"
     token = response.json["access_token"]
     assert desk.get("/account/whoami", token=token).json["is_guest"] is True
-    assert desk.get("/devices", token=token).errcode == "M_GUEST_ACCESS_FORBIDDEN"
+    assert len(desk.get("/devices", token=token).json["devices"]) == 1
+    assert desk.post("/account/password", {"new_password": PASSWORD}, token=token).errcode == "M_GUEST_ACCESS_FORBIDDEN"
+
+
+def test_a_guest_who_wants_an_account(database: Database, pump: Pump) -> None:
+    desk = Desk.open(database, pump, open_settings(registration=Registration(enabled=True, allow_guests=True)))
+    guest = desk.post("/register?kind=guest").json
+    name = guest["user_id"][1:].partition(":")[0]
+    body = {"username": name, "password": PASSWORD, "auth": DUMMY, "guest_access_token": guest["access_token"]}
+    for changes, errcode in (
+        ({"guest_access_token": "gha_nonsense"}, "M_FORBIDDEN"),
+        ({"guest_access_token": desk.register("other")["access_token"]}, "M_FORBIDDEN"),
+        ({"guest_access_token": 1}, "M_BAD_JSON"),
+        ({"username": "somebody"}, "M_FORBIDDEN"),
+        ({"username": None}, "M_MISSING_PARAM"),
+        ({"password": "short"}, "M_WEAK_PASSWORD"),
+        ({"guest_access_token": None}, "M_USER_IN_USE"),
+    ):
+        assert desk.post("/register", {**body, **changes}).errcode == errcode
+    assert desk.get("/account/whoami", token=guest["access_token"]).json["is_guest"] is True
+    done = desk.post("/register", body)
+    assert done.status == 200 and done.json["user_id"] == guest["user_id"]
+    for token in (guest["access_token"], done.json["access_token"]):
+        assert desk.get("/account/whoami", token=token).json["is_guest"] is False
+    assert len(desk.get("/devices", token=done.json["access_token"]).json["devices"]) == 2
+    login = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": name}, "password": PASSWORD}
+    assert desk.post("/login", login).status == 200
+    assert desk.post("/register", body).errcode == "M_FORBIDDEN"  # no guest any more
 
 
 def test_too_many_from_one_address(database: Database, pump: Pump) -> None:

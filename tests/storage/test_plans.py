@@ -358,6 +358,8 @@ def calls(room: Room, snapshot: int, relating: Sequence[StoredEvent]) -> list[As
         lambda cursor: accounts.set_password_hash(cursor, ALICE, "new", only_if="hash"),
         lambda cursor: accounts.count_accounts(cursor),
         lambda cursor: accounts.existing(cursor, [ALICE, BOB]),
+        lambda cursor: accounts.guests_among(cursor, [ALICE, BOB]),
+        lambda cursor: accounts.promote_guest(cursor, ALICE, "hash"),
         lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
         lambda cursor: sessions.open_session(cursor, ALICE, "PHONE", "phone", pair, 0),
         lambda cursor: sessions.find_session(cursor, pair.access),
