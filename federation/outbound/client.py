@@ -167,4 +167,5 @@ def _refusal(destination: str, response: Response) -> Refused:
         error.retry_after_ms,
         harms=error.harms,
         expiry=error.expiry,
+        room_version=error.room_version,
     )

@@ -98,6 +98,7 @@ class Refused(PeerError):
         *,
         harms: Sequence[str] = (),
         expiry: int | None = None,
+        room_version: str = "",
     ) -> None:
         super().__init__(destination, f"{status} {errcode} {error}".rstrip())
         self.status = status
@@ -110,6 +111,8 @@ class Refused(PeerError):
         """What it says that it refused something for (MSC4387)."""
         self.expiry = expiry
         """From when on that may be otherwise, in ms since 1970; None: it is not said."""
+        self.room_version = room_version
+        """Where the error is about the version of a room, and says which it has."""
         self.retryable = status == 429 or status >= 500
 
 

@@ -18,6 +18,7 @@ class _Body(msgspec.Struct, frozen=True):
     retry_after_ms: object = None
     harms: object = None
     expiry: object = None
+    room_version: object = None
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -30,6 +31,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """What something was refused for (MSC4387)."""
     expiry: int | None = None
     """From when on that may be otherwise, in ms since 1970."""
+    room_version: str = ""
+    """Of a room whose version is what the error is about."""
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -50,6 +53,7 @@ def read_error(body: bytes, retry_after: str | None = None) -> ErrorBody:
         max(0, milliseconds) if milliseconds is not None else None,
         _harms(found.harms),
         found.expiry if type(found.expiry) is int and 0 < found.expiry < 2**53 else None,
+        found.room_version[:MAX_TEXT] if isinstance(found.room_version, str) else "",
     )
 
 

@@ -158,13 +158,12 @@ class InteractiveAuth:
         return session_id, session, named is not None
 
     def _needed(self, session_id: str, session: _Session, failed: MatrixError | None = None) -> AuthenticationNeeded:
-        body: dict[str, Any] = {
+        body = {
             "flows": [{"stages": list(flow)} for flow in session.flows],
             "params": {},
             "session": session_id,
+            "completed": sorted(session.completed),
         }
-        if session.completed:
-            body["completed"] = sorted(session.completed)
         return AuthenticationNeeded(body, failed)
 
     def _sweep(self) -> None:

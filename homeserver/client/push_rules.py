@@ -17,6 +17,10 @@ from homeserver.push.rules import KINDS, Kind, NewRule, Rules, check, check_acti
 RULE = "/_matrix/client/v3/pushrules/global/{rule_kind}/{rule_id}"
 
 
+class OneKind(msgspec.Struct, frozen=True):
+    rule_kind: str
+
+
 class OneRule(msgspec.Struct, frozen=True):
     rule_kind: str
     """Some clients look for rules of kinds that only proposals know: these are not found, rather than an error."""
@@ -61,9 +65,15 @@ async def get_global(book: RuleBook, who: Requester) -> dict[str, Any]:
     return {**await book.of(who.user_id)}
 
 
+# COMPAT: gone from the specification, and clients of Synapse still ask.
+@route("GET", "/_matrix/client/v3/pushrules/global/{rule_kind}/", auth=USER, rate="read")
+async def get_kind(book: RuleBook, who: Requester, ask: OneKind) -> Any:
+    return (await book.of(who.user_id))[_kind(ask.rule_kind)]
+
+
 @route("GET", RULE, auth=USER, rate="read")
 async def get_rule(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return find(await book.of(who.user_id), _kind(ask), ask.rule_id)
+    return find(await book.of(who.user_id), _kind(ask.rule_kind), ask.rule_id)
 
 
 @route("PUT", RULE, auth=USER, rate="write", query=("before", "after"))
@@ -75,12 +85,12 @@ async def put_rule(book: RuleBook, who: Requester, ask: PutRule) -> None:
 
 @route("DELETE", RULE, auth=USER, rate="write")
 async def delete_rule(book: RuleBook, who: Requester, ask: OneRule) -> None:
-    await book.change(who.user_id, lambda rules: remove(rules, _kind(ask), ask.rule_id))
+    await book.change(who.user_id, lambda rules: remove(rules, _kind(ask.rule_kind), ask.rule_id))
 
 
 @route("GET", f"{RULE}/enabled", auth=USER, rate="read")
 async def get_enabled(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return {"enabled": find(await book.of(who.user_id), _kind(ask), ask.rule_id)["enabled"]}
+    return {"enabled": find(await book.of(who.user_id), _kind(ask.rule_kind), ask.rule_id)["enabled"]}
 
 
 @route("PUT", f"{RULE}/enabled", auth=USER, rate="write")
@@ -90,7 +100,7 @@ async def put_enabled(book: RuleBook, who: Requester, ask: PutEnabled) -> None:
 
 @route("GET", f"{RULE}/actions", auth=USER, rate="read")
 async def get_actions(book: RuleBook, who: Requester, ask: OneRule) -> dict[str, Any]:
-    return {"actions": find(await book.of(who.user_id), _kind(ask), ask.rule_id)["actions"]}
+    return {"actions": find(await book.of(who.user_id), _kind(ask.rule_kind), ask.rule_id)["actions"]}
 
 
 @route("PUT", f"{RULE}/actions", auth=USER, rate="write")
@@ -99,9 +109,9 @@ async def put_actions(book: RuleBook, who: Requester, ask: PutActions) -> None:
     await book.change(who.user_id, lambda rules: _set(rules, ask, "actions", ask.actions))
 
 
-def _kind(ask: OneRule) -> Kind:
+def _kind(name: str) -> Kind:
     for kind in KINDS:
-        if kind == ask.rule_kind:
+        if kind == name:
             return kind
     raise NotFound("There are no push rules of that kind")
 

@@ -37,6 +37,12 @@ class SendMessage(msgspec.Struct, frozen=True, rename={"delay_ms": DELAY, "stick
     sticky_ms: Milliseconds | None = None
 
 
+class PostMessage(msgspec.Struct, frozen=True):
+    room_id: str
+    event_type: str
+    content: dict[str, Any]
+
+
 class SetState(msgspec.Struct, frozen=True, rename={"delay_ms": DELAY, "sticky_ms": STICKY_MS}):
     room_id: str
     event_type: str
@@ -46,11 +52,14 @@ class SetState(msgspec.Struct, frozen=True, rename={"delay_ms": DELAY, "sticky_m
     sticky_ms: Milliseconds | None = None
 
 
-class Redact(msgspec.Struct, frozen=True):
+class PostRedaction(msgspec.Struct, frozen=True):
     room_id: str
     event_id: str
-    txn_id: str
     content: dict[str, Any]
+
+
+class Redact(PostRedaction, frozen=True):
+    txn_id: str
 
 
 @route(
@@ -72,6 +81,12 @@ async def send_message(sender: Sender, clockwork: Clockwork, who: Requester, ask
     return {"event_id": event_id}
 
 
+# COMPAT: gone from the specification, and scripts of long ago still do it: without a transaction id, for once.
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/send/{event_type}", auth=GUEST, rate="message", body="content")
+async def post_message(sender: Sender, who: Requester, ask: PostMessage) -> dict[str, str]:
+    return {"event_id": await sender.message(who, ask.room_id, ask.event_type, ask.content, _made_up_txn_id())}
+
+
 @route(
     "PUT",
     "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/{state_key}",
@@ -90,7 +105,7 @@ async def set_state(sender: Sender, clockwork: Clockwork, who: Requester, ask: S
             ask.room_id,
             ask.event_type,
             ask.content,
-            f"state-{secrets.token_urlsafe(12)}",  # setting state has no transaction ids
+            _made_up_txn_id(),  # setting state has none
             delay_ms=ask.delay_ms,
             state_key=ask.state_key,
             sticky_ms=sticky_ms,
@@ -116,11 +131,24 @@ async def set_state(sender: Sender, clockwork: Clockwork, who: Requester, ask: S
     body="content",
 )
 async def redact(sender: Sender, who: Requester, ask: Redact) -> dict[str, str]:
+    return await _redact(sender, who, ask, ask.txn_id)
+
+
+@route("POST", "/_matrix/client/v3/rooms/{room_id}/redact/{event_id}", auth=USER, rate="message", body="content")
+async def post_redaction(sender: Sender, who: Requester, ask: PostRedaction) -> dict[str, str]:
+    return await _redact(sender, who, ask, _made_up_txn_id())
+
+
+async def _redact(sender: Sender, who: Requester, ask: PostRedaction, txn_id: str) -> dict[str, str]:
     rel_types = _rel_types(ask.content)
     content = {key: value for key, value in ask.content.items() if key not in WITH_RELATIONS}
-    event_id = await sender.redact(who, ask.room_id, ask.event_id, content, ask.txn_id)
+    event_id = await sender.redact(who, ask.room_id, ask.event_id, content, txn_id)
     await sender.redact_related(who.user_id, ask.room_id, ask.event_id, content, rel_types)
     return {"event_id": event_id}
+
+
+def _made_up_txn_id() -> str:
+    return f"none-{secrets.token_urlsafe(12)}"
 
 
 def _rel_types(content: Mapping[str, Any]) -> list[str]:

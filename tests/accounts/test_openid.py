@@ -93,4 +93,4 @@ def test_what_is_no_token_is_nobodys(desk: Desk, token: str) -> None:
 
 def test_a_token_must_be_named(desk: Desk) -> None:
     missing = desk.ask("GET", "/_matrix/federation/v1/openid/userinfo")
-    assert (missing.status, missing.errcode) == (400, "M_MISSING_PARAM")
+    assert (missing.status, missing.errcode) == (401, "M_MISSING_TOKEN")

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from twisted.internet.defer import Deferred
 
-from federation.outbound.transport import Request
+from federation.outbound.transport import Request, Response
 from homeserver.errors import MatrixError, NotFound
 from homeserver.http.answer import Answer
 from homeserver.rooms.send import Sender
@@ -41,6 +41,36 @@ def test_two_servers_talk(fleet: Fleet, version: str) -> None:
     assert a.texts("alice", room_id)[-2:] == ["hello", "hello to you"]
     assert b.texts("bob", room_id)[-2:] == ["hello", "hello to you"]
     same(room_id, a, b)
+
+
+def test_with_a_server_that_knows_the_first_forms_only(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    a.invite("alice", "@bea:b.example", room_id)
+
+    def old(origin: str, request: Request) -> Request | Response:
+        is_new = request.destination == a.name and "/v2/send_" in request.path
+        return Response(404, {}, b'{"errcode": "M_UNRECOGNIZED", "error": "?"}') if is_new else request
+
+    fleet.meddler = old
+    b.leave("bea", room_id)
+    b.enter("bob", room_id, via=a)
+    fleet.settle()
+    assert a.membership("@bob:b.example", room_id) == "join" and a.membership("@bea:b.example", room_id) == "leave"
+    same(room_id, a, b)
+    asked = {path.split("/")[3] + "/" + path.split("/")[4] for _, _, _, path in fleet.requests if "/send_" in path}
+    assert asked == {"v1/send_join", "v2/send_join", "v1/send_leave", "v2/send_leave"}
+
+
+def test_what_is_said_of_a_version_that_is_not_known_here_is_passed_on(fleet: Fleet) -> None:
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat")
+    refusal = b'{"errcode": "M_INCOMPATIBLE_ROOM_VERSION", "error": "no", "room_version": "x.y"}'
+    fleet.meddler = lambda origin, request: Response(400, {}, refusal)
+    with pytest.raises(MatrixError) as refused:
+        b.enter("bob", room_id, via=a)
+    assert refused.value.errcode == "M_INCOMPATIBLE_ROOM_VERSION"
+    assert refused.value.more == {"room_version": "x.y"}
 
 
 def test_on_both_databases(any_fleet: Fleet) -> None:

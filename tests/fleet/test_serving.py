@@ -153,6 +153,16 @@ def test_what_makes_no_sense_in_a_transaction(fleet: Fleet) -> None:
     assert refusal(b, a, "PUT", f"{V1}/send/4", {"pdus": 1}) == (400, "M_BAD_JSON")
 
 
+def test_what_is_rejected_is_no_error(fleet: Fleet) -> None:
+    """It was dealt with. COMPAT Synapse, Sytest."""
+    a, b = fleet.open("a", "b")
+    room_id = a.create("alice", preset="public_chat", room_version="10")
+    b.enter("bob", room_id, via=a)
+    topic = b.make(room_id, "bob", "m.room.topic", {"topic": "mine"}, state_key="")
+    assert b.ask(a, "PUT", f"{V1}/send/1", {"pdus": [orjson.loads(topic.raw)]})["pdus"] == {topic.event_id: {}}
+    assert ("m.room.topic", "") not in a.room(room_id).visible.state
+
+
 def test_rooms_do_not_wait_for_each_other(fleet: Fleet) -> None:
     """One room's events need what nobody gives; the other's go in all the same."""
     a, b = fleet.open("a", "b")

@@ -180,6 +180,14 @@ def test_kinds_that_only_proposals_know_are_not_found(shared_server: ServerProce
     assert ann.request("PUT", f"{rule}/enabled", {"enabled": False}).json["errcode"] == "M_INVALID_PARAM"
 
 
+def test_all_rules_of_a_kind(shared_server: ServerProcess) -> None:
+    ann = shared_server.register("ann_of_kinds")
+    every = ann.call("GET", "/_matrix/client/v3/pushrules/")["global"]
+    for kind in ("override", "underride", "room"):
+        assert ann.call("GET", f"/_matrix/client/v3/pushrules/global/{kind}/") == every[kind]
+    assert ann.request("GET", "/_matrix/client/v3/pushrules/global/precontent/").json["errcode"] == "M_NOT_FOUND"
+
+
 def test_rules_for_threads_can_be_changed_and_none_added(shared_server: ServerProcess) -> None:
     ann = shared_server.register("ann_of_threads")
     kind = "/_matrix/client/v3/pushrules/global/postcontent"

@@ -12,7 +12,7 @@ UNSTABLE, STABLE = WITH_RELATIONS
 
 
 def take(house: LivedInHouse, name: str, room_id: str, target: str, rel_types: object, field: str = UNSTABLE) -> str:
-    ask = Redact(room_id, target, f"txn {name} {target} {rel_types}", {"reason": "enough", field: rel_types})
+    ask = Redact(room_id, target, {"reason": "enough", field: rel_types}, f"txn {name} {target} {rel_types}")
     return house.wait(redact(house.house.part(Sender), house.who(name), ask))["event_id"]
 
 

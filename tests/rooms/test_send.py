@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from federation.room.canonical import MAX_DEPTH
 from homeserver.errors import BadJson, Forbidden, MatrixError
+from homeserver.harness.person import V3, in_path
 from homeserver.http.route import Requester
 from homeserver.rooms.render import Reader, client_event
 from homeserver.rooms.send import Sender
@@ -17,6 +18,7 @@ from storage import events as event_rows
 from storage.ports import StoredEvent
 from tests.fixtures_house import LivedInHouse
 from tests.fixtures_rooms import user
+from tests.fixtures_server import ServerProcess
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -328,3 +330,15 @@ def at_once(house: LivedInHouse, room_id: str, people: list[Requester], word: st
         for number in range(40)
     ]
     return [house.wait(one) for one in sends]
+
+
+def test_forms_of_long_ago(shared_server: ServerProcess) -> None:
+    """Without transaction ids: each call says it once more."""
+    ann = shared_server.register("ann_of_long_ago")
+    room_id = ann.create_room()
+    room = f"{V3}/rooms/{in_path(room_id)}"
+    said = [ann.call("POST", f"{room}/send/m.room.message", {"body": "hello"})["event_id"] for _ in range(2)]
+    assert len(set(said)) == 2
+    redaction = ann.call("POST", f"{room}/redact/{in_path(said[0])}", {"reason": "enough"})["event_id"]
+    assert ann.event(room_id, said[0])["unsigned"]["redacted_because"]["event_id"] == redaction
+    assert ann.event(room_id, said[1])["content"] == {"body": "hello"}

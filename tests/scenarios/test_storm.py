@@ -199,7 +199,22 @@ def hear_all(reader: Person, room_id: str, actors: list[Actor], last: dict[str, 
 
 
 def lost(reader: Person, room_id: str, actors: list[Actor], last: set[str]) -> set[str]:
-    """What was said by the calm and is not there."""
+    """What was said by the calm and is not there.
+
+    COMPAT Synapse: its pages end where it can't fill a gap, as when the one server that it asks, another Synapse, has
+    not the state there. It asks no other; what it was given from before the gap, it has all the same.
+    """
     there = {event["event_id"] for event in reader.history(room_id)}
     said = {event_id for each in actors if each.is_calm for event_id in each.said.values()}
-    return (said | last) - there
+    missing = (said | last) - there
+    if isinstance(reader.server, Synapse):
+        return {event_id for event_id in missing if not has(reader, room_id, event_id)}
+    return missing
+
+
+def has(reader: Person, room_id: str, event_id: str) -> bool:
+    try:
+        reader.event(room_id, event_id)
+    except Refused:
+        return False
+    return True

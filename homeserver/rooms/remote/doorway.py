@@ -351,5 +351,6 @@ def _passed_on(error: Refused) -> MatrixError:
     if error.errcode in ("M_MISSING_PARAM", "M_INVALID_PARAM", "M_UNAUTHORIZED", "M_BAD_JSON", "M_NOT_JSON"):
         return MatrixError(502, "M_UNKNOWN", f"Another server did not understand this one: {error.error}")
     if error.status in (400, 403, 404) and error.errcode:
-        return MatrixError(error.status, error.errcode, error.error or "Another server refused")
+        more = {"room_version": error.room_version} if error.room_version else {}
+        return MatrixError(error.status, error.errcode, error.error or "Another server refused", more)
     return MatrixError(502, "M_UNKNOWN", f"Another server failed: {error.status}")

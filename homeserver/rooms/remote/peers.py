@@ -8,6 +8,7 @@ Spec: https://spec.matrix.org/v1.19/server-server-api/
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -112,17 +113,23 @@ class RemotePeers:
 
     async def send_join(self, server: str, room_id: str, event_id: str, raw: bytes) -> SendJoinAnswer:
         """Most of the members may be left out of what comes."""
-        return await self.client.put(
-            server,
-            path_to(V2 + "/send_join/{}/{}", room_id, event_id, query=[("omit_members", "true")]),
-            into=SendJoinAnswer,
-            body=raw,
-            timeout_s=JOIN_TIMEOUT_S,
-            max_bytes=MAX_STATE_BYTES,
-        )
+        put = partial(self.client.put, server, body=raw, timeout_s=JOIN_TIMEOUT_S, max_bytes=MAX_STATE_BYTES)
+        path = path_to(V2 + "/send_join/{}/{}", room_id, event_id, query=[("omit_members", "true")])
+        try:
+            return await put(path, into=SendJoinAnswer)
+        except Refused as error:
+            if not _knows_first_form_only(error):
+                raise
+            path = path_to(V1 + "/send_join/{}/{}", room_id, event_id)
+            return (await put(path, into=tuple[int, SendJoinAnswer]))[1]
 
     async def send_leave(self, server: str, room_id: str, event_id: str, raw: bytes) -> None:
-        await self.client.put(server, path_to(V2 + "/send_leave/{}/{}", room_id, event_id), into=object, body=raw)
+        try:
+            await self.client.put(server, path_to(V2 + "/send_leave/{}/{}", room_id, event_id), into=object, body=raw)
+        except Refused as error:
+            if not _knows_first_form_only(error):
+                raise
+            await self.client.put(server, path_to(V1 + "/send_leave/{}/{}", room_id, event_id), into=object, body=raw)
 
     async def send_knock(self, server: str, room_id: str, event_id: str, raw: bytes) -> SendKnockAnswer:
         path = path_to(V1 + "/send_knock/{}/{}", room_id, event_id)
@@ -141,8 +148,7 @@ class RemotePeers:
             path = path_to(V2 + "/invite/{}/{}", room_id, event_id)
             answer = await self.client.put(server, path, into=InviteAnswer, body=_encode(body))
         except Refused as error:
-            # COMPAT servers of 2019: they know the first form only, and room versions 1 and 2.
-            if error.status not in (400, 404) or error.errcode not in ("M_UNRECOGNIZED", "") or not _is_old(version):
+            if not _knows_first_form_only(error) or not _is_old(version):
                 raise
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
             fields["unsigned"] = msgspec.Raw(_encode({"invite_room_state": body["invite_room_state"]}))
@@ -153,6 +159,11 @@ class RemotePeers:
 
 def _raws(pdus: Sequence[msgspec.Raw]) -> list[bytes]:
     return [bytes(pdu) for pdu in pdus]
+
+
+def _knows_first_form_only(error: Refused) -> bool:
+    """COMPAT servers of 2019, which know room versions 1 and 2."""
+    return error.status in (400, 404) and error.errcode in ("M_UNRECOGNIZED", "")
 
 
 def _is_old(version: RoomVersion) -> bool:

@@ -252,7 +252,8 @@ class Inbox:
                 name = verdict.event_id or _name(room.version, raw)
                 if name is not None:
                     # COMPAT Complement, Synapse: what is missing is nothing that this event could be blamed for.
-                    is_well = verdict.outcome in ("accepted", "known", "soft-failed", "unfounded")
+                    # COMPAT Sytest: nor is a rejected one an error. It was dealt with, as it should be.
+                    is_well = verdict.outcome in ("accepted", "known", "rejected", "soft-failed", "unfounded")
                     results[name] = {} if is_well else _error(verdict.why or verdict.outcome)
         except CancelledError:
             raise  # this server is going down
