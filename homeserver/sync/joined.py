@@ -24,7 +24,6 @@ from homeserver.sync.filters import Filter, keep_fields
 from homeserver.sync.room_state import (
     ALL_NEWS,
     NO_NEWS,
-    StateWanted,
     SummaryNews,
     before_timeline,
     heroes,
@@ -325,9 +324,10 @@ class RoomSections:
     def _pick(
         self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner, members: frozenset[str]
     ) -> dict[StateKey, int]:
-        """Lazy loading: of the members these, changed or not."""
-        wanted = StateWanted(True, members)
-        picked = {key: nid for key, nid in state.items() if wanted.admits(key)}
+        """Lazy loading: of a whole state these members; of what changed in a gap everybody, and these besides."""
+        picked = {
+            key: nid for key, nid in state.items() if not want.full or key[0] != "m.room.member" or key[1] in members
+        }
         shown = {stored.nid for stored, _ in timeline.events}
         for member in sorted(members):
             key = ("m.room.member", member)

@@ -20,16 +20,6 @@ PRESENT = ("join", "invite")
 FORMER = ("leave", "ban")
 
 
-class StateWanted(msgspec.Struct, frozen=True):
-    """Whose member events a reader wants: everybody's, or with lazy loading only these users'."""
-
-    lazy: bool
-    members: frozenset[str] = frozenset()
-
-    def admits(self, key: StateKey) -> bool:
-        return not self.lazy or key[0] != "m.room.member" or key[1] in self.members
-
-
 def before_timeline(state: Mapping[StateKey, int], timeline: Sequence[StoredEvent]) -> dict[StateKey, int]:
     """The state that `state` (event nids) was before the events of the timeline (oldest first) changed it.
 

@@ -86,6 +86,28 @@ def test_lazy_members_are_those_whom_the_timeline_or_the_summary_shows(house: Li
     assert members == {user("alice"), user("grace")}
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_lazy_readers_hear_of_all_members_who_changed_in_a_gap(house: LivedInHouse, after: bool) -> None:
+    """They may have been told of them before, and would never hear that they left."""
+    lazy = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+    room_id = house.create("alice", preset="public_chat", name="The pub")
+    for name in ("bob", "carol", "dave"):
+        house.join(name, room_id)
+    since = house.sync("alice", filter=lazy)["next_batch"]
+    house.leave("carol", room_id)
+    house.join("eve", room_id)
+    for number in range(3):
+        house.say("bob", room_id, f"message {number}")
+    section = house.sync("alice", since, filter=lazy, use_state_after=after)["rooms"]["join"][room_id]
+    state = section["state_after" if after else "state"]["events"]
+    assert section["timeline"]["limited"]
+    assert {event["state_key"]: event["content"]["membership"] for event in state} == {
+        user("bob"): "join",  # who speaks
+        user("carol"): "leave",
+        user("eve"): "join",
+    }
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_summary_comes_when_it_changed(house: LivedInHouse, lazy: bool) -> None:
     manner = {"room": {"state": {"lazy_load_members": lazy}}}
