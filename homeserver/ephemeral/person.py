@@ -50,6 +50,8 @@ class _Device(msgspec.Struct, eq=False):
     wish: Wish
     until_ms: int
     """Gone from then on, unless it is heard of again."""
+    is_said: bool = False
+    """Whether the person said so apart from /sync."""
 
 
 @define(eq=False)
@@ -75,11 +77,12 @@ class Person:
         """A device asks for news and will wait for up to `timeout_ms`. Answers whether others see a difference.
 
         `wish` None: it does not say how it wants to be seen. Then it counts as online, but is no sign of activity,
-        and does not take back that somebody said `unavailable` on it.
+        and does not take back that somebody said `unavailable` on it. Nor does `offline` take back what was said: it is
+        that a device does not want to be seen because it calls /sync.
         """
         device = self._devices.get(device_id)
         if wish == OFFLINE:
-            return device is not None and self._say(device_id, OFFLINE, now_ms, 0)
+            return device is not None and not device.is_said and self._say(device_id, OFFLINE, now_ms, 0)
         until_ms = now_ms + timeout_ms + GONE_MS
         if device is not None and (wish is None or wish == device.wish):
             device.until_ms = until_ms
@@ -99,7 +102,7 @@ class Person:
         self.status_msg, self.has_said = status_msg, True
         device = self._devices.get(device_id)
         until_ms = max(now_ms + GONE_MS, device.until_ms if device is not None else 0)
-        return self._say(device_id, wish, now_ms, until_ms) or has_new_status
+        return self._say(device_id, wish, now_ms, until_ms, is_said=True) or has_new_status
 
     def choose(self, device_id: str, mood: Mood | None, now_ms: int) -> bool:
         """The person chooses a mood; None: to be seen as the devices say. Answers whether others see a difference."""
@@ -155,10 +158,10 @@ class Person:
         if self.mood != INVISIBLE:
             self.last_active_ms = now_ms
 
-    def _say(self, device_id: str, wish: Wish, now_ms: int, until_ms: int) -> bool:
+    def _say(self, device_id: str, wish: Wish, now_ms: int, until_ms: int, *, is_said: bool = False) -> bool:
         self._devices.pop(_BEFORE, None)
         if wish == OFFLINE:
             self._devices.pop(device_id, None)
         else:
-            self._devices[device_id] = _Device(wish, until_ms)
+            self._devices[device_id] = _Device(wish, until_ms, is_said)
         return self.look(now_ms)

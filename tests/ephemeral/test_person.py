@@ -87,6 +87,17 @@ def test_what_is_said_by_hand_holds_against_a_sync_that_says_nothing() -> None:
     assert shows(person) == ("online", True)
 
 
+def test_what_is_said_by_hand_holds_against_a_sync_that_is_to_show_nobody() -> None:
+    """Which "is not marked as being online", and not marked as offline either. COMPAT Sytest."""
+    person = Person("@ann:a.org")
+    assert person.say(PHONE, "unavailable", None, 0)
+    assert not person.sync(PHONE, "offline", 10, 30_000)
+    assert shows(person) == ("unavailable", False)
+    assert not person.look(GONE_MS - 1)
+    assert person.look(GONE_MS)  # it did not count as being here either
+    assert shows(person) == ("offline", False)
+
+
 def test_acting_while_away_from_every_device_is_only_noted() -> None:
     person = Person("@ann:a.org")
     assert not person.act(5)
