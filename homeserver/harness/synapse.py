@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,14 +41,6 @@ class Synapse(Server):
 
     def errors(self) -> list[str]:
         return [line for line in self.log_path.read_text("utf-8", "replace").splitlines() if _ERROR.match(line)]
-
-    def has_gaps(self, room_id: str) -> bool:
-        """Whether it knows of events of a room that it has not. (synapse/storage/databases/main/event_federation.py:
-        prune_staged_events_in_room says when it forgets what it was given.)
-        """
-        with closing(sqlite3.connect(f"file:{self.directory / 'homeserver.db'}?mode=ro", uri=True)) as database:
-            query = "SELECT 1 FROM event_backward_extremities WHERE room_id = ? LIMIT 1"
-            return database.execute(query, (room_id,)).fetchone() is not None
 
     def dropped(self) -> set[str]:
         """Ids of events that it answered with 200 and dropped since, as it had not what they follow from.

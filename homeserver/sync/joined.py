@@ -264,7 +264,7 @@ class RoomSections:
             else:
                 state = self._changed_state(steps, timeline, manner)
             if members is not None:
-                state = self._pick(want, state, timeline, manner, members)
+                state = self._pick(want, state, timeline, manner, members, steps)
             parts.append(_Part(want, timeline, state, news, await self._sticking(want, timeline, manner)))
         return parts
 
@@ -322,11 +322,21 @@ class RoomSections:
         return frozenset(members)
 
     def _pick(
-        self, want: Want, state: dict[StateKey, int], timeline: Timeline, manner: Manner, members: frozenset[str]
+        self,
+        want: Want,
+        state: dict[StateKey, int],
+        timeline: Timeline,
+        manner: Manner,
+        members: frozenset[str],
+        steps: Sequence[StateStep],
     ) -> dict[StateKey, int]:
-        """Lazy loading: of a whole state these members; of what changed in a gap everybody, and these besides."""
+        """Lazy loading: these members, changed or not, and everybody who did something in a gap.
+
+        Not those who turned out to be there when a room became whole: nobody was told of them before.
+        """
+        doing = {key[1] for position, key, _ in steps if position != want.room.whole_since}
         picked = {
-            key: nid for key, nid in state.items() if not want.full or key[0] != "m.room.member" or key[1] in members
+            key: nid for key, nid in state.items() if key[0] != "m.room.member" or key[1] in members or key[1] in doing
         }
         shown = {stored.nid for stored, _ in timeline.events}
         for member in sorted(members):

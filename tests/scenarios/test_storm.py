@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from random import Random
@@ -213,8 +214,19 @@ def lost(reader: Person, room_id: str, actors: list[Actor], last: set[str]) -> s
     missing = (said | last) - there
     if isinstance(reader.server, Synapse):
         missing = {event_id for event_id in missing if not has(reader, room_id, event_id)}
-        return missing & last if reader.server.has_gaps(room_id) else missing
+        return missing & last if has_gaps(reader.server, room_id) else missing
     return missing
+
+
+def has_gaps(synapse: Synapse, room_id: str) -> bool:
+    """Whether it knows of events of a room that it has not. (synapse/storage/databases/main/event_federation.py:
+    prune_staged_events_in_room says when it forgets what it was given.)
+    """
+    with contextlib.closing(
+        sqlite3.connect(f"file:{synapse.directory / 'homeserver.db'}?mode=ro", uri=True)
+    ) as database:
+        query = "SELECT 1 FROM event_backward_extremities WHERE room_id = ? LIMIT 1"
+        return database.execute(query, (room_id,)).fetchone() is not None
 
 
 def has(reader: Person, room_id: str, event_id: str) -> bool:
