@@ -334,9 +334,9 @@ class RoomSections:
 
         Not those who turned out to be there when a room became whole: nobody was told of them before.
         """
-        doing = {key[1] for position, key, _ in steps if position != want.room.whole_since}
+        doing = {key for position, key, _ in steps if position != want.room.whole_since}
         picked = {
-            key: nid for key, nid in state.items() if key[0] != "m.room.member" or key[1] in members or key[1] in doing
+            key: nid for key, nid in state.items() if key[0] != "m.room.member" or key[1] in members or key in doing
         }
         shown = {stored.nid for stored, _ in timeline.events}
         for member in sorted(members):
